@@ -1,0 +1,10 @@
+"""foveal: hard visual attention, complete, fast and honest."""
+
+from __future__ import annotations
+
+from foveal.model import RAMConfig, RecurrentAttention, Rollout
+from foveal.sensor import GlimpseSensor
+
+__version__ = "0.1.0"
+
+__all__ = ["GlimpseSensor", "RAMConfig", "RecurrentAttention", "Rollout", "__version__"]

@@ -1,0 +1,153 @@
+"""The commands, one a module: each has a ``run(arguments)``. Here is what several share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from rich.console import Console
+
+from foveal import checkpoint
+from foveal.model import RecurrentAttention
+from foveal.recipes import RunConfig, choose
+from foveal.tasks import TASKS, TaskConfig
+
+console = Console(stderr=False, highlight=False)
+
+
+FAILED, INTERRUPTED = 1, 130  # exit codes besides 0, and 2 for wrong input
+
+
+class Stop(Exception):
+    """Ends a command with a message and an exit code other than that of wrong input."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
+    """Read flags with tyro; what it refuses becomes a `ValueError` of one line.
+
+    Args:
+        function: a dataclass, or a function to be called with the flags.
+        name: of the command.
+        arguments: after the command's name.
+        default: an instance of the dataclass with other defaults.
+    """
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                function,
+                prog=f"foveal {name}",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes,),
+                **options,
+            )
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise ValueError(_in_one_line(complaint.getvalue(), name)) from None
+
+
+def _in_one_line(boxed: str, name: str) -> str:
+    """What tyro says in a box of several lines, as one."""
+    lines = [re.sub(r"^[│╭╰][─\s]*|[─\s]*[│╮╯]$", "", line) for line in boxed.splitlines()]
+    sections = [
+        section.strip().split("\n")
+        for section in "\n".join(line if line else "\0" for line in lines[1:]).split("\0")
+    ]
+    said = " ".join(" ".join(sections[0]).split()) if sections else ""
+    near = re.search(r"Perhaps you meant:.*?(--[a-z][\w-]*)", boxed, re.DOTALL)
+    hint = f" Did you mean {near[1]}?" if near else ""
+    return f"{said.rstrip('.')}.{hint} See foveal {name} --help."
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a ``--device`` flag: "auto" takes a GPU where there is one.
+
+    Raises:
+        ValueError: if PyTorch does not know the name, or has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu or cuda; got {name!r}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda; got {name!r}.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"got device {name!r}, but PyTorch finds no GPU here. Use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"got device {name!r}, but there are {torch.cuda.device_count()} GPU(s), from cuda:0."
+        )
+    return device
+
+
+def set_threads(threads: int) -> None:
+    """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
+    if threads < 0:
+        raise ValueError(f"threads must be at least 0 (all cores); got {threads}.")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def load_run(model: str, device: torch.device) -> tuple[RecurrentAttention, dict[str, Any]]:
+    """A trained model and the content of its ``config.json``.
+
+    Raises:
+        OSError: if the directory or a file of it is missing.
+        ValueError: if a file is damaged or another program's.
+    """
+    directory = Path(model)
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"MODEL must be a run directory or a saved model; there is no directory {model!r}."
+        )
+    content = checkpoint.read_config(directory)
+    if "training" in content and not (directory / checkpoint.WEIGHTS_FILE).exists():
+        raise FileNotFoundError(
+            f"{directory} is a run that has not finished. Go on with it: "
+            f"foveal train --resume {directory}"
+        )
+    return RecurrentAttention.from_pretrained(directory).to(device), content
+
+
+def run_config(content: dict[str, Any], where: Path) -> RunConfig:
+    """The configuration of a run, from the content of its ``config.json``."""
+    parts = {name: content.get(name) for name in ("task", "model", "objective", "training")}
+    return checkpoint.config_from_dict(RunConfig, parts, str(where / checkpoint.CONFIG_FILE))
+
+
+def task_of(
+    content: dict[str, Any], task: str | None, digits: str | None, where: Path
+) -> TaskConfig:
+    """The task that a model is shown: the named one, or its own; with other digits if asked.
+
+    Raises:
+        ValueError: if there is no such task, or the model names none.
+    """
+    if task is not None:
+        config = TASKS[choose(task, TASKS, "task")]
+    elif "task" in content:
+        config = run_config(content, where).task
+    else:
+        raise ValueError(f"{where} does not say what it was trained on. Pass --task.")
+    return config if digits is None else dataclasses.replace(config, digits=digits)
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object, for machines."""
+    print(json.dumps(content))

@@ -1,0 +1,81 @@
+"""``foveal evaluate``: the error of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from foveal.commands import (
+    choose_device,
+    console,
+    load_run,
+    parse,
+    print_json,
+    set_threads,
+    task_of,
+)
+from foveal.tasks import CanvasTask
+from foveal.training import evaluate as measure
+
+
+def run(arguments: list[str]) -> None:
+    parse(evaluate, "evaluate", arguments)
+
+
+def evaluate(
+    model: tyro.conf.Positional[str],
+    task: str | None = None,
+    digits: str | None = None,
+    split: Literal["test", "validation"] = "test",
+    num_glimpses: int | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    json: bool = False,
+) -> None:
+    """Measure the error of a model: one rollout, mean policy, random first location.
+
+    The canvases and the first locations are one fixed draw, so that the figure can be repeated.
+
+    Args:
+        model: a run directory, or a directory made by save_pretrained.
+        task: what to evaluate on; the task it was trained on if not given.
+        digits: mnist, uci, or the path of IDX files or an image folder; the model's own if not
+            given.
+        split: test, or validation for choosing between recipes.
+        num_glimpses: looks at each image; as in training if not given.
+        device: cpu, cuda or auto.
+        threads: cores for arithmetic; 0 for all.
+        json: print one JSON object.
+    """
+    set_threads(threads)
+    place = choose_device(device)
+    network, content = load_run(model, place)
+    config = task_of(content, task, digits, Path(model))
+    data = CanvasTask(config, place)
+    if len(data.classes) != network.config.num_classes:
+        raise ValueError(
+            f"the task has {len(data.classes)} classes; the model was made for "
+            f"{network.config.num_classes}. Choose other digits or another model."
+        )
+    result = measure(network, data, split, num_glimpses=num_glimpses)
+    answer = {
+        "model": model,
+        "task": task or content.get("name"),
+        "split": split,
+        **dataclasses.asdict(result),
+        "num_glimpses": num_glimpses or network.config.num_glimpses,
+        "pixels_read": network.count_pixels_read(num_glimpses),
+        "parameters": network.count_parameters(),
+    }
+    if json:
+        print_json(answer)
+        return
+    low, high = result.interval
+    console.print(
+        f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval {low:.2f} "
+        f"to {high:.2f}); {answer['num_glimpses']} glimpses, {answer['pixels_read']:,} pixels "
+        f"read of {data.image_size[0]} x {data.image_size[1]}"
+    )

@@ -1,0 +1,43 @@
+"""``foveal tasks``: what can be trained."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from foveal.commands import console, parse, print_json
+from foveal.recipes import RECIPES, recipe
+from foveal.tasks import DESCRIPTIONS, TASKS
+
+
+def run(arguments: list[str]) -> None:
+    parse(tasks, "tasks", arguments)
+
+
+def tasks(json: bool = False) -> None:
+    """List the tasks that can be trained, the retina that looks at each, and the recipes.
+
+    Args:
+        json: print one JSON object instead of a table.
+    """
+    models = {name: recipe(name, "fast").model for name in TASKS}
+    if json:
+        rows = [
+            {
+                "task": name,
+                "description": DESCRIPTIONS[name],
+                "glimpse_size": model.glimpse_size,
+                "num_scales": model.num_scales,
+                "num_glimpses": model.num_glimpses,
+                "recipes": list(RECIPES),
+            }
+            for name, model in models.items()
+        ]
+        print_json({"tasks": rows})
+        return
+    table = Table("task", "what it is", "retina", "glimpses", "recipes")
+    for name, model in models.items():
+        size, scales = model.glimpse_size, model.num_scales
+        retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
+        table.add_row(name, DESCRIPTIONS[name], retina, str(model.num_glimpses), ", ".join(RECIPES))
+    console.print(table)
+    console.print("Train one: foveal train mnist-28 --recipe fast")

@@ -1,0 +1,240 @@
+"""The retina: square patches of several resolutions round a location (Mnih et al. 2014, §3.1).
+
+Two ways lead to the same glimpses, to rounding:
+
+- **from images**: the widest window is read and averaged down. The cost depends on the glimpse
+  alone, whatever the size of the image: for one look at an image, as in a video.
+- **from prepared images**: `GlimpseSensor.prepare` stores, for every scale, the sum of the box
+  of pixels that starts at each position. A glimpse is then G x G look-ups a scale: for several
+  looks at one image.
+
+Sums of boxes rather than one summed-area table, because their rounding error depends on the box
+and not on the whole image: float32 is exact enough at any image size, and a pixel of a glimpse
+takes one look-up instead of four.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foveal import geometry
+
+HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
+WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Box sums of a batch of images at every scale, made by `GlimpseSensor.prepare`.
+
+    Attributes:
+        sums: ``(S, B, C, (H + border + 1) * (W + border + 1))`` float32; for scale i, the sum of
+            the box of pixels that starts at each position from ``-border`` to H (or W).
+        height: H of the images, in pixels.
+        width: W of the images, in pixels.
+        border: width of the zeros before the first pixel: the side of the coarsest box.
+    """
+
+    sums: Tensor
+    height: int
+    width: int
+    border: int
+
+
+class GlimpseSensor(nn.Module):
+    """Cut multi-resolution glimpses out of images: rho(x, l) of Mnih et al. 2014, §3.1.
+
+    Scale ``i`` covers ``glimpse_size * scale_factor**i`` pixels a side and is averaged down to
+    ``glimpse_size`` by an exact box filter. Pixels outside the image are 0.
+
+    Args:
+        glimpse_size: G, pixels a side of every patch.
+        num_scales: S, number of patches, each ``scale_factor`` times as wide as the one before.
+        scale_factor: ratio between neighbouring scales, 2 or more.
+
+    Raises:
+        ValueError: if an argument is not a whole number of that range, or the widest patch exceeds
+            65,536 pixels a side.
+    """
+
+    offsets: Tensor
+    areas: Tensor
+
+    def __init__(self, glimpse_size: int, num_scales: int, scale_factor: int = 2) -> None:
+        super().__init__()
+        check_sensor(glimpse_size, num_scales, scale_factor)
+        self.glimpse_size = glimpse_size
+        self.num_scales = num_scales
+        self.scale_factor = scale_factor
+        self.box_sizes: list[int] = [scale_factor**i for i in range(num_scales)]
+        boxes = torch.tensor(self.box_sizes)[:, None]
+        starts = [geometry.patch_start(0, glimpse_size * box) for box in self.box_sizes]
+        # Where the G boxes of each scale begin, from the glimpse's centre: (S, G) pixels.
+        offsets = torch.tensor(starts)[:, None] + boxes * torch.arange(glimpse_size)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("areas", boxes.square().view(-1, 1, 1, 1, 1).float(), persistent=False)
+
+    @property
+    def widest_patch(self) -> int:
+        """Pixels a side of the coarsest scale's patch."""
+        return self.glimpse_size * self.box_sizes[-1]
+
+    def forward(self, images: Tensor | PreparedImages, locations: Tensor) -> Tensor:
+        """Cut one glimpse out of every image.
+
+        Args:
+            images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them.
+            locations: ``(B, 2)`` float, ``(x, y)`` as in `foveal.geometry`; any value, locations
+                far outside give glimpses of zeros.
+
+        Returns:
+            ``(B, S, C, G, G)`` float32, finest scale first.
+
+        Raises:
+            ValueError: if a shape or type is not as above.
+        """
+        if isinstance(images, PreparedImages):
+            batch, height, width = images.sums.shape[1], images.height, images.width
+        else:
+            check_images(images)
+            batch, height, width = images.shape[0], images.shape[2], images.shape[3]
+        if locations.shape != (batch, 2):
+            raise ValueError(
+                f"locations must be ({batch}, 2), an (x, y) for each image; "
+                f"got {tuple(locations.shape)}."
+            )
+        centers = geometry.to_pixels(locations, height, width)
+        if isinstance(images, PreparedImages):
+            return self._look_up(images, centers)
+        return self._read_window(images, centers)
+
+    def prepare(self, images: Tensor) -> PreparedImages:
+        """Sum the boxes of every scale once, so that each look costs G x G look-ups a scale.
+
+        Takes time and memory in proportion to ``B * C * H * W * S``.
+
+        Args:
+            images: ``(B, C, H, W)`` float in [0, 1].
+
+        Raises:
+            ValueError: if the shape or type is not as above.
+        """
+        check_images(images)
+        batch, channels, height, width = images.shape
+        border = self.box_sizes[-1]
+        rows, row = height + border + 1, width + border + 1
+        length = batch * channels * rows * row
+        # All planes lie flat in memory, so that shifting the whole batch by some pixels or rows
+        # is a contiguous addition at the speed of memory. What a shift brings over the end of a
+        # row, or of an image, is the border of zeros of the next; the last has a tail of zeros.
+        tail = border * (row + 1)
+        planes = _empty(self.num_scales, length + tail, images.device)
+        planes[0].zero_()
+        finest = planes[0, :length].view(batch, channels, rows, row)
+        finest[:, :, border:-1, border:-1] = images
+        wide = _empty(min(1, self.num_scales - 1), length + tail, images.device)
+        for i, box in enumerate(self.box_sizes[:-1]):
+            self._add_shifted(planes[i], box, out=wide[0])
+            self._add_shifted(wide[0], box * row, out=planes[i + 1])
+        sums = planes[:, :length].view(self.num_scales, batch, channels, rows * row)
+        return PreparedImages(sums, height, width, border)
+
+    def _add_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
+        """Add to each element the ``scale_factor - 1`` that follow it at steps of ``shift``."""
+        kept = out[: -(self.scale_factor - 1) * shift]
+        shifted = [plane[j * shift : j * shift + len(kept)] for j in range(self.scale_factor)]
+        torch.add(shifted[0], shifted[1], out=kept)
+        for more in shifted[2:]:
+            kept += more
+        out[len(kept) :] = 0
+
+    def _look_up(self, images: PreparedImages, centers: Tensor) -> Tensor:
+        scales, batch, channels, _ = images.sums.shape
+        border, size = images.border, self.glimpse_size
+        # Boxes that do not touch the image are sent to the border of zeros: (S, B, 1, G) each.
+        x, y = (centers[None, :, axis, None, None] + self.offsets[:, None, None] for axis in (0, 1))
+        columns = (x + border).clamp_(0, images.width + border)
+        rows = (y + border).clamp_(0, images.height + border) * (images.width + border + 1)
+        where = (rows[..., :, None] + columns[..., None, :]).view(scales, batch, 1, -1)
+        glimpses = images.sums.gather(3, where.expand(-1, -1, channels, -1))
+        glimpses = glimpses.view(scales, batch, channels, size, size)
+        return (glimpses / self.areas).transpose(0, 1)
+
+    def _read_window(self, images: Tensor, centers: Tensor) -> Tensor:
+        batch, channels, height, width = images.shape
+        size = self.widest_patch
+        window = torch.arange(size, device=images.device) + geometry.patch_start(0, size)
+        columns, rows = centers[:, 0, None] + window, centers[:, 1, None] + window  # (B, size)
+        inside_x, inside_y = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
+        columns, rows = columns.clamp(0, width - 1), rows.clamp(0, height - 1)
+        where = (rows[:, :, None] * width + columns[:, None, :]).view(batch, 1, -1)
+        pixels = images.flatten(2).gather(2, where.expand(-1, channels, -1))
+        pixels = pixels.view(batch, channels, size, size).float()
+        pixels = pixels * (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+        patches = []
+        for box in self.box_sizes:
+            edge = geometry.patch_start(0, self.glimpse_size * box) - geometry.patch_start(0, size)
+            inner = slice(edge, edge + self.glimpse_size * box)
+            patches.append(nn.functional.avg_pool2d(pixels[..., inner, inner], box))
+        return torch.stack(patches, dim=1)
+
+    def extra_repr(self) -> str:
+        return (
+            f"glimpse_size={self.glimpse_size}, num_scales={self.num_scales}, "
+            f"scale_factor={self.scale_factor}"
+        )
+
+
+def _empty(rows: int, columns: int, device: torch.device) -> Tensor:
+    """An uninitialized float32 tensor, on a CPU in huge pages where the system has them.
+
+    Fresh memory in small pages costs several times as much to touch as the sums cost to make,
+    and random look-ups in it miss the page tables' cache.
+    """
+    size = 4 * rows * columns
+    if device.type != "cpu" or size < HUGE_PAGES_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(rows, columns, device=device)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32).view(rows, columns)
+
+
+def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
+    """Raise `ValueError` unless the three make a retina; see `GlimpseSensor`."""
+    sizes = {
+        "glimpse_size": glimpse_size,
+        "num_scales": num_scales,
+        "scale_factor": scale_factor,
+    }
+    for name, value in sizes.items():
+        least = 2 if name == "scale_factor" else 1
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    widest = glimpse_size * scale_factor ** (num_scales - 1)
+    if widest > WIDEST_PATCH:
+        raise ValueError(
+            f"the widest patch must be at most {WIDEST_PATCH} pixels a side; got {widest} from "
+            f"glimpse_size {glimpse_size} and num_scales {num_scales}. Use a smaller glimpse or "
+            "fewer scales."
+        )
+
+
+def check_images(images: Tensor) -> None:
+    """Raise `ValueError` unless ``images`` is a float tensor ``(B, C, H, W)`` with pixels."""
+    if images.ndim != 4:
+        raise ValueError(
+            f"images must be (B, C, H, W); got {tuple(images.shape)}. "
+            "For one grey image pass image[None, None]."
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be float in [0, 1]; got {images.dtype}. For bytes pass images / 255."
+        )
+    if min(images.shape[1:]) < 1:
+        raise ValueError(f"images must have at least one pixel; got {tuple(images.shape)}.")

@@ -1,0 +1,513 @@
+"""The training engine: schedule, logging, checkpoints, exact resume; and evaluation.
+
+A step never waits for the device: what it measures is summed there, and read every
+``log_every`` steps. All randomness of a step comes from one generator, whose state is in the
+checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from foveal import checkpoint
+from foveal.model import RecurrentAttention
+from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("linear", "cosine")
+PRECISIONS = ("32-true", "bf16-mixed")
+EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
+MEASURES = ("loss", "error", "reward", "baseline_loss", "gradient_norm")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    epochs: int = 100  # passes over the training split
+    batch_size: int = 128  # images a step; the paper's is 20
+    optimizer: Literal["adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
+    lr: float = 1e-3  # learning rate at the start
+    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
+    momentum: float = 0.9  # of SGD
+    final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
+    seed: int = 0  # of weights, order of images, canvases and exploration
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the arithmetic
+    validate_every: int = 1  # epochs between evaluations on the validation split
+    log_every: int = 100  # steps between readings of the metrics
+    checkpoint_minutes: float = 2.0  # between checkpoints
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every", "log_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be above 0; got {self.lr!r}.")
+        for name in ("final_location_std", "gradient_clip", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
+
+    def remaining(self, progress: float) -> float:
+        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
+        if self.schedule == "linear":
+            return 1 - progress
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Task(Protocol):
+    """What the engine asks of a task; `foveal.tasks.CanvasTask` is one."""
+
+    def size(self, split: str) -> int: ...
+
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def fixed_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+class TrainingStopped(Exception):
+    """A signal asked the run to stop; its state is saved."""
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number; the last checkpoint is from before."""
+
+
+# --- Evaluation -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The error of a model on a split.
+
+    Attributes:
+        error: share of wrong answers, in %.
+        interval: its 95 % confidence interval (Wilson), in %.
+        count: number of images.
+    """
+
+    error: float
+    interval: tuple[float, float]
+    count: int
+
+
+def evaluate(
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None
+) -> Evaluation:
+    """Error on a split's fixed draw: one rollout, the mean policy, a random first location.
+
+    The first locations are one fixed draw too, so that the figure can be repeated.
+
+    Args:
+        model: a `RecurrentAttention`, or a network from images to logits.
+        task: where the split comes from, on the model's device.
+        split: "validation" or "test".
+        num_glimpses: of a `RecurrentAttention`; its own if None.
+    """
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+    first = torch.rand(task.size(split), 2, generator=generator) * 2 - 1
+    training = model.training
+    model.eval()
+    wrong, done = torch.zeros((), dtype=torch.long), 0
+    with torch.inference_mode():
+        for images, labels in task.fixed_batches(split):
+            if isinstance(model, RecurrentAttention):
+                start = first[done : done + len(labels)].to(images.device)
+                rollout = model(images, num_glimpses=num_glimpses, first_location=start)
+                logits = rollout.logits
+            else:
+                logits = model(images)
+            wrong = wrong.to(labels.device) + (logits.argmax(-1) != labels).sum()
+            done += len(labels)
+    model.train(training)
+    return evaluation_of(int(wrong.item()), done)
+
+
+def evaluation_of(wrong: int, count: int) -> Evaluation:
+    """The error and its interval when ``wrong`` of ``count`` answers were wrong."""
+    from scipy.stats import binomtest  # noqa: PLC0415 (slow to import)
+
+    low, high = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
+    return Evaluation(100 * wrong / count, (100 * float(low), 100 * float(high)), count)
+
+
+# --- Training -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine tells its listener, at every reading of the metrics.
+
+    Attributes:
+        step, total_steps, epoch: where the run is; epochs count from 0.
+        measures: means since the last reading, by name (see `MEASURES`); empty after validation.
+        validation_error: in %, the last known; None before the first.
+        images_per_second: since this process started.
+        validated: whether this report follows an evaluation.
+    """
+
+    step: int
+    total_steps: int
+    epoch: int
+    measures: dict[str, float]
+    validation_error: float | None
+    images_per_second: float
+    validated: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run gives: `seconds` of all its processes, `images` seen, last error."""
+
+    steps: int
+    images: int
+    seconds: float
+    validation_error: float
+
+
+def loss_of(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    objective: ObjectiveConfig,
+    location_std: float | None,
+    generator: torch.Generator,
+) -> LossTerms:
+    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network."""
+    inner = getattr(model, "module", model)
+    if isinstance(inner, RecurrentAttention):
+        rollout = model(images, labels=labels, location_std=location_std, generator=generator)
+        return hybrid_loss(rollout, labels, objective)
+    logits = model(images)
+    supervised = supervised_loss(logits, labels)
+    right = reward_of(logits, labels).mean()
+    none = torch.zeros_like(right)
+    return LossTerms(supervised, supervised, none, none, right, 1 - right)
+
+
+class Trainer:
+    """Trains a classifier on a task and keeps its run directory.
+
+    Args:
+        model: a `RecurrentAttention`, or a network from images to logits.
+        task: on the device where the model is to train.
+        config: how to train.
+        objective: of a `RecurrentAttention`.
+        directory: of the run; created when something is written.
+        device: as PyTorch names it; the task's.
+        listener: called at every reading of the metrics.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        config: TrainConfig,
+        objective: ObjectiveConfig,
+        directory: Path,
+        *,
+        device: torch.device | str = "cpu",
+        listener: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.model, self.task, self.config, self.objective = model, task, config, objective
+        self.directory = directory
+        self.device = torch.device(device)
+        self.listener = listener
+        self.steps_per_epoch = task.size("train") // config.batch_size
+        if self.steps_per_epoch < 1:
+            raise ValueError(
+                f"batch_size must be at most the {task.size('train'):,} training images; "
+                f"got {config.batch_size}."
+            )
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.step = 0
+        self.seconds = 0.0  # of the processes before this one
+        self.validation_error: float | None = None
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.totals = torch.zeros(len(MEASURES), device=self.device)
+        self.counted = 0  # steps in the totals
+        self.optimizer = self._make_optimizer(model.to(self.device))
+        self._identity = checkpoint.fingerprint(
+            {"train": vars(config), "objective": vars(objective), "model": repr(model)}
+        )
+
+    def run(self) -> Outcome:
+        """Train from where the run stands to its end.
+
+        Raises:
+            TrainingStopped: on SIGINT or SIGTERM, after saving.
+            TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
+            OSError: if the run directory cannot be written.
+        """
+        config = self.config
+        fabric = Fabric(
+            accelerator="cuda" if self.device.type == "cuda" else "cpu",
+            devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
+            precision=config.precision,
+        )
+        model, optimizer = fabric.setup(self.model, self.optimizer)
+        model.train()
+        began = saved = time.monotonic()
+        first_step, order = self.step, self._order(self.step // self.steps_per_epoch)
+        with _Journal(self.directory, self.step) as journal, _stop_on_signal() as stopping:
+            while self.step < self.total_steps:
+                epoch, place = divmod(self.step, self.steps_per_epoch)
+                if place == 0:
+                    order = self._order(epoch)
+                chosen = order[place * config.batch_size : (place + 1) * config.batch_size]
+                self._train_step(fabric, model, optimizer, chosen)
+                self.step += 1
+                ended = self.step == self.total_steps
+                elapsed = time.monotonic() - began
+                rate = (self.step - first_step) * config.batch_size / elapsed
+                if self.step % config.log_every == 0 or ended:
+                    self._report(journal, rate, self._read_totals())
+                if place + 1 == self.steps_per_epoch and (
+                    (epoch + 1) % config.validate_every == 0 or ended
+                ):
+                    self.validation_error = evaluate(self.model, self.task, "validation").error
+                    self._report(journal, rate, {})
+                due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                if due or ended or stopping.is_set():
+                    self.save(self.seconds + time.monotonic() - began)
+                    saved = time.monotonic()
+                if stopping.is_set() and not ended:
+                    raise TrainingStopped(f"stopped at step {self.step:,} of {self.total_steps:,}")
+        self.seconds += time.monotonic() - began
+        assert self.validation_error is not None
+        images = self.step * config.batch_size
+        return Outcome(self.step, images, self.seconds, self.validation_error)
+
+    def save(self, seconds: float) -> None:
+        """Write the checkpoint, unless the state is no longer finite.
+
+        Raises:
+            TrainingDiverged: if it is not; the older checkpoint stays.
+            OSError: if it cannot be written; the older checkpoint stays.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
+        if not bool(torch.stack(finite).all()):
+            raise self._diverged()
+        state = self.optimizer.state_dict()["state"]
+        for index, values in state.items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors["totals"] = self.totals
+        about = {
+            "identity": self._identity,
+            "step": self.step,
+            "seconds": seconds,
+            "counted": self.counted,
+            "validation_error": self.validation_error,
+        }
+        checkpoint.write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
+
+    def restore(self) -> bool:
+        """Go back to the run directory's checkpoint; False if it has none yet.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, or of another configuration.
+        """
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            return False
+        tensors, about = checkpoint.read_tensors(path)
+        if about.get("identity") != self._identity:
+            raise ValueError(
+                f"{path} belongs to another configuration than the run's config.json. "
+                "Restore the file that belongs to it, or start a new run."
+            )
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
+        checkpoint.load_state(self.model, weights, path)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        self.generator.set_state(tensors["generator"])
+        self.totals = tensors["totals"].to(self.device)
+        self.step, self.counted = about["step"], about["counted"]
+        self.seconds, self.validation_error = about["seconds"], about["validation_error"]
+        return True
+
+    def _train_step(self, fabric: Fabric, model: nn.Module, optimizer: Any, chosen: Tensor) -> None:
+        config, progress = self.config, self.step / self.total_steps
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * config.remaining(progress)
+        images, labels = self.task.batch("train", chosen, self.generator)
+        std = self._location_std(progress)
+        terms = loss_of(model, images, labels, self.objective, std, self.generator)
+        optimizer.zero_grad()
+        fabric.backward(terms.total)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), config.gradient_clip or math.inf, foreach=True
+        )
+        optimizer.step()
+        self.totals += torch.stack(
+            [terms.total.detach(), terms.error, terms.reward, terms.baseline.detach(), norm]
+        )
+        self.counted += 1
+
+    def _location_std(self, progress: float) -> float | None:
+        first = getattr(getattr(self.model, "config", None), "location_std", None)
+        if first is None or not self.config.final_location_std:
+            return first
+        return float(first + (self.config.final_location_std - first) * progress)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The order of the training images in an epoch: of the seed and the epoch alone."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
+        return torch.randperm(self.task.size("train"), generator=generator).to(self.device)
+
+    def _make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        config, parameters = self.config, model.parameters()
+        if config.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=config.lr, fused=True)
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, fused=True)
+
+    def _read_totals(self) -> dict[str, float]:
+        """Means since the last reading: the one place where the host waits for the device."""
+        values = (self.totals / max(self.counted, 1)).tolist()
+        if not all(math.isfinite(value) for value in values):
+            raise self._diverged()
+        self.totals.zero_()
+        self.counted = 0
+        return dict(zip(MEASURES, values, strict=True))
+
+    def _report(self, journal: _Journal, rate: float, measures: dict[str, float]) -> None:
+        epoch = (self.step - 1) // self.steps_per_epoch
+        line: dict[str, Any] = {"step": self.step, "epoch": epoch, **measures}
+        if measures:
+            line["lr"] = self.config.lr * self.config.remaining(self.step / self.total_steps)
+            line["error"] = 100 * measures["error"]
+            line["images_per_second"] = rate
+        else:
+            line["validation_error"] = self.validation_error
+        journal.write(line)
+        if self.listener:
+            report = Progress(
+                step=self.step,
+                total_steps=self.total_steps,
+                epoch=epoch,
+                measures=measures,
+                validation_error=self.validation_error,
+                images_per_second=rate,
+                validated=not measures,
+            )
+            self.listener(report)
+
+    def _diverged(self) -> TrainingDiverged:
+        kept = (
+            "the last good checkpoint is kept"
+            if (self.directory / CHECKPOINT_FILE).exists()
+            else "it had no checkpoint yet"
+        )
+        return TrainingDiverged(
+            f"the loss is no longer a number by step {self.step:,}; {kept}. "
+            "Train again with a lower --lr, or with --gradient-clip 5."
+        )
+
+
+class _Journal:
+    """``metrics.jsonl`` and TensorBoard events of a run."""
+
+    def __init__(self, directory: Path, step: int) -> None:
+        self.path, self.step = directory / METRICS_FILE, step
+
+    def __enter__(self) -> _Journal:
+        from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 (slow to import)
+
+        # What a killed process wrote after its last checkpoint is about to be written again.
+        kept = [line for line in _complete_lines(self.path) if line["step"] <= self.step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        checkpoint.write_file(self.path, text.encode())
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(self.path.parent), purge_step=self.step + 1)
+        return self
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in line.items():
+            if name not in ("step", "epoch"):
+                self.board.add_scalar(name, value, line["step"])
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.board.close()
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``, in order."""
+    return list(_complete_lines(directory / METRICS_FILE))
+
+
+def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file of JSON objects, less a last one that a kill left unfinished."""
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(text)
+        except json.JSONDecodeError:
+            return
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in signals]
+    try:
+        yield stopping
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

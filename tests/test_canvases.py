@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import idx_bytes
+from foveal.tasks import TASKS, CanvasTask, TaskConfig
+
+
+def uci(**values: int) -> CanvasTask:
+    return CanvasTask(TaskConfig(digits="uci", **values))
+
+
+def test_centred_digits_are_the_digits(generator: torch.Generator) -> None:
+    task = uci()
+    images, labels = task.batch("train", torch.tensor([3, 0]), generator)
+    assert images.shape == (2, 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert 0 <= images.min() < images.max() <= 1
+    wanted = task._splits["train"]
+    torch.testing.assert_close(images[0, 0], wanted.images[3].float() / 255)
+    assert labels.tolist() == wanted.labels[[3, 0]].tolist()
+
+
+def test_translated_canvases_hold_the_whole_digit_at_uniform_places(
+    generator: torch.Generator,
+) -> None:
+    task = uci(canvas_size=33)
+    digit = task._splits["train"].images[5].numpy()
+    images, _ = task.batch("train", torch.full((3000,), 5), generator)
+    canvases = (images[:, 0] * 255).round().byte().numpy()
+    ys, xs = np.nonzero(digit)
+    counts = np.zeros((6, 6))
+    for canvas in canvases:
+        rows, columns = np.nonzero(canvas)
+        top, left = rows.min() - ys.min(), columns.min() - xs.min()
+        wanted = np.zeros((33, 33), np.uint8)
+        wanted[top : top + 28, left : left + 28] = digit
+        assert np.array_equal(canvas, wanted)
+        counts[top, left] += 1
+    expected = 3000 / 36
+    assert ((counts - expected) ** 2 / expected).sum() < 66.6  # chi-square, 35 degrees, p = 0.001
+
+
+def test_clutter_is_added_cuts_of_digits_of_the_same_split(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    """On digits whose pixels tell where they were cut from: 1 + 64 n + 8 y + x, all below 128."""
+    coded = (1 + np.arange(128, dtype=np.uint8)).reshape(2, 8, 8)
+    pools = {"train": np.concatenate([coded] * 6), "t10k": coded // 2}
+    for part, images in pools.items():
+        for kind, array in (("images-idx3", images), ("labels-idx1", images[:, 0, 0] % 2)):
+            (tmp_path / f"{part}-{kind}-ubyte").write_bytes(idx_bytes(array))
+    config = TaskConfig(digits=str(tmp_path), canvas_size=20, num_clutter=1, clutter_size=3)
+    task = CanvasTask(config)
+    images, _ = task.batch("train", torch.zeros(400, dtype=torch.long), generator)
+    donors, cuts, places = set(), set(), set()
+    for canvas in (images[:, 0] * 255).round().int().numpy():
+        rest = next(
+            rest
+            for y, x in itertools.product(range(13), repeat=2)
+            if ((rest := without(canvas, coded[0], y, x)) >= 0).all() and (rest > 0).sum() == 9
+        )
+        ys, xs = np.nonzero(rest)
+        piece = rest[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        donor, where = divmod(int(piece[0, 0]) - 1, 64)
+        top, left = divmod(where, 8)
+        assert np.array_equal(piece, coded[donor, top : top + 3, left : left + 3])
+        donors.add(donor)
+        cuts.add((top, left))
+        places |= {("y", int(ys.min())), ("x", int(xs.min()))}
+    assert donors == {0, 1}
+    assert cuts == set(itertools.product(range(6), repeat=2))
+    assert places == set(itertools.product("xy", range(18)))
+
+
+def without(canvas: np.ndarray, digit: np.ndarray, y: int, x: int) -> np.ndarray:
+    rest = canvas.copy()
+    rest[y : y + 8, x : x + 8] -= digit
+    return rest
+
+
+def test_where_pieces_overlap_light_adds_up_to_white(generator: torch.Generator) -> None:
+    task = uci(canvas_size=28, num_clutter=200, clutter_size=8)
+    images, _ = task.batch("train", torch.arange(4), generator)
+    assert images.max() == 1
+    assert (images == 1).float().mean() > 0.3
+    plain = task._splits["train"].images[:4].float() / 255
+    assert (images[:, 0] >= plain).all(), "clutter never darkens"
+
+
+def test_batches_come_from_the_generator() -> None:
+    task = uci(canvas_size=60, num_clutter=4)
+    chosen = torch.arange(20)
+    first, second, other = (
+        task.batch("train", chosen, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_fixed_draw_does_not_depend_on_the_batch_size() -> None:
+    task = uci(canvas_size=60, num_clutter=4)
+    whole = torch.cat([images for images, _ in task.fixed_batches("test")])
+    parts = torch.cat([images for images, _ in task.fixed_batches("test", batch_size=37)])
+    assert torch.equal(whole, parts)
+    assert len(whole) == task.size("test")
+    validation = torch.cat([images for images, _ in task.fixed_batches("validation")])
+    assert not torch.equal(whole, validation)
+
+
+def test_the_fixed_draw_is_the_same_on_every_machine() -> None:
+    config = TaskConfig(digits="uci", canvas_size=100, num_clutter=8)
+    images, labels = next(iter(CanvasTask(config).fixed_batches("test")))
+    content = (images * 255).round().byte().numpy().tobytes() + labels.numpy().tobytes()
+    assert hashlib.sha256(content).hexdigest()[:16] == "a6b6912103b55e0f"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"canvas_size": 20}, "canvas_size must be at least a digit's 28 pixels; got 20"),
+        ({"canvas_size": -1}, "canvas_size must be 0 .* got -1"),
+        ({"num_clutter": -2, "canvas_size": 60}, "num_clutter must be at least 0; got -2"),
+        (
+            {"canvas_size": 60, "num_clutter": 1, "clutter_size": 29},
+            "clutter_size must be at most a digit's 28 pixels",
+        ),
+        ({"num_clutter": 3}, "clutter needs a canvas"),
+    ],
+)
+def test_impossible_canvases_are_refused(values: dict[str, int], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        uci(**values)
+
+
+def test_the_papers_tasks() -> None:
+    sizes = {name: (task.canvas_size, task.num_clutter) for name, task in TASKS.items()}
+    assert sizes == {
+        "mnist-28": (0, 0),
+        "translated-60": (60, 0),
+        "cluttered-60": (60, 4),
+        "cluttered-100": (100, 8),
+    }

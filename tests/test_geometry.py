@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foveal import geometry
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3), st.integers(1, 300), st.integers(1, 300))
+def test_to_pixels_is_the_stated_formula(x: float, y: float, height: int, width: int) -> None:
+    location = torch.tensor([[x, y]])
+    x32, y32 = location[0].tolist()
+    (got,) = geometry.to_pixels(location, height, width).tolist()
+    wanted = [(x32 + 1) / 2 * width + 0.5, (y32 + 1) / 2 * height + 0.5]
+    for pixel, exact in zip(got, wanted, strict=True):
+        near_a_tie = abs(exact - round(exact)) < 1e-3  # float32 may fall on either side
+        assert pixel == math.floor(exact) or near_a_tie
+
+
+def test_edges_and_centre() -> None:
+    corners = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0], [1.0, -1.0]])
+    assert geometry.to_pixels(corners, height=20, width=30).tolist() == [
+        [0, 0],
+        [30, 20],
+        [15, 10],
+        [30, 0],
+    ]
+
+
+@given(st.integers(-50, 400), st.integers(-50, 400), st.integers(1, 300), st.integers(1, 300))
+def test_to_normalized_inverts_to_pixels(x: int, y: int, height: int, width: int) -> None:
+    pixels = torch.tensor([[x, y]])
+    location = geometry.to_normalized(pixels, height, width)
+    assert geometry.to_pixels(location, height, width).tolist() == [[x, y]]
+
+
+def test_to_normalized_agrees_with_grid_sample() -> None:
+    """The centre of pixel (3, 1), in normalized coordinates, samples exactly that pixel."""
+    image = torch.arange(35.0).reshape(1, 1, 5, 7)
+    location = geometry.to_normalized(torch.tensor([[3.5, 1.5]]), height=5, width=7)
+    sampled = torch.nn.functional.grid_sample(
+        image, location[None, None], mode="bilinear", align_corners=False
+    )
+    assert sampled.item() == pytest.approx(image[0, 0, 1, 3].item())
+
+
+def test_bfloat16_locations_keep_the_pixels_they_name() -> None:
+    location = torch.tensor([[0.5, -0.5]], dtype=torch.bfloat16)
+    assert geometry.to_pixels(location, 1000, 1000).tolist() == [[750, 250]]
+
+
+def test_wrong_shapes_say_what_was_wanted() -> None:
+    with pytest.raises(ValueError, match=r"locations must be \(\.\.\., 2\).*got \(4, 3\)"):
+        geometry.to_pixels(torch.zeros(4, 3), 10, 10)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from foveal.model import CoreState, RAMConfig, RecurrentAttention
+
+ODD = RAMConfig(
+    glimpse_size=5,
+    num_scales=2,
+    scale_factor=3,
+    num_glimpses=3,
+    num_channels=3,
+    num_classes=7,
+    glimpse_hidden=11,
+    location_hidden=13,
+    glimpse_features=17,
+    core_size=19,
+)
+
+
+def by_hand(model: RecurrentAttention, images: Tensor, locations: Tensor) -> Tensor:
+    """The rectifier network's logits from the paper's equations, in plain matrix products."""
+
+    def linear(layer: nn.Linear, inputs: Tensor) -> Tensor:
+        return inputs @ layer.weight.T + layer.bias
+
+    network, core = model.glimpse_network, model.core
+    hidden = torch.zeros(len(images), model.config.core_size)
+    for t in range(locations.shape[1]):
+        rho = model.sensor(images, locations[:, t]).reshape(len(images), -1)
+        h_g = linear(network.from_pixels, rho).clamp(min=0)
+        h_l = linear(network.from_location, locations[:, t]).clamp(min=0)
+        mixed = linear(network.pixels_to_features, h_g) + linear(network.location_to_features, h_l)
+        g = mixed.clamp(min=0)
+        hidden = (linear(core.from_hidden, hidden) + linear(core.from_features, g)).clamp(min=0)
+    return linear(model.action_head, hidden)
+
+
+def test_the_rollout_computes_the_papers_equations(generator: torch.Generator) -> None:
+    model = RecurrentAttention(ODD)
+    images = torch.rand(4, 3, 20, 26, generator=generator)
+    rollout = model(images, generator=generator)
+    torch.testing.assert_close(rollout.logits, by_hand(model, images, rollout.locations))
+
+
+@pytest.mark.parametrize("core", ["rnn", "lstm"])
+@pytest.mark.parametrize("batch", [1, 6])
+def test_shapes_with_every_size_different(core: str, batch: int) -> None:
+    config = RAMConfig(**{**vars(ODD), "core": core})
+    model = RecurrentAttention(config)
+    rollout = model(torch.rand(batch, 3, 20, 26))
+    assert rollout.logits.shape == (batch, 7)
+    assert rollout.step_logits.shape == (batch, 3, 7)
+    assert rollout.locations.shape == (batch, 3, 2)
+    assert rollout.log_probs.shape == rollout.baselines.shape == (batch, 2)
+    assert rollout.state.hidden.shape == (batch, 19)
+    assert torch.equal(rollout.logits, rollout.step_logits[:, -1])
+    assert (rollout.locations.abs() <= 1).all()
+    assert model(torch.rand(batch, 3, 9, 70), num_glimpses=5).locations.shape == (batch, 5, 2)
+
+
+def test_the_first_look_is_the_given_one_and_all_looks_are_recorded() -> None:
+    model = RecurrentAttention(RAMConfig()).eval()
+    first = torch.rand(5, 2) * 2 - 1
+    rollout = model(torch.rand(5, 1, 28, 28), first_location=first)
+    assert torch.equal(rollout.locations[:, 0], first)
+
+
+@pytest.mark.parametrize("core", ["rnn", "lstm"])
+@pytest.mark.parametrize("training", [True, False])
+def test_steps_make_the_rollout(core: str, training: bool) -> None:
+    """A stream that happens to stand still gives what the rollout over a still image gives."""
+    torch.manual_seed(1)
+    config = RAMConfig(num_glimpses=4, core=core)  # type: ignore[arg-type]
+    model = RecurrentAttention(config).train(training)
+    images, first = torch.rand(3, 1, 28, 28), torch.rand(3, 2)
+    rollout = model(images, first_location=first, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    location, state = first, model.initial_state(3)
+    for t in range(4):
+        out = model.step(images, location, state, generator=generator)
+        torch.testing.assert_close(out.logits, rollout.step_logits[:, t])
+        assert torch.equal(location, rollout.locations[:, t])
+        if t < 3:
+            torch.testing.assert_close(out.log_prob, rollout.log_probs[:, t])
+            torch.testing.assert_close(out.baseline, rollout.baselines[:, t])
+        location, state = out.next_location, out.state
+
+
+def test_lstm_core_is_the_textbooks() -> None:
+    model = RecurrentAttention(RAMConfig(core="lstm"))
+    cell = model.core.cell
+    features, hidden, memory = torch.rand(2, 256), torch.rand(2, 256), torch.rand(2, 256)
+    gates = features @ cell.weight_ih.T + cell.bias_ih + hidden @ cell.weight_hh.T + cell.bias_hh
+    i, f, g, o = gates.chunk(4, 1)
+    wanted_memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
+    state = model.core(features, CoreState(hidden, memory))
+    torch.testing.assert_close(state.cell, wanted_memory)
+    torch.testing.assert_close(state.hidden, o.sigmoid() * wanted_memory.tanh())
+
+
+def test_eval_mode_takes_the_mean_and_training_mode_its_noise() -> None:
+    model = RecurrentAttention(RAMConfig(num_glimpses=2, location_std=0.05))
+    images, first = torch.rand(1, 1, 28, 28).expand(4000, -1, -1, -1), torch.zeros(4000, 2)
+    mean = model.eval()(images, first_location=first).locations[:, 1]
+    assert (mean == mean[0]).all()
+    sampled = model.train()(images, first_location=first).locations[:, 1]
+    deviation = sampled - mean
+    torch.testing.assert_close(deviation.std(0), torch.full((2,), 0.05), rtol=0.05, atol=0)
+    torch.testing.assert_close(deviation.mean(0), torch.zeros(2), rtol=0, atol=0.004)
+
+
+def test_equal_seeds_give_equal_scanpaths() -> None:
+    model, images = RecurrentAttention(RAMConfig()), torch.rand(3, 1, 28, 28)
+    first, second, other = (
+        model(images, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first.locations, second.locations)
+    assert torch.equal(first.logits, second.logits)
+    assert not torch.equal(first.locations, other.locations)
+
+
+def test_the_first_location_is_uniform(generator: torch.Generator) -> None:
+    model = RecurrentAttention(RAMConfig(num_glimpses=1))
+    with torch.inference_mode():
+        places = model(torch.zeros(20_000, 1, 8, 8), generator=generator).locations[:, 0]
+    counts = torch.histogram(places.flatten(), bins=10, range=(-1, 1)).hist
+    assert counts.sum() == 40_000
+    assert ((counts - 4000).square() / 4000).sum() < 27.9  # chi-square, 9 degrees, p = 0.001
+
+
+def test_bfloat16_under_autocast_stays_near() -> None:
+    torch.manual_seed(0)
+    model, images = RecurrentAttention(RAMConfig()).eval(), torch.rand(8, 1, 28, 28)
+    first = torch.zeros(8, 2)
+    exact = model(images, num_glimpses=1, first_location=first).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(images, num_glimpses=1, first_location=first).logits
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, atol=0.02, rtol=0.02)
+
+
+def test_counts() -> None:
+    """Against sums written out for the paper's network on 28 x 28 MNIST."""
+    model = RecurrentAttention(RAMConfig())
+    weights = 64 * 128 + 2 * 128 + 128 * 256 + 128 * 256 + 256 * 256 + 256 * 256
+    heads = 256 * 2 + 256 * 10
+    biases = 128 + 128 + 256 + 256 + 256 + 256 + 2 + 10
+    assert model.count_parameters() == weights + heads + biases + 256 + 1  # and the baseline's
+    assert model.count_multiply_adds() == weights + heads
+    assert model.count_pixels_read() == 7 * 64
+    assert model.count_pixels_read(num_glimpses=3) == 3 * 64
+    lstm = RecurrentAttention(RAMConfig(core="lstm"))
+    core = 2 * 256 * 256
+    assert lstm.count_multiply_adds() == weights + heads - core + 4 * core
+
+
+def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
+    model = RecurrentAttention(ODD).eval()
+    model.save_pretrained(tmp_path / "model")
+    again = RecurrentAttention.from_pretrained(tmp_path / "model")
+    assert again.config == ODD
+    assert not again.training
+    images, first = torch.rand(2, 3, 30, 30), torch.zeros(2, 2)
+    wanted = model(images, first_location=first).logits
+    assert torch.equal(again(images, first_location=first).logits, wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"num_glimpses": 0}, "num_glimpses must be a whole number of at least 1; got 0"),
+        ({"glimpse_size": 1000}, "glimpse_size must be at most 256 pixels; got 1000"),
+        ({"num_classes": 2.5}, "num_classes must be a whole number of at least 1; got 2.5"),
+        ({"core": "gru"}, "core must be one of rnn, lstm; got 'gru'"),
+        ({"location_std": 0.0}, "location_std must be above 0; got 0.0"),
+    ],
+)
+def test_impossible_configurations_are_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RAMConfig(**values)  # type: ignore[arg-type]
+
+
+def test_wrong_calls_say_what_was_wanted() -> None:
+    model = RecurrentAttention(RAMConfig())
+    with pytest.raises(ValueError, match=r"images must have 1 channel\(s\).*got 3"):
+        model(torch.zeros(2, 3, 28, 28))
+    with pytest.raises(ValueError, match="num_glimpses must be at least 1; got 0"):
+        model(torch.zeros(2, 1, 28, 28), num_glimpses=0)
+    with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\); got \(28, 28\)"):
+        model(torch.zeros(28, 28))

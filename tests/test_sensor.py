@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from foveal.sensor import GlimpseSensor
+
+
+def slow_glimpse(image: Tensor, x: float, y: float, size: int, scales: int, factor: int) -> Tensor:
+    """One glimpse ``(S, C, G, G)`` at one image ``(C, H, W)``, pixel by pixel, in float64."""
+    channels, height, width = image.shape
+    center_x = math.floor((x + 1) / 2 * width + 0.5)
+    center_y = math.floor((y + 1) / 2 * height + 0.5)
+    glimpse = torch.zeros(scales, channels, size, size, dtype=torch.float64)
+    for scale, row, column in itertools.product(range(scales), range(size), range(size)):
+        box = factor**scale
+        top = center_y - size * box // 2 + row * box
+        left = center_x - size * box // 2 + column * box
+        for i, j in itertools.product(range(top, top + box), range(left, left + box)):
+            if 0 <= i < height and 0 <= j < width:
+                glimpse[scale, :, row, column] += image[:, i, j].double() / box**2
+    return glimpse
+
+
+def slow_glimpses(images: Tensor, locations: Tensor, *retina: int) -> Tensor:
+    pairs = zip(images, locations.tolist(), strict=True)
+    return torch.stack([slow_glimpse(image, x, y, *retina) for image, (x, y) in pairs])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 9),
+    scales=st.integers(1, 4),
+    factor=st.integers(2, 3),
+    channels=st.integers(1, 3),
+    height=st.integers(1, 37),
+    width=st.integers(1, 37),
+    reach=st.sampled_from([1.0, 2.0, 100.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_agrees_with_the_slow_reference(
+    size: int,
+    scales: int,
+    factor: int,
+    channels: int,
+    height: int,
+    width: int,
+    reach: float,
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, channels, height, width, generator=generator)
+    # Multiples of 1/64 are exact in float32, so that reference and sensor round alike.
+    locations = (torch.rand(2, 2, generator=generator) * 2 - 1) * reach
+    locations = (locations * 64).round() / 64
+    sensor = GlimpseSensor(size, scales, factor)
+    wanted = slow_glimpses(images, locations, size, scales, factor)
+    for source in (images, sensor.prepare(images)):
+        got = sensor(source, locations)
+        assert got.shape == (2, scales, channels, size, size)
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0)
+
+
+def test_precision_does_not_suffer_from_the_size_of_the_image(generator: torch.Generator) -> None:
+    image = torch.rand(1, 1, 1501, 1203, generator=generator)
+    sensor = GlimpseSensor(12, 4)
+    for location in ([0.9, 0.9], [-0.3, 0.7]):
+        where = torch.tensor([location])
+        wanted = slow_glimpses(image, where, 12, 4, 2)
+        got = sensor(sensor.prepare(image), where)
+        torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("location", [[1e6, 0.0], [0.0, -1e6], [math.inf, -math.inf]])
+def test_far_outside_there_is_nothing(location: list[float]) -> None:
+    images = torch.ones(1, 2, 30, 40)
+    sensor = GlimpseSensor(5, 3)
+    where = torch.tensor([location])
+    assert not sensor(images, where).any()
+    assert not sensor(sensor.prepare(images), where).any()
+
+
+def test_images_of_a_batch_do_not_touch() -> None:
+    """The sums run over the whole batch at once: nothing of a neighbour may leak in."""
+    images = torch.zeros(3, 2, 9, 11)
+    images[0, 1] = images[2, 0] = 1
+    sensor = GlimpseSensor(4, 4)
+    for x, y in itertools.product((-1.0, 0.0, 1.0), repeat=2):
+        got = sensor(sensor.prepare(images), torch.tensor([[x, y]]).expand(3, 2))
+        assert not got[1].any()
+        assert not got[0, :, 0].any()
+        assert not got[2, :, 1].any()
+
+
+def test_under_autocast_glimpses_stay_exact(generator: torch.Generator) -> None:
+    images = torch.rand(4, 1, 50, 40, generator=generator)
+    locations = torch.rand(4, 2, generator=generator) * 2 - 1
+    sensor = GlimpseSensor(6, 3)
+    exact = sensor(sensor.prepare(images), locations)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sensor(sensor.prepare(images), locations), exact)
+    rounded = sensor(sensor.prepare(images.bfloat16()), locations)
+    torch.testing.assert_close(rounded, exact, atol=4e-3, rtol=0)
+
+
+def test_preparing_leaves_the_images_alone(generator: torch.Generator) -> None:
+    images = torch.rand(2, 1, 20, 20, generator=generator)
+    before = images.clone()
+    GlimpseSensor(4, 3).prepare(images)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_agrees_with_the_cpu(generator: torch.Generator) -> None:
+    images = torch.rand(8, 3, 61, 47, generator=generator)
+    locations = torch.rand(8, 2, generator=generator) * 2 - 1
+    sensor = GlimpseSensor(7, 3)
+    wanted = sensor(images, locations)
+    sensor.cuda()
+    for source in (images.cuda(), sensor.prepare(images.cuda())):
+        torch.testing.assert_close(sensor(source, locations.cuda()).cpu(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0, 1), "glimpse_size must be a whole number of at least 1; got 0"),
+        ((8, 0), "num_scales must be a whole number of at least 1; got 0"),
+        ((8, 2, 1.5), "scale_factor must be a whole number of at least 2; got 1.5"),
+        ((8, 2, 1), "scale_factor must be a whole number of at least 2; got 1"),
+        ((8, 30), "widest patch must be at most 65536 pixels"),
+    ],
+)
+def test_an_impossible_retina_is_refused(arguments: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        GlimpseSensor(*arguments)
+
+
+def test_wrong_input_says_what_was_wanted() -> None:
+    sensor = GlimpseSensor(4, 1)
+    where = torch.zeros(1, 2)
+    with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\); got \(28, 28\)"):
+        sensor(torch.zeros(28, 28), where)
+    with pytest.raises(ValueError, match="images must be float in .* For bytes pass images / 255"):
+        sensor(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), where)
+    with pytest.raises(ValueError, match=r"locations must be \(1, 2\).*got \(3, 2\)"):
+        sensor(torch.zeros(1, 1, 8, 8), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="at least one pixel"):
+        sensor(torch.zeros(1, 1, 0, 8), where)
