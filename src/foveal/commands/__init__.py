@@ -60,16 +60,16 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
 
 
 def _in_one_line(boxed: str, name: str) -> str:
-    """What tyro says in a box of several lines, as one."""
-    lines = [re.sub(r"^[│╭╰][─\s]*|[─\s]*[│╮╯]$", "", line) for line in boxed.splitlines()]
-    sections = [
-        section.strip().split("\n")
-        for section in "\n".join(line if line else "\0" for line in lines[1:]).split("\0")
-    ]
-    said = " ".join(" ".join(sections[0]).split()) if sections else ""
+    """What tyro says in a box of several lines, as one: its first section, and its suggestion."""
+    # The box is drawn in ASCII where the terminal has no better.
+    lines = [re.sub(r"^[│╭╰|+]\s*|\s*[│╮╯|+]$", "", line) for line in boxed.splitlines()[1:]]
+    end = next((i for i, line in enumerate(lines) if set(line) <= {"─", "-"}), len(lines))
+    said = " ".join(" ".join(lines[:end]).split()).rstrip(".")
+    said = re.sub(r"^Error parsing config\.\w+: ", "", said)
+    said = re.sub(r"^Unrecognized options: (--[^\s,=]+).*", r"unknown flag \1", said)
     near = re.search(r"Perhaps you meant:.*?(--[a-z][\w-]*)", boxed, re.DOTALL)
     hint = f" Did you mean {near[1]}?" if near else ""
-    return f"{said.rstrip('.')}.{hint} See foveal {name} --help."
+    return f"{said}.{hint} See foveal {name} --help."
 
 
 def choose_device(name: str) -> torch.device:

@@ -111,7 +111,8 @@ def _train(
     config: RunConfig, content: dict[str, Any], directory: Path, device_name: str, json: bool
 ) -> None:
     if (directory / RESULT_FILE).exists():
-        console.print(f"{directory} has finished; this is its result.", style="dim")
+        if not json:
+            console.print(f"{directory} has finished; this is its result.")
         _show(checkpoint.read_json(directory / RESULT_FILE), json)
         return
     device = choose_device(device_name)
@@ -120,6 +121,11 @@ def _train(
         raise ValueError(
             f"num_classes must be {len(task.classes)}, as the digits have; got "
             f"{config.model.num_classes}. Pass --num-classes {len(task.classes)}."
+        )
+    if config.model.glimpse_size > max(task.image_size):
+        raise ValueError(
+            f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
+            f"{config.model.glimpse_size}. Pass a smaller --glimpse-size."
         )
     content = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, **content}
     content["classes"] = list(task.classes)

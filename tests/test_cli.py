@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import idx_bytes
+from foveal import RAMConfig, RecurrentAttention, cli
+from foveal.checkpoint import read_tensors
+
+SMALL = (
+    "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
+    "--num-glimpses 3 --batch-size 50 --threads 1 --log-every 5"
+)
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """600 training and 100 test digits of 12 x 12 in two classes: a bar lies, or stands."""
+    directory = tmp_path / "digits"
+    directory.mkdir()
+    random_numbers = np.random.default_rng(0)
+    for part, count in (("train", 600), ("t10k", 100)):
+        labels = (np.arange(count) % 2).astype(np.uint8)
+        images = random_numbers.integers(0, 60, (count, 12, 12), dtype=np.uint8)
+        images[labels == 0, 5:7, :] = 250
+        images[labels == 1, :, 5:7] = 250
+        (directory / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (directory / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return directory
+
+
+@pytest.fixture
+def train(digits: Path) -> str:
+    return f"train mnist-28 --digits {digits} --num-classes 2 {SMALL}"
+
+
+class Foveal:
+    """Calls the command in this process, in a directory of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, line: str) -> tuple[int, str, str]:
+        code = cli.main(shlex.split(line))
+        out, err = self.capsys.readouterr()
+        return code, out, err
+
+
+@pytest.fixture
+def foveal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Foveal:
+    monkeypatch.chdir(tmp_path)
+    # Lines as wide as they come, whatever the terminal.
+    monkeypatch.setattr("foveal.commands.console._width", 1000)
+    return Foveal(capsys)
+
+
+def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
+    code, out, err = foveal(f"{train} --epochs 20 --out run --lr 0.01")
+    assert (code, err) == (0, "")
+    assert "test error" in out
+    assert "foveal look run" in out
+    wanted = {"config.json", "metrics.jsonl", "checkpoint", "model.safetensors", "result.json"}
+    assert wanted <= {path.name for path in Path("run").iterdir()}
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["error"] <= 5
+    assert result["interval"][0] <= result["error"] <= result["interval"][1]
+    assert result["images_seen"] == 20 * 10 * 50
+    assert result["pixels_read"] == 3 * 64
+
+    code, out, _ = foveal("evaluate run --json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["error"] == result["error"], "the recorded error is repeated exactly"
+    assert answer["count"] == 100
+    code, out, _ = foveal("evaluate run --split validation --num-glimpses 5")
+    assert code == 0
+    assert "validation error" in out
+    assert "5 glimpses, 320 pixels read" in out
+
+    code, out, _ = foveal("look run --out pictures/first.png --index 3")
+    assert code == 0
+    assert "3 looks, answer" in out
+    with Image.open("pictures/first.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 200
+    Image.new("RGB", (40, 30), (200, 10, 90)).save("mine.png")
+    code, out, _ = foveal("look run mine.png --out mine-look.png --json")
+    answer = json.loads(out)
+    assert code == 0
+    assert len(answer["locations"]) == 3
+    assert sum(answer["probabilities"]) == pytest.approx(1)
+    assert all(0 <= x <= 40 and 0 <= y <= 30 for x, y in answer["locations"])
+
+    code, out, _ = foveal("train --resume run --json")
+    assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
+
+
+def test_the_default_directory_is_named_after_the_run_and_never_reused(
+    foveal: Foveal, train: str
+) -> None:
+    for _ in range(2):
+        code, out, _ = foveal(f"{train} --epochs 1 --seed 4 --json")
+        assert code == 0
+    names = {path.name for path in Path("runs").iterdir()}
+    assert names == {"mnist-28-3-fast-4", "mnist-28-3-fast-4-2"}
+    assert json.loads(out)["run"] == "runs/mnist-28-3-fast-4-2"
+
+
+def test_recipes_set_the_flags(foveal: Foveal, train: str) -> None:
+    code, _, _ = foveal(f"{train} --recipe paper --epochs 1 --out run")
+    assert code == 0
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["training"]["optimizer"] == "sgd"
+    assert config["objective"]["reward"] == "correct"
+    assert config["model"]["privileged_baseline"] is False
+
+
+def run_in_background(line: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "foveal", *shlex.split(line)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 60
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_a_run_killed_three_times_ends_with_the_same_weights(train: str, tmp_path: Path) -> None:
+    """kill -9 at random moments, at a checkpoint a step, against a run never killed."""
+    line = f"{train} --epochs 30 --checkpoint-minutes 0 --out "
+    whole = run_in_background(f"{line} whole", tmp_path)
+    moments = random.Random(5)
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    command = f"{line} killed"
+    for _ in range(3):
+        process = run_in_background(command, tmp_path)
+        lines = len(metrics.read_text().splitlines()) if metrics.exists() else 0
+        wait_for(
+            lambda lines=lines: (
+                metrics.exists() and len(metrics.read_text().splitlines()) > lines + 3
+            ),
+            process,
+        )
+        time.sleep(moments.random() / 4)
+        process.kill()
+        process.communicate()
+        assert not (tmp_path / "killed" / "result.json").exists(), "killed before its end"
+        command = "train --resume killed"
+    process = run_in_background(command, tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    whole.communicate(timeout=120)
+    ours, theirs = (
+        read_tensors(tmp_path / name / "model.safetensors")[0] for name in ("killed", "whole")
+    )
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(
+    number: signal.Signals, train: str, tmp_path: Path
+) -> None:
+    process = run_in_background(f"{train} --epochs 5000 --out run", tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and len(metrics.read_text()) > 300, process)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.count("\n") == 1
+    assert "Go on with: foveal train --resume run" in err
+    assert (tmp_path / "run" / "checkpoint" / "last.safetensors").exists()
+
+
+def test_a_diverged_run_says_what_to_do(foveal: Foveal, train: str) -> None:
+    line = f"{train} --recipe paper --epochs 50 --lr 1e8 --momentum 0.99 --out run"
+    code, _, err = foveal(line)
+    assert code == 1
+    assert "the loss is no longer a number" in err
+    assert "lower --lr" in err
+
+
+WRONG = {
+    "trian": "unknown command 'trian'; .* Did you mean train?",
+    "train": "It must be one of mnist-28, .* as in: foveal train mnist-28",
+    "train mnist28": "unknown task 'mnist28'; .* Did you mean mnist-28?",
+    "train mnist-28 --recipe fats": "unknown recipe 'fats'; .* Did you mean fast?",
+    "train mnist-28 --num-glimpse 3": "unknown flag --num-glimpse. Did you mean --num-glimpses?",
+    "train mnist-28 --num-glimpses 0": "num_glimpses must be .* at least 1; got 0",
+    "train mnist-28 --num-glimpses x": "--num-glimpses: invalid literal .* 'x'",
+    "train mnist-28 --glimpse-size 999": "glimpse_size must be at most 256 pixels; got 999",
+    "train mnist-28 --digits uci --glimpse-size 29": "at most the image's 28 pixels; got 29",
+    "train mnist-28 --digits uci --num-classes 3": "num_classes must be 10, .* got 3",
+    "train mnist-28 --digits uci --batch-size 5000": "at most the 1,199 training images",
+    "train mnist-28 --digits uci --threads -1": "threads must be at least 0",
+    "train mnist-28 --digits /nowhere": "got '/nowhere', which does not exist",
+    "train mnist-28 --digits empty": "empty must hold IDX files",
+    "train mnist-28 --digits text": "Pass the directory that holds it",
+    "train mnist-28 --digits uci --out text": "--out must be a directory; text is a file",
+    "train mnist-28 --digits uci --out text/run": "text/run/config.json could not be written",
+    "train mnist-28 --digits uci --out full": "--out must be a new or empty directory; full",
+    "train mnist-28 --digits uci --out foreign": "is not foveal's: another program wrote it",
+    "train mnist-28 --digits uci --out model": "model holds a run already",
+    "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
+    "train --resume /nowhere": "there is no '/nowhere'",
+    "train --resume empty": "it holds no config.json",
+    "train --resume foreign": "is not foveal's: another program wrote it",
+    "train --resume broken": "must be JSON; it is damaged",
+    "train --resume empty --lr 3": "unknown flag --lr",
+    "evaluate nothing": "there is no directory 'nothing'",
+    "evaluate foreign": "is not foveal's: another program wrote it",
+    "evaluate model": "does not say what it was trained on. Pass --task",
+    "evaluate model --task clutterd-60": "Did you mean cluttered-60?",
+    "evaluate model --task mnist-28 --digits empty": "empty must hold IDX files",
+    "look model --out look.jpg": "--out must be a .png file; got 'look.jpg'",
+    "look model missing.png": "IMAGE must be a file; there is no 'missing.png'",
+    "look model text": "text is not a readable image",
+    "look model --task mnist-28 --digits uci --index 299": "--index must be 0 to 298; got 299",
+    "bench --rounds 0": "batch_size and rounds must be at least 1",
+    "demo --out full": "holds other files than an earlier demo's",
+    "demo --out text": "--out must be a directory; text is a file",
+}
+
+
+@pytest.fixture
+def odd_places(tmp_path: Path) -> None:
+    for name in ("empty", "full", "foreign", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("three years of work")
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "broken" / "config.json").write_text('{"format": "fov')
+    RecurrentAttention(RAMConfig()).save_pretrained(tmp_path / "model")
+
+
+@pytest.mark.usefixtures("odd_places")
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_input_gives_one_line_and_exit_code_2(line: str, foveal: Foveal) -> None:
+    code, out, err = foveal(line)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("foveal")
+    assert "Traceback" not in err
+    assert re.search(WRONG[line], err), err
+    assert not Path("runs").exists(), "nothing is left behind"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(foveal: Foveal) -> None:
+    code, _, err = foveal("train mnist-28 --digits uci --device cuda")
+    assert code == 2
+    assert "PyTorch finds no GPU here. Use --device cpu." in err
+
+
+def test_damaged_runs_are_refused(foveal: Foveal, train: str) -> None:
+    assert foveal(f"{train} --epochs 1 --out run")[0] == 0
+    Path("run/result.json").unlink()
+    weights, saved = Path("run/model.safetensors"), Path("run/checkpoint/last.safetensors")
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: len(whole) // 2])
+    code, _, err = foveal("train --resume run")
+    assert code == 2
+    assert "last.safetensors is truncated" in err
+    saved.write_bytes(whole)
+    config = json.loads(Path("run/config.json").read_text())
+    config["training"]["lr"] = 0.5
+    Path("run/config.json").write_text(json.dumps(config))
+    code, _, err = foveal("train --resume run")
+    assert code == 2
+    assert "belongs to another configuration" in err
+    weights.write_bytes(weights.read_bytes()[:-7])
+    code, _, err = foveal("evaluate run")
+    assert code == 2
+    assert "model.safetensors is truncated" in err
+    weights.unlink()
+    code, _, err = foveal("evaluate run")
+    assert code == 2
+    assert "has not finished. Go on with it: foveal train --resume run" in err
+
+
+@pytest.mark.parametrize("line", ["", "--help", *(f"{name} --help" for name in cli.COMMANDS)])
+def test_every_help_explains(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = cli.main(shlex.split(line))
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "usage: foveal" in out
+    assert len(out.splitlines()) > 8
+
+
+def test_version_and_tasks(foveal: Foveal) -> None:
+    assert foveal("--version") == (0, "foveal 0.1.0\n", "")
+    code, out, _ = foveal("tasks")
+    assert code == 0
+    assert "cluttered-100" in out
+    code, out, _ = foveal("tasks --json")
+    names = [task["task"] for task in json.loads(out)["tasks"]]
+    assert names == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
+
+
+def test_the_demo_tells_its_story(foveal: Foveal) -> None:
+    for _ in range(2):  # the second replaces the first
+        code, out, err = foveal("demo --epochs 1")
+        assert (code, err) == (0, "")
+    lines = out.strip().splitlines()
+    assert any(line.strip().startswith("attention ") and "%" in line for line in lines)
+    assert any(line.strip().startswith("fully connected ") and "%" in line for line in lines)
+    assert lines[-1].startswith("Next")
+    assert Path("demo/look.png").exists()
+    command = lines[-1].split("foveal ")[1]
+    assert foveal(command)[0] == 0, "what it says to run next works"
+
+
+def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foveal.commands import bench  # noqa: PLC0415
+
+    monkeypatch.setattr(bench, "LARGE", 200)
+    code, out, _ = foveal("bench --batch-size 4 --rounds 2 --json")
+    answer = json.loads(out)
+    assert code == 0
+    for row in answer["steps"]:
+        assert row["ratio"] == pytest.approx(row["step"][1] / row["floor"][1])
+        assert row["images_per_second"] > 0
+    assert [row["part"] for row in answer["sensors"]] == list(bench.SENSORS)
+    code, out, _ = foveal("bench --batch-size 4 --rounds 2")
+    assert code == 0
+    assert "matrix products" in out

@@ -1,0 +1,62 @@
+"""The direction of the imports: each module may import those before it, and no others."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import foveal
+
+SOURCE = Path(foveal.__file__).parent
+MAY_IMPORT = {
+    "checkpoint": set(),
+    "geometry": set(),
+    "sensor": {"geometry"},
+    "model": {"checkpoint", "sensor"},
+    "objective": {"model"},
+    "training": {"checkpoint", "model", "objective"},
+    "reference_models": set(),
+    "tasks": {"checkpoint", "tasks"},
+    "recipes": {"model", "objective", "tasks", "training"},
+    "scanpath": {"checkpoint", "geometry", "model"},
+    "commands": {
+        "checkpoint",
+        "commands",
+        "model",
+        "objective",
+        "recipes",
+        "reference_models",
+        "scanpath",
+        "sensor",
+        "tasks",
+        "training",
+    },
+    "cli": {"commands"},
+    "__init__": {"model", "sensor"},
+    "__main__": {"cli"},
+}
+
+
+def imported_by(path: Path) -> set[str]:
+    """The parts of foveal that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("foveal"):
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found - {"__version__"}
+
+
+def test_imports_go_one_way() -> None:
+    for path in SOURCE.rglob("*.py"):
+        part = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        extra = imported_by(path) - MAY_IMPORT[part]
+        assert not extra, f"{path.relative_to(SOURCE)} may not import {sorted(extra)}"
+
+
+def test_the_order_has_no_cycle() -> None:
+    left = {part: needs - {part} for part, needs in MAY_IMPORT.items()}
+    while left:
+        ready = {part for part, needs in left.items() if not needs & left.keys()}
+        assert ready, f"a cycle among {sorted(left)}"
+        left = {part: needs for part, needs in left.items() if part not in ready}

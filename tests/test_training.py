@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from foveal import checkpoint
+from foveal.model import RAMConfig, RecurrentAttention
+from foveal.objective import ObjectiveConfig
+from foveal.reference_models import FullyConnected, FullyConnectedConfig
+from foveal.training import (
+    CHECKPOINT_FILE,
+    METRICS_FILE,
+    Progress,
+    TrainConfig,
+    Trainer,
+    TrainingDiverged,
+    TrainingStopped,
+    evaluate,
+    evaluation_of,
+    read_metrics,
+)
+
+TINY = RAMConfig(
+    glimpse_size=4,
+    num_glimpses=3,
+    num_classes=2,
+    glimpse_hidden=8,
+    location_hidden=8,
+    glimpse_features=16,
+    core_size=16,
+    location_std=0.2,
+    privileged_baseline=True,
+)
+BRIEF = TrainConfig(
+    epochs=3, batch_size=16, lr=3e-3, log_every=2, final_location_std=0.1, gradient_clip=1.0
+)
+
+
+class Halves:
+    """Images lit on the left (class 0) or on the right (class 1), with noise on top."""
+
+    def __init__(self, count: int = 160) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.labels = torch.arange(count) % 2
+        self.images = torch.zeros(count, 1, 12, 12)
+        self.images[self.labels == 0, :, :, :6] = 1
+        self.images[self.labels == 1, :, :, 6:] = 1
+        self.images = (self.images + torch.rand(self.images.shape, generator=generator)) / 2
+
+    def size(self, split: str) -> int:
+        return len(self.labels) if split == "train" else 40
+
+    def batch(
+        self, _split: str, indices: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        noise = torch.rand(len(indices), 1, 12, 12, generator=generator)
+        return (self.images[indices] + noise) / 2, self.labels[indices]
+
+    def fixed_batches(self, _split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in (0, 25):
+            chosen = slice(first, min(first + 25, 40))
+            yield self.images[chosen], self.labels[chosen]
+
+
+def make_trainer(directory: Path, config: TrainConfig = BRIEF, **options: object) -> Trainer:
+    torch.manual_seed(config.seed)
+    model = RecurrentAttention(TINY)
+    objective = ObjectiveConfig(
+        reward="log_likelihood", standardize_advantages=True, credit_decay=0.8
+    )
+    return Trainer(model, Halves(), config, objective, directory, **options)  # type: ignore[arg-type]
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def steps_of(directory: Path) -> list[dict[str, float]]:
+    """The metrics without what depends on the clock."""
+    lines = read_metrics(directory)
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+class StopAt:
+    """A listener that sends the process a signal at the first report from a step on."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number, self.sent = step, number, False
+
+    def __call__(self, report: Progress) -> None:
+        if report.step >= self.step and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "optimizer": optimizer})
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+    parts = tmp_path / "parts"
+    for step, number in ((3, signal.SIGTERM), (10, signal.SIGINT), (17, signal.SIGTERM)):
+        trainer = make_trainer(parts, config, listener=StopAt(step, number))
+        trainer.restore()
+        with pytest.raises(TrainingStopped, match=r"stopped at step \d+ of 30"):
+            trainer.run()
+    trainer = make_trainer(parts, config)
+    assert trainer.restore()
+    outcome = trainer.run()
+    assert outcome.steps == 30
+    assert outcome.images == 480
+    for name, value in weights(whole).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    assert steps_of(parts) == steps_of(tmp_path / "whole")
+
+
+def test_lines_after_the_checkpoint_are_written_again_after_a_kill(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    whole.run()
+    killed = tmp_path / "killed"
+    with pytest.raises(TrainingStopped):
+        make_trainer(killed, listener=StopAt(9, signal.SIGTERM)).run()
+    with (killed / METRICS_FILE).open("a") as file:
+        file.write('{"step": 12, "epoch": 1, "error": 1.0}\n{"step": 14, "epo')
+    trainer = make_trainer(killed)
+    trainer.restore()
+    trainer.run()
+    assert steps_of(killed) == steps_of(tmp_path / "whole")
+
+
+def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    make_trainer(tmp_path).run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_network_learns_and_its_curve_is_kept(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "epochs": 12, "lr": 1e-2})
+    outcome = make_trainer(tmp_path, config).run()
+    lines = read_metrics(tmp_path)
+    validations = [line["validation_error"] for line in lines if "validation_error" in line]
+    assert len(validations) == 12
+    assert outcome.validation_error == validations[-1] <= 5
+    trained = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained] == list(range(2, 121, 2))
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert trained[-1]["lr"] == 0
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_rival_network_trains_by_the_same_engine(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = FullyConnected(FullyConnectedConfig(image_size=(12, 12), num_classes=2, hidden=16))
+    trainer = Trainer(model, Halves(), BRIEF, ObjectiveConfig(), tmp_path)
+    assert trainer.run().validation_error == 0
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingStopped):
+        make_trainer(tmp_path, listener=StopAt(4, signal.SIGTERM)).run()
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    trainer = make_trainer(tmp_path)
+    trainer.restore()
+    with torch.no_grad():
+        trainer.model.action_head.bias.fill_(math.nan)  # type: ignore[union-attr]
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept.*lower --lr"):
+        trainer.run()
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.save(0.0)
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    with torch.no_grad():
+        trainer.model.action_head.weight[0, 0] = math.inf  # type: ignore[union-attr,index]
+    with pytest.raises(TrainingDiverged):
+        trainer.save(0.0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.save(0.0)
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    trainer.step = 5
+    with pytest.raises(OSError, match="No space left on device.*what was there before"):
+        trainer.save(1.0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["last.safetensors"]
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    make_trainer(tmp_path).save(0.0)
+    path = tmp_path / CHECKPOINT_FILE
+    other = make_trainer(tmp_path, TrainConfig(**{**vars(BRIEF), "lr": 1e-4}))
+    with pytest.raises(ValueError, match="belongs to another configuration"):
+        other.restore()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is truncated or not a safetensors file"):
+        make_trainer(tmp_path).restore()
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="is truncated or not a safetensors file"):
+        make_trainer(tmp_path).restore()
+
+
+def test_the_rate_and_the_exploration_fall_as_stated(tmp_path: Path) -> None:
+    linear, cosine = TrainConfig(schedule="linear"), TrainConfig(schedule="cosine")
+    assert [linear.remaining(p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert cosine.remaining(0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    trainer = make_trainer(tmp_path)
+    spread = [trainer._location_std(p) for p in (0.0, 0.5, 1.0)]
+    assert spread == pytest.approx([0.2, 0.15, 0.1])
+    fixed = make_trainer(tmp_path, TrainConfig(batch_size=16))
+    assert fixed._location_std(0.9) == 0.2
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Path) -> None:
+    first, again = make_trainer(tmp_path), make_trainer(tmp_path)
+    assert torch.equal(first._order(0), again._order(0))
+    assert not torch.equal(first._order(0), first._order(1))
+    assert first._order(3).sort().values.tolist() == list(range(160))
+
+
+class Oracle(nn.Module):
+    """Knows the class from the lit half, and is wrong where it is told to be."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        right = images[:, 0, :, 6:].mean((1, 2)) > images[:, 0, :, :6].mean((1, 2))
+        return nn.functional.one_hot(right.long(), 2).float()
+
+
+def test_evaluation_counts_wrong_answers() -> None:
+    task = Halves()
+    assert evaluate(Oracle(), task, "test").error == 0
+    task.labels = task.labels.clone()
+    task.labels[:10] = 1 - task.labels[:10]
+    result = evaluate(Oracle(), task, "test")
+    assert result.error == 25
+    assert result.count == 40
+
+
+def test_evaluation_repeats_and_leaves_the_mode_alone() -> None:
+    model, task = RecurrentAttention(TINY).train(), Halves()
+    state = torch.random.get_rng_state()
+    assert evaluate(model, task, "test") == evaluate(model, task, "test")
+    assert model.training
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(("wrong", "count"), [(0, 100), (107, 10_000), (40, 40)])
+def test_the_interval_is_wilsons(wrong: int, count: int) -> None:
+    z, p = 1.959963984540054, wrong / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count**2))
+    wanted = (100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach))
+    assert evaluation_of(wrong, count).interval == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1; got 0"),
+        ({"lr": -1.0}, "lr must be above 0; got -1.0"),
+        ({"lr": math.nan}, "lr must be above 0; got nan"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\); got 1.0"),
+        ({"optimizer": "adamw"}, "optimizer must be one of adam, sgd; got 'adamw'"),
+        ({"gradient_clip": -1.0}, "gradient_clip must be at least 0; got -1.0"),
+    ],
+)
+def test_impossible_training_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most the 160 training images; got 161"):
+        make_trainer(tmp_path, TrainConfig(batch_size=161))
+
+
+def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
+    make_trainer(tmp_path).save(0.0)
+    content = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"]["about"])["step"] == 0
+    tensors, _ = checkpoint.read_tensors(tmp_path / CHECKPOINT_FILE)
+    assert tensors["generator"].dtype == torch.uint8
