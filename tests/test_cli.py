@@ -64,8 +64,6 @@ def foveal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Foveal:
     monkeypatch.chdir(tmp_path)
-    # Lines as wide as they come, whatever the terminal.
-    monkeypatch.setattr("foveal.commands.console._width", 1000)
     return Foveal(capsys)
 
 

@@ -12,6 +12,7 @@ ODD = RAMConfig(
     glimpse_size=5,
     num_scales=2,
     scale_factor=3,
+    scale_gain=2.5,
     num_glimpses=3,
     num_channels=3,
     num_classes=7,
@@ -31,7 +32,9 @@ def by_hand(model: RecurrentAttention, images: Tensor, locations: Tensor) -> Ten
     network, core = model.glimpse_network, model.core
     hidden = torch.zeros(len(images), model.config.core_size)
     for t in range(locations.shape[1]):
-        rho = model.sensor(images, locations[:, t]).reshape(len(images), -1)
+        gains = model.config.scale_gain ** torch.arange(model.config.num_scales)
+        rho = model.sensor(images, locations[:, t]) * gains[:, None, None, None]
+        rho = rho.reshape(len(images), -1)
         h_g = linear(network.from_pixels, rho).clamp(min=0)
         h_l = linear(network.from_location, locations[:, t]).clamp(min=0)
         mixed = linear(network.pixels_to_features, h_g) + linear(network.location_to_features, h_l)

@@ -30,6 +30,7 @@ class RAMConfig:
     glimpse_size: int = 8  # pixels a side of the finest patch; 12 for the 60 x 60 tasks
     num_scales: int = 1  # patches in a glimpse, each scale_factor times as wide as the last
     scale_factor: int = 2  # ratio between neighbouring scales
+    scale_gain: float = 1.0  # scale i enters the first layer times this to the i; 1 as published
     num_glimpses: int = 7  # looks at an image before the answer
     num_channels: int = 1  # of the images
     num_classes: int = 10  # of the answer
@@ -63,6 +64,10 @@ class RAMConfig:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
         if self.core not in CORES:
             raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
+        if not self.scale_gain > 0:
+            raise ValueError(
+                f"scale_gain must be above 0; got {self.scale_gain!r}. Plain averages: pass 1."
+            )
         if not self.location_std > 0:
             raise ValueError(
                 f"location_std must be above 0; got {self.location_std!r}. "
@@ -122,11 +127,19 @@ class Rollout(NamedTuple):
 
 
 class GlimpseNetwork(nn.Module):
-    """g = relu(Linear(h_g) + Linear(h_l)) with h_g = relu(Linear(rho)), h_l = relu(Linear(l))."""
+    """g = relu(Linear(h_g) + Linear(h_l)) with h_g = relu(Linear(rho)), h_l = relu(Linear(l)).
+
+    An average over a coarse box dims what is smaller than the box, down to where the first layer
+    hardly feels it; ``scale_gain`` makes up for that.
+    """
+
+    gains: Tensor
 
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         pixels = config.num_scales * config.num_channels * config.glimpse_size**2
+        gains = config.scale_gain ** torch.arange(config.num_scales).view(-1, 1, 1, 1)
+        self.register_buffer("gains", gains, persistent=False)
         self.from_pixels = nn.Linear(pixels, config.glimpse_hidden)
         self.from_location = nn.Linear(2, config.location_hidden)
         self.pixels_to_features = nn.Linear(config.glimpse_hidden, config.glimpse_features)
@@ -134,6 +147,8 @@ class GlimpseNetwork(nn.Module):
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """``(B, S, C, G, G)`` glimpses and ``(B, 2)`` locations to ``(B, glimpse_features)``."""
+        if len(self.gains) > 1:  # the finest scale's is 1
+            glimpses = glimpses * self.gains
         pixels = torch.relu(self.from_pixels(glimpses.flatten(1)))
         places = torch.relu(self.from_location(locations))
         return torch.relu(self.pixels_to_features(pixels) + self.location_to_features(places))

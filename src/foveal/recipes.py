@@ -57,10 +57,15 @@ def _fast(task: str) -> RunConfig:
         task=TASKS[task],
         model=dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True),
         objective=ObjectiveConfig(
-            reward="log_likelihood", credit_decay=0.8, standardize_advantages=True
+            reward="log_likelihood", credit_decay=0.9, standardize_advantages=True
         ),
         training=TrainConfig(
-            epochs=200, batch_size=64, lr=2e-3, final_location_std=0.05, gradient_clip=5.0
+            epochs=200,
+            batch_size=64,
+            lr=1.5e-3,
+            weight_decay=0.02,
+            final_location_std=0.05,
+            gradient_clip=5.0,
         ),
     )
 

@@ -50,6 +50,7 @@ class TrainConfig:
     lr: float = 1e-3  # learning rate at the start
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
     momentum: float = 0.9  # of SGD
+    weight_decay: float = 0.0  # a step, times the rate; with Adam apart from the gradient (AdamW)
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
     seed: int = 0  # of weights, order of images, canvases and exploration
@@ -65,7 +66,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr must be above 0; got {self.lr!r}.")
-        for name in ("final_location_std", "gradient_clip", "checkpoint_minutes"):
+        for name in ("weight_decay", "final_location_std", "gradient_clip", "checkpoint_minutes"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
         if not 0 <= self.momentum < 1:
@@ -398,10 +399,15 @@ class Trainer:
         return torch.randperm(self.task.size("train"), generator=generator).to(self.device)
 
     def _make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        config, parameters = self.config, model.parameters()
+        config = self.config
+        options: dict[str, Any] = {
+            "lr": config.lr,
+            "weight_decay": config.weight_decay,
+            "fused": True,
+        }
         if config.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=config.lr, fused=True)
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, fused=True)
+            return torch.optim.AdamW(model.parameters(), **options)
+        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
 
     def _read_totals(self) -> dict[str, float]:
         """Means since the last reading: the one place where the host waits for the device."""

@@ -148,6 +148,11 @@ def task_of(
     return config if digits is None else dataclasses.replace(config, digits=digits)
 
 
+def say(text: str) -> None:
+    """Print a line, whole: a terminal folds it, a file keeps it."""
+    console.print(text, soft_wrap=True)
+
+
 def print_json(content: dict[str, Any]) -> None:
     """Print one JSON object, for machines."""
     print(json.dumps(content))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from foveal.commands import choose_device, console, parse, print_json, set_threads
+from foveal.commands import choose_device, console, parse, print_json, say, set_threads
 from foveal.commands.train import commit, hardware
 from foveal.model import RAMConfig, RecurrentAttention
 from foveal.objective import ObjectiveConfig, hybrid_loss
@@ -63,7 +63,7 @@ def bench(
         about = {"hardware": hardware(place), "commit": commit(), "batch_size": batch_size}
         print_json({**about, "steps": steps, "sensors": sensors})
         return
-    console.print(f"{hardware(place)}; batch {batch_size}; milliseconds: median (quartiles)")
+    say(f"{hardware(place)}; batch {batch_size}; milliseconds: median (quartiles)")
     table = Table("training step", "step", "matrix products", "ratio", "images/s")
     for row in steps:
         table.add_row(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from foveal import checkpoint
-from foveal.commands import console, parse, print_json, set_threads
+from foveal.commands import parse, print_json, say, set_threads
 from foveal.commands.train import ProgressBar, run_trainer
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, demo_run
@@ -51,7 +51,7 @@ def demo(
     model = RecurrentAttention(config.model)
     rival = FullyConnected(FullyConnectedConfig(image_size=task.image_size))
     if not json:
-        console.print(
+        say(
             f"Digits somewhere on a {width} x {height} canvas, with clutter. The attention model "
             f"reads {model.count_pixels_read():,} numbers in {config.model.num_glimpses} glimpses; "
             f"the fully-connected network reads all {height * width:,} pixels."
@@ -74,11 +74,11 @@ def demo(
     if json:
         print_json({"error": ours.error, "interval": ours.interval, "rival_error": theirs.error})
         return
-    console.print(f"test error after {config.training.epochs} epochs each:")
-    console.print(f"  attention        {_in_words(ours)}")
-    console.print(f"  fully connected  {_in_words(theirs)}")
-    console.print(f"Where it looked, and what it believed after each look: {picture}")
-    console.print(f"Next, another picture: foveal look {out} --index 1 --out {out}/look-1.png")
+    say(f"test error after {config.training.epochs} epochs each:")
+    say(f"  attention        {_in_words(ours)}")
+    say(f"  fully connected  {_in_words(theirs)}")
+    say(f"Where it looked, and what it believed after each look: {picture}")
+    say(f"Next, another picture: foveal look {out} --index 1 --out {out}/look-1.png")
 
 
 def _train(

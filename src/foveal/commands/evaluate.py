@@ -10,10 +10,10 @@ import tyro
 
 from foveal.commands import (
     choose_device,
-    console,
     load_run,
     parse,
     print_json,
+    say,
     set_threads,
     task_of,
 )
@@ -74,7 +74,7 @@ def evaluate(
         print_json(answer)
         return
     low, high = result.interval
-    console.print(
+    say(
         f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval {low:.2f} "
         f"to {high:.2f}); {answer['num_glimpses']} glimpses, {answer['pixels_read']:,} pixels "
         f"read of {data.image_size[0]} x {data.image_size[1]}"

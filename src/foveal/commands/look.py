@@ -9,7 +9,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import choose_device, console, load_run, parse, print_json, task_of
+from foveal.commands import choose_device, load_run, parse, print_json, say, task_of
 from foveal.scanpath import draw, follow, save_picture
 from foveal.tasks import CanvasTask
 
@@ -79,7 +79,7 @@ def look(
         )
         return
     truth = "" if label is None else f" (it is {classes[label]})"
-    console.print(
+    say(
         f"{out}: {len(path.centers)} looks, answer {classes[path.answer]}{truth}, "
         f"probability {path.probabilities[-1].max():.2f}"
     )

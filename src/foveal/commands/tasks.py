@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from foveal.commands import console, parse, print_json
+from foveal.commands import console, parse, print_json, say
 from foveal.recipes import RECIPES, recipe
 from foveal.tasks import DESCRIPTIONS, TASKS
 
@@ -40,4 +40,4 @@ def tasks(json: bool = False) -> None:
         retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
         table.add_row(name, DESCRIPTIONS[name], retina, str(model.num_glimpses), ", ".join(RECIPES))
     console.print(table)
-    console.print("Train one: foveal train mnist-28 --recipe fast")
+    say("Train one: foveal train mnist-28 --recipe fast")

@@ -25,6 +25,7 @@ from foveal.commands import (
     parse,
     print_json,
     run_config,
+    say,
     set_threads,
 )
 from foveal.model import RecurrentAttention
@@ -112,7 +113,7 @@ def _train(
 ) -> None:
     if (directory / RESULT_FILE).exists():
         if not json:
-            console.print(f"{directory} has finished; this is its result.")
+            say(f"{directory} has finished; this is its result.")
         _show(checkpoint.read_json(directory / RESULT_FILE), json)
         return
     device = choose_device(device_name)
@@ -196,7 +197,7 @@ class ProgressBar:
         rate = f"{report.images_per_second:,.0f} images/s"
         if report.validated and not self.quiet and not console.is_terminal:
             done = f"step {report.step:,} of {report.total_steps:,}"
-            console.print(f"{self.title}: epoch {report.epoch + 1}, {done}, {validation}{rate}")
+            say(f"{self.title}: epoch {report.epoch + 1}, {done}, {validation}{rate}")
         if report.measures:
             training = (
                 f"error {100 * report.measures['error']:.1f} %  "
@@ -246,13 +247,13 @@ def _show(result: dict[str, Any], json: bool) -> None:
         print_json(result)
         return
     low, high = result["interval"]
-    console.print(
+    say(
         f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one rollout, "
         f"mean policy), validation error {result['validation_error']:.2f} %, "
         f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
     )
     if "run" in result:
-        console.print(f"See it look: foveal look {result['run']} --out look.png")
+        say(f"See it look: foveal look {result['run']} --out look.png")
 
 
 def commit() -> str | None:
