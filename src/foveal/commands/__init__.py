@@ -61,10 +61,12 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
 
 def _in_one_line(boxed: str, name: str) -> str:
     """What tyro says in a box of several lines, as one: its first section, and its suggestion."""
-    # The box is drawn in ASCII where the terminal has no better.
-    lines = [re.sub(r"^[│╭╰|+]\s*|\s*[│╮╯|+]$", "", line) for line in boxed.splitlines()[1:]]
-    end = next((i for i, line in enumerate(lines) if set(line) <= {"─", "-"}), len(lines))
-    said = " ".join(" ".join(lines[:end]).split()).rstrip(".")
+    # Without the title; where the terminal has no better than ASCII, lines make the box.
+    lines = [line.strip("│╭╰╮╯|+ ") for line in boxed.splitlines()[1:]]
+    rules = [set(line) <= {"─", "-"} for line in lines]
+    first = rules.index(False)
+    end = rules.index(True, first) if True in rules[first:] else len(lines)
+    said = " ".join(" ".join(lines[first:end]).split()).rstrip(".")
     said = re.sub(r"^Error parsing config\.\w+: ", "", said)
     said = re.sub(r"^Unrecognized options: (--[^\s,=]+).*", r"unknown flag \1", said)
     near = re.search(r"Perhaps you meant:.*?(--[a-z][\w-]*)", boxed, re.DOTALL)

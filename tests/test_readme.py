@@ -1,0 +1,42 @@
+"""What the README shows is run: its Python as it stands, its commands by name and flags."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from foveal import cli
+from foveal.commands import train
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+COMMANDS = re.findall(r"^    foveal (\w+)([^\n]*?)(?:  |$)", README, re.MULTILINE)
+
+
+def test_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 2
+    exec("\n".join(blocks), {})
+    assert "torch.Size([2, 10])" in capsys.readouterr().out
+
+
+def test_its_commands_exist() -> None:
+    assert {name for name, _ in COMMANDS} >= {"train", "evaluate", "look", "bench"}
+    for name, _ in COMMANDS:
+        assert name in cli.COMMANDS
+
+
+def test_its_training_command_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(train, "_start", started.append)
+    for name, flags in COMMANDS:
+        if name == "train" and "--resume" not in flags:
+            train.run(flags.split())
+    assert started
+    assert started[0].config.model.num_glimpses == 7
+
+
+def test_the_files_it_links_to_are_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (Path(__file__).parent.parent / target).exists(), target
