@@ -24,6 +24,10 @@ RETINAS = {
     "cluttered-100": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=8),
 }
 
+FAST_OBJECTIVE = ObjectiveConfig(
+    reward="log_likelihood", credit_decay=0.9, standardize_advantages=True
+)
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -52,13 +56,19 @@ def _paper(task: str) -> RunConfig:
 
 
 def _fast(task: str) -> RunConfig:
-    """Adam, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
+    """Adam, log-likelihood as the reward, a privileged baseline, exploration that narrows.
+
+    Chosen on mnist-28. The tasks with several scales also get an LSTM core, a gain on the coarse
+    scales and wider exploration, which the same objective was seen to learn faster with; their
+    recipes are a start, and have not been measured to the end.
+    """
+    model = dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True)
+    if model.num_scales > 1:
+        model = dataclasses.replace(model, core="lstm", scale_gain=3.0, location_std=0.2)
     return RunConfig(
         task=TASKS[task],
-        model=dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True),
-        objective=ObjectiveConfig(
-            reward="log_likelihood", credit_decay=0.9, standardize_advantages=True
-        ),
+        model=model,
+        objective=FAST_OBJECTIVE,
         training=TrainConfig(
             epochs=200,
             batch_size=64,
@@ -71,20 +81,26 @@ def _fast(task: str) -> RunConfig:
 
 
 def demo_run() -> RunConfig:
-    """Two minutes on two cores: scikit-learn's digits on a translated canvas with clutter."""
+    """Two minutes on two cores: scikit-learn's digits on a canvas with clutter."""
     return RunConfig(
         task=TaskConfig(digits="uci", canvas_size=60, num_clutter=2),
         model=RAMConfig(
             glimpse_size=12,
             num_scales=3,
-            num_glimpses=6,
+            scale_gain=3.0,
+            num_glimpses=5,
             core="lstm",
-            location_std=0.15,
+            location_std=0.2,
             privileged_baseline=True,
         ),
-        objective=ObjectiveConfig(reward="log_likelihood", standardize_advantages=True),
+        objective=FAST_OBJECTIVE,
         training=TrainConfig(
-            epochs=150, batch_size=64, lr=2e-3, gradient_clip=5.0, validate_every=10
+            epochs=220,
+            batch_size=64,
+            lr=3e-3,
+            final_location_std=0.05,
+            gradient_clip=5.0,
+            validate_every=20,
         ),
     )
 

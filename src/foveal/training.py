@@ -263,7 +263,11 @@ class Trainer:
         self.counted = 0  # steps in the totals
         self.optimizer = self._make_optimizer(model.to(self.device))
         self._identity = checkpoint.fingerprint(
-            {"train": vars(config), "objective": vars(objective), "model": repr(model)}
+            {
+                "train": vars(config),
+                "objective": vars(objective),
+                "model": repr(getattr(model, "config", model)),
+            }
         )
 
     def run(self) -> Outcome:

@@ -150,6 +150,11 @@ def task_of(
     return config if digits is None else dataclasses.replace(config, digits=digits)
 
 
+def working(what: str, *, quiet: bool) -> contextlib.AbstractContextManager[object]:
+    """A sign of life on a terminal, for what takes seconds but has no steps to count."""
+    return contextlib.nullcontext() if quiet else console.status(what)
+
+
 def say(text: str) -> None:
     """Print a line, whole: a terminal folds it, a file keeps it."""
     console.print(text, soft_wrap=True)

@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from foveal.commands import choose_device, console, parse, print_json, say, set_threads
+from foveal.commands import (
+    choose_device,
+    console,
+    parse,
+    print_json,
+    say,
+    set_threads,
+    working,
+)
 from foveal.commands.train import commit, hardware
 from foveal.model import RAMConfig, RecurrentAttention
 from foveal.objective import ObjectiveConfig, hybrid_loss
@@ -52,13 +60,15 @@ def bench(
         raise ValueError(f"batch_size and rounds must be at least 1; got {batch_size}, {rounds}.")
     set_threads(threads)
     place = choose_device(device)
-    steps = [
-        {"part": name, **_compare_step(side, config, batch_size, rounds, place)}
-        for name, (side, config) in STEPS.items()
-    ]
-    sensors = [
-        {"part": name, **_compare_sensor(*size, rounds, place)} for name, size in SENSORS.items()
-    ]
+    with working("measuring", quiet=json):
+        steps = [
+            {"part": name, **_compare_step(side, config, batch_size, rounds, place)}
+            for name, (side, config) in STEPS.items()
+        ]
+        sensors = [
+            {"part": name, **_compare_sensor(*size, rounds, place)}
+            for name, size in SENSORS.items()
+        ]
     if json:
         about = {"hardware": hardware(place), "commit": commit(), "batch_size": batch_size}
         print_json({**about, "steps": steps, "sensors": sensors})

@@ -16,6 +16,7 @@ from foveal.commands import (
     say,
     set_threads,
     task_of,
+    working,
 )
 from foveal.tasks import CanvasTask
 from foveal.training import evaluate as measure
@@ -60,7 +61,8 @@ def evaluate(
             f"the task has {len(data.classes)} classes; the model was made for "
             f"{network.config.num_classes}. Choose other digits or another model."
         )
-    result = measure(network, data, split, num_glimpses=num_glimpses)
+    with working("evaluating", quiet=json):
+        result = measure(network, data, split, num_glimpses=num_glimpses)
     answer = {
         "model": model,
         "task": task or content.get("name"),
