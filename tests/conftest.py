@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
+from foveal.layers import RAMConfig
 
 
 @pytest.fixture
@@ -23,3 +27,42 @@ def idx_bytes(array: np.ndarray) -> bytes:
     """The IDX format, written from its description."""
     header = b"\x00\x00\x08" + bytes([array.ndim])
     return header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+TINY = RAMConfig(
+    glimpse_size=4,
+    num_glimpses=3,
+    num_classes=2,
+    glimpse_hidden=8,
+    location_hidden=8,
+    glimpse_features=16,
+    core_size=16,
+    location_std=0.2,
+    privileged_baseline=True,
+)
+
+
+class Halves:
+    """Images lit on the left (class 0) or on the right (class 1), with noise on top."""
+
+    def __init__(self, count: int = 160) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.labels = torch.arange(count) % 2
+        self.images = torch.zeros(count, 1, 12, 12)
+        self.images[self.labels == 0, :, :, :6] = 1
+        self.images[self.labels == 1, :, :, 6:] = 1
+        self.images = (self.images + torch.rand(self.images.shape, generator=generator)) / 2
+
+    def size(self, split: str) -> int:
+        return len(self.labels) if split == "train" else 40
+
+    def batch(
+        self, _split: str, indices: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        noise = torch.rand(len(indices), 1, 12, 12, generator=generator)
+        return (self.images[indices] + noise) / 2, self.labels[indices]
+
+    def fixed_batches(self, _split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in (0, 25):
+            chosen = slice(first, min(first + 25, 40))
+            yield self.images[chosen], self.labels[chosen]

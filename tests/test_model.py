@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foveal.model import CoreState, RAMConfig, RecurrentAttention
+from foveal.layers import CoreState, RAMConfig
+from foveal.model import RecurrentAttention
 
 ODD = RAMConfig(
     glimpse_size=5,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveal.model import RAMConfig, RecurrentAttention, gaussian_log_prob
+from foveal.layers import RAMConfig, gaussian_log_prob
+from foveal.model import RecurrentAttention
 from foveal.objective import (
     ObjectiveConfig,
     baseline_loss,

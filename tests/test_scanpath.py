@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from foveal.geometry import to_pixels
-from foveal.model import RAMConfig, RecurrentAttention
+from foveal.layers import RAMConfig
+from foveal.model import RecurrentAttention
 from foveal.scanpath import SCALE_COLORS, draw, follow, save_picture
 
 CLASSES = tuple("abcdefghij")

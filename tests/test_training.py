@@ -5,70 +5,30 @@ import json
 import math
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from conftest import TINY, Halves
 from foveal import checkpoint
-from foveal.model import RAMConfig, RecurrentAttention
+from foveal.journal import METRICS_FILE, read_metrics
+from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig
 from foveal.reference_models import FullyConnected, FullyConnectedConfig
 from foveal.training import (
     CHECKPOINT_FILE,
-    METRICS_FILE,
     Progress,
     TrainConfig,
     Trainer,
     TrainingDiverged,
     TrainingStopped,
-    evaluate,
-    evaluation_of,
-    read_metrics,
 )
 
-TINY = RAMConfig(
-    glimpse_size=4,
-    num_glimpses=3,
-    num_classes=2,
-    glimpse_hidden=8,
-    location_hidden=8,
-    glimpse_features=16,
-    core_size=16,
-    location_std=0.2,
-    privileged_baseline=True,
-)
 BRIEF = TrainConfig(
     epochs=3, batch_size=16, lr=3e-3, log_every=2, final_location_std=0.1, gradient_clip=1.0
 )
-
-
-class Halves:
-    """Images lit on the left (class 0) or on the right (class 1), with noise on top."""
-
-    def __init__(self, count: int = 160) -> None:
-        generator = torch.Generator().manual_seed(7)
-        self.labels = torch.arange(count) % 2
-        self.images = torch.zeros(count, 1, 12, 12)
-        self.images[self.labels == 0, :, :, :6] = 1
-        self.images[self.labels == 1, :, :, 6:] = 1
-        self.images = (self.images + torch.rand(self.images.shape, generator=generator)) / 2
-
-    def size(self, split: str) -> int:
-        return len(self.labels) if split == "train" else 40
-
-    def batch(
-        self, _split: str, indices: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        noise = torch.rand(len(indices), 1, 12, 12, generator=generator)
-        return (self.images[indices] + noise) / 2, self.labels[indices]
-
-    def fixed_batches(self, _split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        for first in (0, 25):
-            chosen = slice(first, min(first + 25, 40))
-            yield self.images[chosen], self.labels[chosen]
 
 
 def make_trainer(directory: Path, config: TrainConfig = BRIEF, **options: object) -> Trainer:
@@ -238,41 +198,6 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Pat
     assert torch.equal(first._order(0), again._order(0))
     assert not torch.equal(first._order(0), first._order(1))
     assert first._order(3).sort().values.tolist() == list(range(160))
-
-
-class Oracle(nn.Module):
-    """Knows the class from the lit half, and is wrong where it is told to be."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        right = images[:, 0, :, 6:].mean((1, 2)) > images[:, 0, :, :6].mean((1, 2))
-        return nn.functional.one_hot(right.long(), 2).float()
-
-
-def test_evaluation_counts_wrong_answers() -> None:
-    task = Halves()
-    assert evaluate(Oracle(), task, "test").error == 0
-    task.labels = task.labels.clone()
-    task.labels[:10] = 1 - task.labels[:10]
-    result = evaluate(Oracle(), task, "test")
-    assert result.error == 25
-    assert result.count == 40
-
-
-def test_evaluation_repeats_and_leaves_the_mode_alone() -> None:
-    model, task = RecurrentAttention(TINY).train(), Halves()
-    state = torch.random.get_rng_state()
-    assert evaluate(model, task, "test") == evaluate(model, task, "test")
-    assert model.training
-    assert torch.equal(state, torch.random.get_rng_state())
-
-
-@pytest.mark.parametrize(("wrong", "count"), [(0, 100), (107, 10_000), (40, 40)])
-def test_the_interval_is_wilsons(wrong: int, count: int) -> None:
-    z, p = 1.959963984540054, wrong / count
-    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count**2))
-    wanted = (100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach))
-    assert evaluation_of(wrong, count).interval == pytest.approx(wanted, abs=1e-9)
 
 
 @pytest.mark.parametrize(

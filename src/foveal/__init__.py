@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from foveal.model import RAMConfig, RecurrentAttention, Rollout
+from foveal.layers import RAMConfig
+from foveal.model import RecurrentAttention, Rollout
 from foveal.sensor import GlimpseSensor
 
 __version__ = "0.1.0"

@@ -1,90 +1,28 @@
-"""The recurrent attention model (Mnih et al. 2014, §3): glimpse network, core, and three heads.
+"""The recurrent attention model (Mnih et al. 2014, §3): one step, and the rollout over an image.
 
 Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, K classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from foveal import checkpoint
-from foveal.sensor import GlimpseSensor, PreparedImages, check_sensor
-
-CORES = ("rnn", "lstm")
-WIDEST_FINE_PATCH = 256  # pixels; more in the finest patch is a convolution's work
-
-
-@dataclass(frozen=True)
-class RAMConfig:
-    """The size and shape of a `RecurrentAttention`; the paper's widths by default.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
-
-    glimpse_size: int = 8  # pixels a side of the finest patch; 12 for the 60 x 60 tasks
-    num_scales: int = 1  # patches in a glimpse, each scale_factor times as wide as the last
-    scale_factor: int = 2  # ratio between neighbouring scales
-    scale_gain: float = 1.0  # scale i enters the first layer times this to the i; 1 as published
-    num_glimpses: int = 7  # looks at an image before the answer
-    num_channels: int = 1  # of the images
-    num_classes: int = 10  # of the answer
-    glimpse_hidden: int = 128  # units of h_g, from the pixels
-    location_hidden: int = 128  # units of h_l, from the location
-    glimpse_features: int = 256  # units of g, the glimpse network's output
-    core: Literal["rnn", "lstm"] = "rnn"  # rectifier RNN (classification) or LSTM
-    core_size: int = 256  # units of h
-    location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
-    detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
-    privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
-
-    def __post_init__(self) -> None:
-        check_sensor(self.glimpse_size, self.num_scales, self.scale_factor)
-        if self.glimpse_size > WIDEST_FINE_PATCH:
-            raise ValueError(
-                f"glimpse_size must be at most {WIDEST_FINE_PATCH} pixels; got "
-                f"{self.glimpse_size}. To see more of the image raise num_scales."
-            )
-        for name in (
-            "num_glimpses",
-            "num_channels",
-            "num_classes",
-            "glimpse_hidden",
-            "location_hidden",
-            "glimpse_features",
-            "core_size",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
-        if self.core not in CORES:
-            raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
-        if not self.scale_gain > 0:
-            raise ValueError(
-                f"scale_gain must be above 0; got {self.scale_gain!r}. Plain averages: pass 1."
-            )
-        if not self.location_std > 0:
-            raise ValueError(
-                f"location_std must be above 0; got {self.location_std!r}. "
-                "For a policy without noise call the model in eval mode."
-            )
-
-
-class CoreState(NamedTuple):
-    """What the core remembers between glimpses.
-
-    Attributes:
-        hidden: ``(B, core_size)``, h.
-        cell: ``(B, core_size)``, the LSTM's cell; None with the rectifier core.
-    """
-
-    hidden: Tensor
-    cell: Tensor | None = None
+from foveal.layers import (
+    BaselineHead,
+    CoreState,
+    GlimpseNetwork,
+    LocationPolicy,
+    LSTMCore,
+    RAMConfig,
+    RNNCore,
+)
+from foveal.sensor import GlimpseSensor, PreparedImages
 
 
 class Step(NamedTuple):
@@ -124,158 +62,6 @@ class Rollout(NamedTuple):
     log_probs: Tensor
     baselines: Tensor
     state: CoreState
-
-
-class GlimpseNetwork(nn.Module):
-    """g = relu(Linear(h_g) + Linear(h_l)) with h_g = relu(Linear(rho)), h_l = relu(Linear(l)).
-
-    An average over a coarse box dims what is smaller than the box, down to where the first layer
-    hardly feels it; ``scale_gain`` makes up for that.
-    """
-
-    gains: Tensor
-
-    def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        pixels = config.num_scales * config.num_channels * config.glimpse_size**2
-        gains = config.scale_gain ** torch.arange(config.num_scales).view(-1, 1, 1, 1)
-        self.register_buffer("gains", gains, persistent=False)
-        self.from_pixels = nn.Linear(pixels, config.glimpse_hidden)
-        self.from_location = nn.Linear(2, config.location_hidden)
-        self.pixels_to_features = nn.Linear(config.glimpse_hidden, config.glimpse_features)
-        self.location_to_features = nn.Linear(config.location_hidden, config.glimpse_features)
-
-    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """``(B, S, C, G, G)`` glimpses and ``(B, 2)`` locations to ``(B, glimpse_features)``."""
-        if len(self.gains) > 1:  # the finest scale's is 1
-            glimpses = glimpses * self.gains
-        pixels = torch.relu(self.from_pixels(glimpses.flatten(1)))
-        places = torch.relu(self.from_location(locations))
-        return torch.relu(self.pixels_to_features(pixels) + self.location_to_features(places))
-
-
-class RNNCore(nn.Module):
-    """The rectifier core: h_t = relu(Linear(h_{t-1}) + Linear(g_t)).
-
-    It starts as a perfect memory, with the identity from h_{t-1} to h_t (Le et al. 2015,
-    arXiv 1504.00941); the paper does not say how its own starts.
-    """
-
-    def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.from_hidden = nn.Linear(config.core_size, config.core_size)
-        self.from_features = nn.Linear(config.glimpse_features, config.core_size)
-        nn.init.eye_(self.from_hidden.weight)
-        nn.init.zeros_(self.from_hidden.bias)
-
-    def forward(self, features: Tensor, state: CoreState) -> CoreState:
-        """``(B, glimpse_features)`` and the last state to the next state."""
-        return CoreState(torch.relu(self.from_hidden(state.hidden) + self.from_features(features)))
-
-
-class LSTMCore(nn.Module):
-    """The LSTM core, the paper's for Catch; its forget gate starts open (bias 1)."""
-
-    def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.cell = nn.LSTMCell(config.glimpse_features, config.core_size)
-        with torch.no_grad():
-            # PyTorch adds two biases; gates are in the order input, forget, cell, output.
-            self.cell.bias_hh.zero_()
-            self.cell.bias_ih.zero_()
-            self.cell.bias_ih[config.core_size : 2 * config.core_size] = 1.0
-
-    def forward(self, features: Tensor, state: CoreState) -> CoreState:
-        """``(B, glimpse_features)`` and the last state to the next state."""
-        cell = torch.zeros_like(state.hidden) if state.cell is None else state.cell
-        return CoreState(*self.cell(features, (state.hidden, cell)))
-
-
-class LocationPolicy(nn.Module):
-    """pi(l | h): a Gaussian of fixed standard deviation with mean Linear(h)."""
-
-    def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.mean = nn.Linear(config.core_size, 2)
-
-    def forward(
-        self, hidden: Tensor, std: float, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Choose the next location: a sample in training mode, the mean in eval mode.
-
-        Args:
-            hidden: ``(B, core_size)``.
-            std: the standard deviation, in normalized coordinates.
-            generator: source of the noise; PyTorch's global one if None.
-
-        Returns:
-            The location, ``(B, 2)``, clamped into the image, without gradient; and ``(B,)``, the
-            log-probability of the choice before it was clamped, which carries the gradient.
-        """
-        mean = self.mean(hidden).float()
-        choice = mean.detach()
-        if self.training:
-            noise = torch.randn(
-                mean.shape, generator=generator, device=mean.device, dtype=mean.dtype
-            )
-            choice = choice + std * noise
-        return choice.clamp(-1, 1), gaussian_log_prob(choice, mean, std)
-
-
-def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
-    """Log-density of ``(B, 2)`` values under independent Gaussians; ``(B,)``."""
-    variance = std * std
-    squares = (value - mean).square().sum(-1)
-    return squares * (-0.5 / variance) - torch.log(torch.tensor(2 * torch.pi * variance)).item()
-
-
-class BaselineHead(nn.Module):
-    """b_t: the return expected before the next decision, from h_t without gradient.
-
-    Linear in h_t, as in the paper. With ``privileged_baseline`` a small network that is also
-    told the label: a baseline leaves REINFORCE unbiased as long as it does not depend on the
-    action, and one that knows how well the label is already recognized explains far more of the
-    return. It is used in training alone.
-    """
-
-    HIDDEN = 128
-
-    def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.privileged = config.privileged_baseline
-        self.num_classes = config.num_classes
-        if self.privileged:
-            self.network: nn.Module = nn.Sequential(
-                nn.Linear(config.core_size + config.num_classes + 1, self.HIDDEN),
-                nn.ReLU(),
-                nn.Linear(self.HIDDEN, 1),
-            )
-        else:
-            self.network = nn.Linear(config.core_size, 1)
-
-    def forward(self, hidden: Tensor, logits: Tensor, labels: Tensor | None) -> Tensor:
-        """Expected return.
-
-        Args:
-            hidden: ``(B, core_size)``, h_t.
-            logits: ``(B, K)``, the answer that h_t would give.
-            labels: ``(B,)`` int64; the model's own belief takes their place if None.
-
-        Returns:
-            ``(B,)`` float32.
-        """
-        inputs = hidden.detach()
-        if self.privileged:
-            log_beliefs = logits.detach().float().log_softmax(-1)
-            if labels is None:
-                belief = log_beliefs.exp()
-            else:
-                belief = nn.functional.one_hot(labels, self.num_classes).to(log_beliefs)
-            # Far below -3 the answer is hopeless, and how far does not matter.
-            known = (belief * log_beliefs).sum(-1, keepdim=True).clamp(min=-3)
-            inputs = torch.cat([inputs, belief.to(inputs), known.to(inputs)], dim=-1)
-        expected: Tensor = self.network(inputs).squeeze(-1).float()
-        return expected
 
 
 class RecurrentAttention(nn.Module):

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from foveal.model import RAMConfig
+from foveal.layers import RAMConfig
 from foveal.objective import ObjectiveConfig
 from foveal.tasks import TASKS, TaskConfig
 from foveal.training import TrainConfig

@@ -1,4 +1,4 @@
-"""The training engine: schedule, logging, checkpoints, exact resume; and evaluation.
+"""The training engine: schedule, metrics, checkpoints, exact resume.
 
 A step never waits for the device: what it measures is summed there, and read every
 ``log_every`` steps. All randomness of a step comes from one generator, whose state is in the
@@ -7,7 +7,6 @@ checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import threading
@@ -17,21 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from foveal import checkpoint
+from foveal.evaluation import Task, evaluate
+from foveal.journal import Journal
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed")
-EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
-METRICS_FILE = "metrics.jsonl"
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
 MEASURES = ("loss", "error", "reward", "baseline_loss", "gradient_norm")
 
@@ -88,85 +87,12 @@ class TrainConfig:
         return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class Task(Protocol):
-    """What the engine asks of a task; `foveal.tasks.CanvasTask` is one."""
-
-    def size(self, split: str) -> int: ...
-
-    def batch(
-        self, split: str, indices: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def fixed_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]: ...
-
-
 class TrainingStopped(Exception):
     """A signal asked the run to stop; its state is saved."""
 
 
 class TrainingDiverged(Exception):
     """The loss is no longer a number; the last checkpoint is from before."""
-
-
-# --- Evaluation -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The error of a model on a split.
-
-    Attributes:
-        error: share of wrong answers, in %.
-        interval: its 95 % confidence interval (Wilson), in %.
-        count: number of images.
-    """
-
-    error: float
-    interval: tuple[float, float]
-    count: int
-
-
-def evaluate(
-    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None
-) -> Evaluation:
-    """Error on a split's fixed draw: one rollout, the mean policy, a random first location.
-
-    The first locations are one fixed draw too, so that the figure can be repeated.
-
-    Args:
-        model: a `RecurrentAttention`, or a network from images to logits.
-        task: where the split comes from, on the model's device.
-        split: "validation" or "test".
-        num_glimpses: of a `RecurrentAttention`; its own if None.
-    """
-    generator = torch.Generator().manual_seed(EVALUATION_SEED)
-    first = torch.rand(task.size(split), 2, generator=generator) * 2 - 1
-    training = model.training
-    model.eval()
-    wrong, done = torch.zeros((), dtype=torch.long), 0
-    with torch.inference_mode():
-        for images, labels in task.fixed_batches(split):
-            if isinstance(model, RecurrentAttention):
-                start = first[done : done + len(labels)].to(images.device)
-                rollout = model(images, num_glimpses=num_glimpses, first_location=start)
-                logits = rollout.logits
-            else:
-                logits = model(images)
-            wrong = wrong.to(labels.device) + (logits.argmax(-1) != labels).sum()
-            done += len(labels)
-    model.train(training)
-    return evaluation_of(int(wrong.item()), done)
-
-
-def evaluation_of(wrong: int, count: int) -> Evaluation:
-    """The error and its interval when ``wrong`` of ``count`` answers were wrong."""
-    from scipy.stats import binomtest  # noqa: PLC0415 (slow to import)
-
-    low, high = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
-    return Evaluation(100 * wrong / count, (100 * float(low), 100 * float(high)), count)
-
-
-# --- Training -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -288,7 +214,7 @@ class Trainer:
         model.train()
         began = saved = time.monotonic()
         first_step, order = self.step, self._order(self.step // self.steps_per_epoch)
-        with _Journal(self.directory, self.step) as journal, _stop_on_signal() as stopping:
+        with Journal(self.directory, self.step) as journal, _stop_on_signal() as stopping:
             while self.step < self.total_steps:
                 epoch, place = divmod(self.step, self.steps_per_epoch)
                 if place == 0:
@@ -422,7 +348,7 @@ class Trainer:
         self.counted = 0
         return dict(zip(MEASURES, values, strict=True))
 
-    def _report(self, journal: _Journal, rate: float, measures: dict[str, float]) -> None:
+    def _report(self, journal: Journal, rate: float, measures: dict[str, float]) -> None:
         epoch = (self.step - 1) // self.steps_per_epoch
         line: dict[str, Any] = {"step": self.step, "epoch": epoch, **measures}
         if measures:
@@ -454,51 +380,6 @@ class Trainer:
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
             "Train again with a lower --lr, or with --gradient-clip 5."
         )
-
-
-class _Journal:
-    """``metrics.jsonl`` and TensorBoard events of a run."""
-
-    def __init__(self, directory: Path, step: int) -> None:
-        self.path, self.step = directory / METRICS_FILE, step
-
-    def __enter__(self) -> _Journal:
-        from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415 (slow to import)
-
-        # What a killed process wrote after its last checkpoint is about to be written again.
-        kept = [line for line in _complete_lines(self.path) if line["step"] <= self.step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        checkpoint.write_file(self.path, text.encode())
-        self.file = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(self.path.parent), purge_step=self.step + 1)
-        return self
-
-    def write(self, line: dict[str, Any]) -> None:
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        for name, value in line.items():
-            if name not in ("step", "epoch"):
-                self.board.add_scalar(name, value, line["step"])
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self.board.close()
-
-
-def read_metrics(directory: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``, in order."""
-    return list(_complete_lines(directory / METRICS_FILE))
-
-
-def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file of JSON objects, less a last one that a kill left unfinished."""
-    if not path.exists():
-        return
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
-            return
 
 
 @contextmanager

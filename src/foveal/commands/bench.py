@@ -20,7 +20,8 @@ from foveal.commands import (
     working,
 )
 from foveal.commands.train import commit, hardware
-from foveal.model import RAMConfig, RecurrentAttention
+from foveal.layers import RAMConfig
+from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig, hybrid_loss
 from foveal.sensor import GlimpseSensor
 

@@ -13,12 +13,13 @@ from torch import nn
 from foveal import checkpoint
 from foveal.commands import parse, print_json, say, set_threads
 from foveal.commands.train import ProgressBar, run_trainer
+from foveal.evaluation import Evaluation, evaluate
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, demo_run
 from foveal.reference_models import FullyConnected, FullyConnectedConfig
 from foveal.scanpath import draw, follow, save_picture
 from foveal.tasks import CanvasTask
-from foveal.training import Evaluation, Trainer, evaluate
+from foveal.training import Trainer
 
 
 def run(arguments: list[str]) -> None:

@@ -18,8 +18,8 @@ from foveal.commands import (
     task_of,
     working,
 )
+from foveal.evaluation import evaluate as measure
 from foveal.tasks import CanvasTask
-from foveal.training import evaluate as measure
 
 
 def run(arguments: list[str]) -> None:

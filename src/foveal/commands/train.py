@@ -28,10 +28,11 @@ from foveal.commands import (
     say,
     set_threads,
 )
+from foveal.evaluation import evaluate
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, recipe
 from foveal.tasks import TASKS, CanvasTask
-from foveal.training import Outcome, Trainer, TrainingDiverged, TrainingStopped, evaluate
+from foveal.training import Outcome, Trainer, TrainingDiverged, TrainingStopped
 from foveal.training import Progress as Report
 
 RESULT_FILE = "result.json"

@@ -1,0 +1,81 @@
+"""How good a model is: its error on the fixed draw of a split, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from foveal.model import RecurrentAttention
+
+EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
+
+
+class Task(Protocol):
+    """What training and evaluation ask of a task; `foveal.tasks.CanvasTask` is one."""
+
+    def size(self, split: str) -> int: ...
+
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def fixed_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The error of a model on a split.
+
+    Attributes:
+        error: share of wrong answers, in %.
+        interval: its 95 % confidence interval (Wilson), in %.
+        count: number of images.
+    """
+
+    error: float
+    interval: tuple[float, float]
+    count: int
+
+
+def evaluate(
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None
+) -> Evaluation:
+    """Error on a split's fixed draw: one rollout, the mean policy, a random first location.
+
+    The first locations are one fixed draw too, so that the figure can be repeated.
+
+    Args:
+        model: a `RecurrentAttention`, or a network from images to logits.
+        task: where the split comes from, on the model's device.
+        split: "validation" or "test".
+        num_glimpses: of a `RecurrentAttention`; its own if None.
+    """
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+    first = torch.rand(task.size(split), 2, generator=generator) * 2 - 1
+    training = model.training
+    model.eval()
+    wrong, done = torch.zeros((), dtype=torch.long), 0
+    with torch.inference_mode():
+        for images, labels in task.fixed_batches(split):
+            if isinstance(model, RecurrentAttention):
+                start = first[done : done + len(labels)].to(images.device)
+                rollout = model(images, num_glimpses=num_glimpses, first_location=start)
+                logits = rollout.logits
+            else:
+                logits = model(images)
+            wrong = wrong.to(labels.device) + (logits.argmax(-1) != labels).sum()
+            done += len(labels)
+    model.train(training)
+    return evaluation_of(int(wrong.item()), done)
+
+
+def evaluation_of(wrong: int, count: int) -> Evaluation:
+    """The error and its interval when ``wrong`` of ``count`` answers were wrong."""
+    from scipy.stats import binomtest  # noqa: PLC0415 (slow to import)
+
+    low, high = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
+    return Evaluation(100 * wrong / count, (100 * float(low), 100 * float(high)), count)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conftest import TINY, Halves
+from foveal.evaluation import evaluate, evaluation_of
+from foveal.model import RecurrentAttention
+
+
+class Oracle(nn.Module):
+    """Knows the class from the lit half, and is wrong where it is told to be."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        right = images[:, 0, :, 6:].mean((1, 2)) > images[:, 0, :, :6].mean((1, 2))
+        return nn.functional.one_hot(right.long(), 2).float()
+
+
+def test_evaluation_counts_wrong_answers() -> None:
+    task = Halves()
+    assert evaluate(Oracle(), task, "test").error == 0
+    task.labels = task.labels.clone()
+    task.labels[:10] = 1 - task.labels[:10]
+    result = evaluate(Oracle(), task, "test")
+    assert result.error == 25
+    assert result.count == 40
+
+
+def test_evaluation_repeats_and_leaves_the_mode_alone() -> None:
+    model, task = RecurrentAttention(TINY).train(), Halves()
+    state = torch.random.get_rng_state()
+    assert evaluate(model, task, "test") == evaluate(model, task, "test")
+    assert model.training
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(("wrong", "count"), [(0, 100), (107, 10_000), (40, 40)])
+def test_the_interval_is_wilsons(wrong: int, count: int) -> None:
+    z, p = 1.959963984540054, wrong / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count**2))
+    wanted = (100 * max(0.0, middle - reach), 100 * min(1.0, middle + reach))
+    assert evaluation_of(wrong, count).interval == pytest.approx(wanted, abs=1e-9)
