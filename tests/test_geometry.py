@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from foveal import geometry
 
-
 PLACES = st.floats(-3, 3, allow_subnormal=False)  # which a flushing processor does not have
 
 
