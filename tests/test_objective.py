@@ -11,6 +11,7 @@ from foveal.layers import RAMConfig, gaussian_log_prob
 from foveal.model import RecurrentAttention
 from foveal.objective import (
     ObjectiveConfig,
+    advantages,
     baseline_loss,
     hybrid_loss,
     reinforce_loss,
@@ -63,9 +64,9 @@ def test_reinforce_is_the_exact_gradient_by_quadrature(baseline: float) -> None:
     places = mean.detach() + offsets
     log_probs = gaussian_log_prob(places, mean, std)
     weights = log_probs.detach().exp() * cell
-    advantages = reward(places) - baseline
+    gains = reward(places) - baseline
     # The loss is a mean over samples: weigh them by their probability instead.
-    loss = reinforce_loss(log_probs[:, None], (advantages * weights * len(places))[:, None])
+    loss = reinforce_loss(log_probs[:, None], (gains * weights * len(places))[:, None])
     (gradient,) = torch.autograd.grad(loss, mean)
     torch.testing.assert_close(-gradient, exact, rtol=1e-5, atol=1e-8)
 
@@ -117,8 +118,8 @@ def test_each_term_reaches_its_parameters_and_no_others(core: str, privileged: b
         model = RecurrentAttention(config)
         rollout = model(images, labels=labels)
         reward = reward_of(rollout.logits, labels, "log_likelihood")
-        advantages = reward[:, None] - rollout.baselines
-        policy = parameters_reached(model, reinforce_loss(rollout.log_probs, advantages))
+        gains = reward[:, None] - rollout.baselines
+        policy = parameters_reached(model, reinforce_loss(rollout.log_probs, gains))
         assert policy == {"location_policy"} | (set() if detach else seeing)
         answer = parameters_reached(model, supervised_loss(rollout.logits, labels))
         assert answer == {"action_head"} | seeing
@@ -133,6 +134,23 @@ def test_rewards_are_what_they_say() -> None:
     right = -math.log(1 + math.exp(-2))
     wanted = [right, right - 2, -3.0]  # the last is cut off at the floor
     torch.testing.assert_close(reward_of(logits, labels, "log_likelihood"), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 1.0])
+def test_advantages_are_the_weighted_sums_of_surprises(decay: float) -> None:
+    """Schulman et al. 2016, eq. 16, term by term: no discount, and a reward at the end alone."""
+    baselines = [[0.5, -0.2, 0.1, 0.9], [0.0, 1.0, 2.0, 4.0]]
+    rewards = [1.0, -2.0]
+    wanted = []
+    for values, reward in zip(baselines, rewards, strict=True):
+        surprises = [after - now for now, after in itertools.pairwise([*values, reward])]
+        wanted.append(
+            [sum(decay**k * x for k, x in enumerate(surprises[t:])) for t in range(len(values))]
+        )
+    got = advantages(torch.tensor(rewards), torch.tensor(baselines), decay)
+    torch.testing.assert_close(got, torch.tensor(wanted))
+    if decay == 1:
+        torch.testing.assert_close(got, torch.tensor(rewards)[:, None] - torch.tensor(baselines))
 
 
 def test_baseline_loss_is_the_mean_square() -> None:
