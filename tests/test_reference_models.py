@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foveal.reference_models import FullyConnected, FullyConnectedConfig
+from foveal.reference_models import FullyConnected, ReferenceConfig
 
 
 def test_fully_connected_is_three_matrix_products() -> None:
-    config = FullyConnectedConfig(image_size=(5, 7), num_channels=2, num_classes=4, hidden=6)
+    config = ReferenceConfig(image_size=(5, 7), num_channels=2, num_classes=4, hidden=6)
     model, images = FullyConnected(config), torch.rand(3, 2, 5, 7)
     weights = list(model.parameters())
     hidden = images.reshape(3, -1)
@@ -18,4 +18,4 @@ def test_fully_connected_is_three_matrix_products() -> None:
 
 def test_an_empty_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="every size must be at least 1"):
-        FullyConnectedConfig(hidden=0)
+        ReferenceConfig(hidden=0)

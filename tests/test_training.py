@@ -16,7 +16,7 @@ from foveal import checkpoint
 from foveal.journal import METRICS_FILE, read_metrics
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig
-from foveal.reference_models import FullyConnected, FullyConnectedConfig
+from foveal.reference_models import FullyConnected, ReferenceConfig
 from foveal.training import (
     CHECKPOINT_FILE,
     Progress,
@@ -62,7 +62,7 @@ class StopAt:
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "adam", "sgd"])
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_path: Path) -> None:
     config = TrainConfig(**{**vars(BRIEF), "optimizer": optimizer})
     whole = make_trainer(tmp_path / "whole", config)
@@ -119,7 +119,7 @@ def test_a_network_learns_and_its_curve_is_kept(tmp_path: Path) -> None:
 
 def test_a_rival_network_trains_by_the_same_engine(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = FullyConnected(FullyConnectedConfig(image_size=(12, 12), num_classes=2, hidden=16))
+    model = FullyConnected(ReferenceConfig(image_size=(12, 12), num_classes=2, hidden=16))
     trainer = Trainer(model, Halves(), BRIEF, ObjectiveConfig(), tmp_path)
     assert trainer.run().validation_error == 0
 
@@ -207,7 +207,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Pat
         ({"lr": -1.0}, "lr must be above 0; got -1.0"),
         ({"lr": math.nan}, "lr must be above 0; got nan"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\); got 1.0"),
-        ({"optimizer": "adamw"}, "optimizer must be one of adam, sgd; got 'adamw'"),
+        ({"optimizer": "adamw"}, "optimizer must be one of muon, adam, sgd; got 'adamw'"),
         ({"gradient_clip": -1.0}, "gradient_clip must be at least 0; got -1.0"),
     ],
 )

@@ -6,6 +6,7 @@ Nothing here unpickles: a file from a stranger can be wrong, but it cannot run c
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ FORMAT = "foveal"
 VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+PRETRAINED = Path(__file__).parent / "pretrained"  # the models that ship with the package
 
 
 # --- Files ----------------------------------------------------------------------------------
@@ -143,6 +145,31 @@ def save_model(directory: Path, model: torch.nn.Module, config: Mapping[str, Any
     """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory."""
     write_json(directory / CONFIG_FILE, {"format": FORMAT, "version": VERSION, **config})
     write_tensors(directory / WEIGHTS_FILE, model.state_dict(), {"format": FORMAT})
+
+
+def pretrained_models() -> list[str]:
+    """The names of the models that ship with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_FILE}"))
+
+
+def locate_model(model: str | Path) -> Path:
+    """The directory of a model: itself, or that of the pretrained model of this name.
+
+    Raises:
+        FileNotFoundError: if there is neither; suggests the nearest name.
+    """
+    directory = Path(model)
+    if directory.is_dir():
+        return directory
+    names = pretrained_models()
+    if str(model) in names:
+        return PRETRAINED / model
+    near = difflib.get_close_matches(str(model), names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise FileNotFoundError(
+        "MODEL must be a run directory, a saved model or the name of a pretrained one "
+        f"({', '.join(names)}); there is no directory {str(model)!r}.{hint}"
+    )
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def evaluate(
 ) -> Evaluation:
     """Error on a split's fixed draw: one rollout, the mean policy, a random first location.
 
-    The first locations are one fixed draw too, so that the figure can be repeated.
+    The locations drawn are one fixed draw too, on every device, so that the figure can be repeated.
 
     Args:
         model: a `RecurrentAttention`, or a network from images to logits.
@@ -55,16 +55,13 @@ def evaluate(
         num_glimpses: of a `RecurrentAttention`; its own if None.
     """
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
-    first = torch.rand(task.size(split), 2, generator=generator) * 2 - 1
     training = model.training
     model.eval()
     wrong, done = torch.zeros((), dtype=torch.long), 0
     with torch.inference_mode():
         for images, labels in task.fixed_batches(split):
             if isinstance(model, RecurrentAttention):
-                start = first[done : done + len(labels)].to(images.device)
-                rollout = model(images, num_glimpses=num_glimpses, first_location=start)
-                logits = rollout.logits
+                logits = model(images, num_glimpses=num_glimpses, generator=generator).logits
             else:
                 logits = model(images)
             wrong = wrong.to(labels.device) + (logits.argmax(-1) != labels).sum()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from foveal.sensor import check_sensor
 
 CORES = ("rnn", "lstm")
+POLICIES = ("learned", "random", "center")
 WIDEST_FINE_PATCH = 256  # pixels; more in the finest patch is a convolution's work
 
 
@@ -38,6 +39,7 @@ class RAMConfig:
     glimpse_features: int = 256  # units of g, the glimpse network's output
     core: Literal["rnn", "lstm"] = "rnn"  # rectifier RNN (classification) or LSTM
     core_size: int = 256  # units of h
+    policy: Literal["learned", "random", "center"] = "learned"  # the others are controls
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
@@ -63,6 +65,8 @@ class RAMConfig:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
         if self.core not in CORES:
             raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}.")
         if not self.scale_gain > 0:
             raise ValueError(
                 f"scale_gain must be above 0; got {self.scale_gain!r}. Plain averages: pass 1."
@@ -158,6 +162,10 @@ class LocationPolicy(nn.Module):
         super().__init__()
         self.mean = nn.Linear(config.core_size, 2)
 
+    def first(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The first location, before anything is seen: uniform (§4.1); ``(B, 2)`` as ``like``."""
+        return uniform_locations(like, generator)
+
     def forward(
         self, hidden: Tensor, std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
@@ -180,6 +188,49 @@ class LocationPolicy(nn.Module):
             )
             choice = choice + std * noise
         return choice.clamp(-1, 1), gaussian_log_prob(choice, mean, std)
+
+
+class RandomPolicy(nn.Module):
+    """The paper's control: every location uniform over the image, whatever was seen."""
+
+    def first(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """See `LocationPolicy.first`."""
+        return uniform_locations(like, generator)
+
+    def forward(
+        self, hidden: Tensor, _std: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `LocationPolicy.forward`; the log-probability has no gradient, and is log(1/4)."""
+        density = math.log(1 / 4)  # over [-1, 1] x [-1, 1]
+        return uniform_locations(hidden, generator), hidden.new_full((len(hidden),), density)
+
+
+class CenterPolicy(nn.Module):
+    """A control that the paper leaves out: every location is the image's centre."""
+
+    def first(self, like: Tensor, _generator: torch.Generator | None) -> Tensor:
+        """The centre; see `LocationPolicy.first`."""
+        return like.new_zeros((len(like), 2), dtype=torch.float32)
+
+    def forward(
+        self, hidden: Tensor, _std: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `LocationPolicy.forward`; what is certain has a log-probability of 0."""
+        return self.first(hidden, generator), hidden.new_zeros((len(hidden),))
+
+
+def make_policy(config: RAMConfig) -> LocationPolicy | RandomPolicy | CenterPolicy:
+    """The location policy that a configuration names."""
+    if config.policy == "learned":
+        return LocationPolicy(config)
+    return RandomPolicy() if config.policy == "random" else CenterPolicy()
+
+
+def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """``(B, 2)`` uniform in [-1, 1], for the B rows of ``like`` and on its device."""
+    source = like.device if generator is None else generator.device
+    numbers = torch.rand(len(like), 2, generator=generator, device=source)
+    return (numbers * 2 - 1).to(like.device)
 
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -17,10 +17,10 @@ from foveal.layers import (
     BaselineHead,
     CoreState,
     GlimpseNetwork,
-    LocationPolicy,
     LSTMCore,
     RAMConfig,
     RNNCore,
+    make_policy,
 )
 from foveal.sensor import GlimpseSensor, PreparedImages
 
@@ -80,7 +80,7 @@ class RecurrentAttention(nn.Module):
         self.sensor = GlimpseSensor(config.glimpse_size, config.num_scales, config.scale_factor)
         self.glimpse_network = GlimpseNetwork(config)
         self.core = RNNCore(config) if config.core == "rnn" else LSTMCore(config)
-        self.location_policy = LocationPolicy(config)
+        self.location_policy = make_policy(config)
         self.action_head = nn.Linear(config.core_size, config.num_classes)
         self.baseline_head = BaselineHead(config)
 
@@ -99,7 +99,8 @@ class RecurrentAttention(nn.Module):
         Args:
             images: ``(B, C, H, W)`` float in [0, 1].
             num_glimpses: T; the configuration's if None. It may differ from training.
-            first_location: ``(B, 2)`` in [-1, 1]; uniformly random if None, as in the paper.
+            first_location: ``(B, 2)`` in [-1, 1]; the policy's if None: uniformly random, as in the
+                paper, unless the policy is "center".
             labels: ``(B,)`` int64, read by a privileged baseline alone, never by what looks or
                 answers; such a baseline takes the model's own belief for them if None.
             location_std: overrides the configuration's, for annealing.
@@ -121,7 +122,7 @@ class RecurrentAttention(nn.Module):
         batch = images.shape[0]
         location = first_location
         if location is None:
-            location = torch.rand(batch, 2, generator=generator, device=images.device) * 2 - 1
+            location = self.location_policy.first(images, generator)
         std = config.location_std if location_std is None else location_std
         state = self.initial_state(batch)
         locations, logits, log_probs, baselines = [], [], [], []
@@ -170,20 +171,25 @@ class RecurrentAttention(nn.Module):
         checkpoint.save_model(Path(directory), self, {"model": asdict(self.config)})
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> RecurrentAttention:
-        """Load what `save_pretrained` or a finished run wrote, in eval mode. Runs no code of it.
+    def from_pretrained(cls, model: str | Path) -> RecurrentAttention:
+        """Load a model in eval mode, on the CPU. Runs no code of its files.
+
+        Args:
+            model: a directory that `save_pretrained` or a finished run wrote, or the name of a
+                pretrained model (``foveal models`` lists them), as in
+                ``RecurrentAttention.from_pretrained("cluttered-60")``.
 
         Raises:
-            FileNotFoundError: if the directory lacks a file.
-            ValueError: if a file is damaged or another program's.
+            FileNotFoundError: if there is no such directory or name, or a file is missing.
+            ValueError: if a file is damaged, another program's, or of another network.
         """
-        directory = Path(directory)
+        directory = checkpoint.locate_model(model)
         content = checkpoint.read_config(directory)
         where = str(directory / checkpoint.CONFIG_FILE)
         config = checkpoint.config_from_dict(RAMConfig, content.get("model"), where)
-        model = cls(config)
-        checkpoint.load_weights(directory, model)
-        return model.eval()
+        network = cls(config)
+        checkpoint.load_weights(directory, network)
+        return network.eval()
 
     def initial_state(self, batch_size: int) -> CoreState:
         """The core's state before the first glimpse: zeros."""

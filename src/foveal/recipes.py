@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foveal.layers import RAMConfig
 from foveal.objective import ObjectiveConfig
@@ -33,6 +34,8 @@ FAST_OBJECTIVE = ObjectiveConfig(
 class RunConfig:
     """Everything that decides what a run computes."""
 
+    # what learns: the recurrent attention model, or a reference network that sees the whole image
+    network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86"] = "ram"
     task: TaskConfig = field(default_factory=TaskConfig)
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -78,6 +81,10 @@ def _fast(task: str) -> RunConfig:
             gradient_clip=5.0,
         ),
     )
+
+
+# For the networks that see the whole image.
+REFERENCE_TRAINING = TrainConfig(epochs=100, batch_size=128, lr=1e-3)
 
 
 def demo_run() -> RunConfig:

@@ -27,8 +27,8 @@ from foveal.evaluation import Task, evaluate
 from foveal.journal import Journal
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
+from foveal.optimizers import OPTIMIZERS, load_state_tensors, make_optimizers, state_tensors
 
-OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("32-true", "bf16-mixed")
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
@@ -45,11 +45,11 @@ class TrainConfig:
 
     epochs: int = 100  # passes over the training split
     batch_size: int = 128  # images a step; the paper's is 20
-    optimizer: Literal["adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
+    optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
     lr: float = 1e-3  # learning rate at the start
     schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
     momentum: float = 0.9  # of SGD
-    weight_decay: float = 0.0  # a step, times the rate; with Adam apart from the gradient (AdamW)
+    weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
     seed: int = 0  # of weights, order of images, canvases and exploration
@@ -187,7 +187,13 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.totals = torch.zeros(len(MEASURES), device=self.device)
         self.counted = 0  # steps in the totals
-        self.optimizer = self._make_optimizer(model.to(self.device))
+        self.optimizers = make_optimizers(
+            model.to(self.device),
+            config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
         self._identity = checkpoint.fingerprint(
             {
                 "train": vars(config),
@@ -210,7 +216,7 @@ class Trainer:
             devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
             precision=config.precision,
         )
-        model, optimizer = fabric.setup(self.model, self.optimizer)
+        model, *optimizers = fabric.setup(self.model, *self.optimizers)
         model.train()
         began = saved = time.monotonic()
         first_step, order = self.step, self._order(self.step // self.steps_per_epoch)
@@ -220,7 +226,7 @@ class Trainer:
                 if place == 0:
                     order = self._order(epoch)
                 chosen = order[place * config.batch_size : (place + 1) * config.batch_size]
-                self._train_step(fabric, model, optimizer, chosen)
+                self._train_step(fabric, model, optimizers, chosen)
                 self.step += 1
                 ended = self.step == self.total_steps
                 elapsed = time.monotonic() - began
@@ -254,9 +260,7 @@ class Trainer:
         finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
         if not bool(torch.stack(finite).all()):
             raise self._diverged()
-        state = self.optimizer.state_dict()["state"]
-        for index, values in state.items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        tensors |= state_tensors(self.optimizers)
         tensors["generator"] = self.generator.get_state()
         tensors["totals"] = self.totals
         about = {
@@ -285,33 +289,30 @@ class Trainer:
             )
         weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
         checkpoint.load_state(self.model, weights, path)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        load_state_tensors(self.optimizers, tensors)
         self.generator.set_state(tensors["generator"])
         self.totals = tensors["totals"].to(self.device)
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation_error = about["seconds"], about["validation_error"]
         return True
 
-    def _train_step(self, fabric: Fabric, model: nn.Module, optimizer: Any, chosen: Tensor) -> None:
+    def _train_step(
+        self, fabric: Fabric, model: nn.Module, optimizers: list[Any], chosen: Tensor
+    ) -> None:
         config, progress = self.config, self.step / self.total_steps
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * config.remaining(progress)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * config.remaining(progress)
         images, labels = self.task.batch("train", chosen, self.generator)
         std = self._location_std(progress)
         terms = loss_of(model, images, labels, self.objective, std, self.generator)
-        optimizer.zero_grad()
+        model.zero_grad()
         fabric.backward(terms.total)
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), config.gradient_clip or math.inf, foreach=True
         )
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         self.totals += torch.stack(
             [terms.total.detach(), terms.error, terms.reward, terms.baseline.detach(), norm]
         )
@@ -327,17 +328,6 @@ class Trainer:
         """The order of the training images in an epoch: of the seed and the epoch alone."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
         return torch.randperm(self.task.size("train"), generator=generator).to(self.device)
-
-    def _make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        config = self.config
-        options: dict[str, Any] = {
-            "lr": config.lr,
-            "weight_decay": config.weight_decay,
-            "fused": True,
-        }
-        if config.optimizer == "adam":
-            return torch.optim.AdamW(model.parameters(), **options)
-        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **options)
 
     def _read_totals(self) -> dict[str, float]:
         """Means since the last reading: the one place where the host waits for the device."""

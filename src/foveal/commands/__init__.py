@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 import tyro
 from rich.console import Console
 
-from foveal import checkpoint
 from foveal.model import RecurrentAttention
-from foveal.recipes import RunConfig, choose
+from foveal.recipes import choose
+from foveal.runs import load_network, run_config
 from foveal.tasks import TASKS, TaskConfig
+from foveal.training import TrainingDiverged, TrainingStopped
 
 console = Console(stderr=False, highlight=False)
 
@@ -31,6 +33,17 @@ class Stop(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+@contextlib.contextmanager
+def stops_explained(next_step: str) -> Iterator[None]:
+    """What ends training before its end becomes a message; ``next_step`` goes on with it."""
+    try:
+        yield
+    except TrainingStopped as stop:
+        raise Stop(f"{stop}. Go on with: {next_step}", INTERRUPTED) from None
+    except TrainingDiverged as diverged:
+        raise Stop(str(diverged), FAILED) from None
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
@@ -106,31 +119,19 @@ def set_threads(threads: int) -> None:
     torch.set_flush_denormal(True)
 
 
-def load_run(model: str, device: torch.device) -> tuple[RecurrentAttention, dict[str, Any]]:
-    """A trained model and the content of its ``config.json``.
+def load_model(model: str, device: torch.device) -> tuple[RecurrentAttention, dict[str, Any]]:
+    """A trained recurrent attention model and the content of its ``config.json``.
 
     Raises:
-        OSError: if the directory or a file of it is missing.
-        ValueError: if a file is damaged or another program's.
+        OSError, ValueError: see `load_network`; also if it is another network.
     """
-    directory = Path(model)
-    if not directory.is_dir():
-        raise FileNotFoundError(
-            f"MODEL must be a run directory or a saved model; there is no directory {model!r}."
+    network, content = load_network(model, device)
+    if not isinstance(network, RecurrentAttention):
+        raise ValueError(
+            f"{model} holds a {content['network']} network, which sees the whole image and looks "
+            "nowhere. Choose a recurrent attention model."
         )
-    content = checkpoint.read_config(directory)
-    if "training" in content and not (directory / checkpoint.WEIGHTS_FILE).exists():
-        raise FileNotFoundError(
-            f"{directory} is a run that has not finished. Go on with it: "
-            f"foveal train --resume {directory}"
-        )
-    return RecurrentAttention.from_pretrained(directory).to(device), content
-
-
-def run_config(content: dict[str, Any], where: Path) -> RunConfig:
-    """The configuration of a run, from the content of its ``config.json``."""
-    parts = {name: content.get(name) for name in ("task", "model", "objective", "training")}
-    return checkpoint.config_from_dict(RunConfig, parts, str(where / checkpoint.CONFIG_FILE))
+    return network, content
 
 
 def task_of(

@@ -19,10 +19,10 @@ from foveal.commands import (
     set_threads,
     working,
 )
-from foveal.commands.train import commit, hardware
 from foveal.layers import RAMConfig
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig, hybrid_loss
+from foveal.runs import commit, hardware
 from foveal.sensor import GlimpseSensor
 
 STEPS = {

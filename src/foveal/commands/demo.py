@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from foveal import checkpoint
-from foveal.commands import parse, print_json, say, set_threads
-from foveal.commands.train import ProgressBar, run_trainer
+from foveal.commands import parse, print_json, say, set_threads, stops_explained
+from foveal.commands.train import ProgressBar
 from foveal.evaluation import Evaluation, evaluate
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, demo_run
-from foveal.reference_models import FullyConnected, FullyConnectedConfig
+from foveal.reference_models import make_reference_network
 from foveal.scanpath import draw, follow, save_picture
 from foveal.tasks import CanvasTask
 from foveal.training import Trainer
@@ -50,7 +50,7 @@ def demo(
     height, width = task.image_size
     torch.manual_seed(config.training.seed)
     model = RecurrentAttention(config.model)
-    rival = FullyConnected(FullyConnectedConfig(image_size=task.image_size))
+    rival = make_reference_network("fc-256", task.image_size, len(task.classes))
     if not json:
         say(
             f"Digits somewhere on a {width} x {height} canvas, with clutter. The attention model "
@@ -85,9 +85,8 @@ def demo(
 def _train(
     model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
 ) -> Evaluation:
-    with ProgressBar(quiet=quiet, title=title) as bar:
-        trainer = Trainer(model, task, config.training, config.objective, out, listener=bar.update)
-        run_trainer(trainer, "Start it again with: foveal demo")
+    with ProgressBar(quiet=quiet, title=title) as bar, stops_explained("foveal demo"):
+        Trainer(model, task, config.training, config.objective, out, listener=bar.update).run()
     return evaluate(model, task, "test")
 
 

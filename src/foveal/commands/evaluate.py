@@ -10,7 +10,6 @@ import tyro
 
 from foveal.commands import (
     choose_device,
-    load_run,
     parse,
     print_json,
     say,
@@ -19,6 +18,9 @@ from foveal.commands import (
     working,
 )
 from foveal.evaluation import evaluate as measure
+from foveal.model import RecurrentAttention
+from foveal.reference_models import ReferenceNetwork
+from foveal.runs import load_network
 from foveal.tasks import CanvasTask
 
 
@@ -41,7 +43,7 @@ def evaluate(
     The canvases and the first locations are one fixed draw, so that the figure can be repeated.
 
     Args:
-        model: a run directory, or a directory made by save_pretrained.
+        model: a run directory, a saved model, or the name of a pretrained one (foveal models).
         task: what to evaluate on; the task it was trained on if not given.
         digits: mnist, uci, or the path of IDX files or an image folder; the model's own if not
             given.
@@ -53,9 +55,16 @@ def evaluate(
     """
     set_threads(threads)
     place = choose_device(device)
-    network, content = load_run(model, place)
+    network, content = load_network(model, place)
     config = task_of(content, task, digits, Path(model))
     data = CanvasTask(config, place)
+    height, width = data.image_size
+    looks, pixels = 0, height * width
+    if isinstance(network, RecurrentAttention):
+        looks = network.config.num_glimpses if num_glimpses is None else num_glimpses
+        pixels = network.count_pixels_read(looks)
+    else:
+        _check_whole_image(network, data, num_glimpses)
     if len(data.classes) != network.config.num_classes:
         raise ValueError(
             f"the task has {len(data.classes)} classes; the model was made for "
@@ -68,8 +77,8 @@ def evaluate(
         "task": task or content.get("name"),
         "split": split,
         **dataclasses.asdict(result),
-        "num_glimpses": num_glimpses or network.config.num_glimpses,
-        "pixels_read": network.count_pixels_read(num_glimpses),
+        "num_glimpses": looks,
+        "pixels_read": pixels,
         "parameters": network.count_parameters(),
     }
     if json:
@@ -78,6 +87,18 @@ def evaluate(
     low, high = result.interval
     say(
         f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval {low:.2f} "
-        f"to {high:.2f}); {answer['num_glimpses']} glimpses, {answer['pixels_read']:,} pixels "
-        f"read of {data.image_size[0]} x {data.image_size[1]}"
+        f"to {high:.2f}); {f'{looks} glimpses, ' if looks else ''}{pixels:,} pixels "
+        f"read of {height} x {width}"
     )
+
+
+def _check_whole_image(
+    network: ReferenceNetwork, data: CanvasTask, num_glimpses: int | None
+) -> None:
+    if num_glimpses is not None:
+        raise ValueError("--num-glimpses is for networks that look; this one sees the whole image.")
+    if data.image_size != network.config.image_size:
+        raise ValueError(
+            f"the network was made for images of {network.config.image_size} pixels (height, "
+            f"width); the task's have {data.image_size}. Choose another --task."
+        )

@@ -9,7 +9,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import choose_device, load_run, parse, print_json, say, task_of
+from foveal.commands import choose_device, load_model, parse, print_json, say, task_of
 from foveal.scanpath import draw, follow, save_picture
 from foveal.tasks import CanvasTask
 
@@ -33,7 +33,7 @@ def look(
     """Draw where a model looked: numbered fixations, the glimpses as seen, the belief after each.
 
     Args:
-        model: a run directory, or a directory made by save_pretrained.
+        model: a run directory, a saved model, or the name of a pretrained one (foveal models).
         image: an image file; an image of the task's test split if not given.
         out: the picture to write, a PNG.
         index: which test image.
@@ -47,7 +47,7 @@ def look(
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file; got {str(out)!r}.")
     place = choose_device(device)
-    network, content = load_run(model, place)
+    network, content = load_model(model, place)
     if image is None:
         data = CanvasTask(task_of(content, task, digits, Path(model)), place)
         picture, label = _test_image(data, index)

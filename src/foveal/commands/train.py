@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from foveal import __version__, checkpoint
+from foveal import checkpoint
 from foveal.commands import (
-    FAILED,
-    INTERRUPTED,
-    Stop,
     choose_device,
     console,
     parse,
     print_json,
-    run_config,
     say,
     set_threads,
+    stops_explained,
 )
-from foveal.evaluation import evaluate
-from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, recipe
-from foveal.tasks import TASKS, CanvasTask
-from foveal.training import Outcome, Trainer, TrainingDiverged, TrainingStopped
+from foveal.runs import RESULT_FILE, run_config, train_run
+from foveal.tasks import TASKS
 from foveal.training import Progress as Report
-
-RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
@@ -112,54 +102,12 @@ def _start(options: TrainOptions) -> None:
 def _train(
     config: RunConfig, content: dict[str, Any], directory: Path, device_name: str, json: bool
 ) -> None:
-    if (directory / RESULT_FILE).exists():
-        if not json:
-            say(f"{directory} has finished; this is its result.")
-        _show(checkpoint.read_json(directory / RESULT_FILE), json)
-        return
-    device = choose_device(device_name)
-    task = CanvasTask(config.task, device)
-    if len(task.classes) != config.model.num_classes:
-        raise ValueError(
-            f"num_classes must be {len(task.classes)}, as the digits have; got "
-            f"{config.model.num_classes}. Pass --num-classes {len(task.classes)}."
-        )
-    if config.model.glimpse_size > max(task.image_size):
-        raise ValueError(
-            f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
-            f"{config.model.glimpse_size}. Pass a smaller --glimpse-size."
-        )
-    content = {"format": checkpoint.FORMAT, "version": checkpoint.VERSION, **content}
-    content["classes"] = list(task.classes)
-    torch.manual_seed(config.training.seed)
-    model = RecurrentAttention(config.model)
-    with ProgressBar(quiet=json) as bar:
-        trainer = Trainer(
-            model,
-            task,
-            config.training,
-            config.objective,
-            directory,
-            device=device,
-            listener=bar.update,
-        )
-        if not trainer.restore():
-            checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
-        outcome = run_trainer(trainer, f"Go on with: foveal train --resume {directory}")
-    checkpoint.save_model(directory, model, content)
-    result = _result(model, task, config, content, outcome)
-    checkpoint.write_json(directory / RESULT_FILE, result)
+    if (directory / RESULT_FILE).exists() and not json:
+        say(f"{directory} has finished; this is its result.")
+    with ProgressBar(quiet=json) as bar, stops_explained(f"foveal train --resume {directory}"):
+        device = choose_device(device_name)
+        result = train_run(config, content, directory, device, bar.update)
     _show(result | {"run": str(directory)}, json)
-
-
-def run_trainer(trainer: Trainer, next_step: str) -> Outcome:
-    """Train to the end; what stops it before becomes a message that ends with ``next_step``."""
-    try:
-        return trainer.run()
-    except TrainingStopped as stop:
-        raise Stop(f"{stop}. {next_step}", INTERRUPTED) from None
-    except TrainingDiverged as diverged:
-        raise Stop(str(diverged), FAILED) from None
 
 
 class ProgressBar:
@@ -212,37 +160,6 @@ class ProgressBar:
             )
 
 
-def _result(
-    model: RecurrentAttention,
-    task: CanvasTask,
-    config: RunConfig,
-    content: dict[str, Any],
-    outcome: Outcome,
-) -> dict[str, Any]:
-    """The test error, and all that made it. The test split is used here, once a run."""
-    test = evaluate(model, task, "test")
-    return {
-        "task": content["name"],
-        "recipe": content["recipe"],
-        "error": test.error,
-        "interval": list(test.interval),
-        "protocol": "test split, one rollout, mean policy, last weights of the run",
-        "validation_error": outcome.validation_error,
-        "num_glimpses": config.model.num_glimpses,
-        "parameters": model.count_parameters(),
-        "multiply_adds_per_glimpse": model.count_multiply_adds(),
-        "pixels_read": model.count_pixels_read(),
-        "images_seen": outcome.images,
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 1),
-        "seed": config.training.seed,
-        "command": content["command"],
-        "commit": commit(),
-        "hardware": hardware(task.device),
-        "versions": {"foveal": __version__, "torch": torch.__version__},
-    }
-
-
 def _show(result: dict[str, Any], json: bool) -> None:
     if json:
         print_json(result)
@@ -253,37 +170,8 @@ def _show(result: dict[str, Any], json: bool) -> None:
         f"mean policy), validation error {result['validation_error']:.2f} %, "
         f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
     )
-    if "run" in result:
+    if "num_glimpses" in result:
         say(f"See it look: foveal look {result['run']} --out look.png")
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" if it was changed; None outside git."""
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
-
-
-def hardware(device: torch.device) -> str:
-    """The device in words: a GPU's name, or the processor and the threads in use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux: the platform's word must do
-    return f"{name}, {torch.get_num_threads()} thread(s)"
 
 
 def _value_of(flag: str, arguments: list[str]) -> str | None:
@@ -297,7 +185,8 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
 
 def _free_directory(options: TrainOptions) -> Path:
     config = options.config
-    stem = f"{options.task}-{config.model.num_glimpses}-{options.recipe}-{config.training.seed}"
+    what = config.model.num_glimpses if config.network == "ram" else config.network
+    stem = f"{options.task}-{what}-{options.recipe}-{config.training.seed}"
     names = (f"{stem}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
     return next(path for name in names if not (path := Path("runs", name)).exists())
 

@@ -1,0 +1,53 @@
+"""``foveal models``: the pretrained models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from foveal import checkpoint
+from foveal.commands import console, parse, print_json, say
+
+
+def run(arguments: list[str]) -> None:
+    parse(models, "models", arguments)
+
+
+def models(json: bool = False) -> None:
+    """List the pretrained models that ship with foveal.
+
+    Every command that takes a MODEL takes these names, and so does
+    RecurrentAttention.from_pretrained.
+
+    Args:
+        json: print one JSON object instead of a table.
+    """
+    rows = [_describe(name) for name in checkpoint.pretrained_models()]
+    if json:
+        print_json({"models": rows})
+        return
+    table = Table("model", "glimpses", "test error, %", "95 % interval", "parameters", "made by")
+    for row in rows:
+        low, high = row["interval"]
+        table.add_row(
+            row["model"],
+            str(row["num_glimpses"]),
+            f"{row['error']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{row['parameters']:,}",
+            row["command"],
+        )
+    console.print(table)
+    say("See one look: foveal look cluttered-60 --out look.png")
+
+
+def _describe(name: str) -> dict[str, Any]:
+    directory = checkpoint.locate_model(name)
+    result = checkpoint.read_json(directory / "result.json")
+    keys = ("num_glimpses", "error", "interval", "parameters", "command")
+    return {
+        "model": name,
+        **{key: result[key] for key in keys},
+        "card": str(directory / "README.md"),
+    }

@@ -1,0 +1,348 @@
+"""``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from foveal import checkpoint
+from foveal.commands import (
+    FAILED,
+    INTERRUPTED,
+    Stop,
+    choose_device,
+    console,
+    parse,
+    print_json,
+    say,
+    set_threads,
+    stops_explained,
+)
+from foveal.commands.train import ProgressBar
+from foveal.journal import read_metrics
+from foveal.recipes import RunConfig, choose
+from foveal.report import read_row, row_result, write_row
+from foveal.rows import ROWS, Row
+from foveal.runs import RESULT_FILE, train_run
+
+QUICK = 50  # --quick trains each row for one part in this many
+
+
+def run(arguments: list[str]) -> None:
+    parse(reproduce, "reproduce", arguments)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the flags ask for."""
+
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    quick: bool
+    jobs: int
+    threads: int
+    device: str
+    out: Path
+    runs: Path
+
+    def directory(self, row: Row, seed: int) -> Path:
+        """The run directory of a row and a seed."""
+        return self.runs / row.name / f"seed-{seed}"
+
+    def command(self, row: Row) -> str:
+        """What makes a row's result; where files lie is left out."""
+        words = ["foveal", "reproduce", row.name]
+        if self.seeds != (0,):
+            words += ["--seeds", *map(str, self.seeds)]
+        if self.quick:
+            words.append("--quick")
+        return shlex.join(words)
+
+
+def reproduce(
+    rows: tyro.conf.Positional[tuple[str, ...]] = (),
+    all: bool = False,
+    quick: bool = False,
+    seeds: tuple[int, ...] = (0,),
+    jobs: int = 0,
+    threads: int = 1,
+    device: str = "auto",
+    out: Path | None = None,
+    runs: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Train and evaluate rows of the paper's tables, and put our figures beside the paper's.
+
+    Without rows it lists them: the paper's figure, ours, and how far a run is. With rows it trains
+    what is missing, several at once, and goes on with what was interrupted: give the same command
+    again. Each row ends as OUT/ROW.json, and OUT/README.md is made anew with the table of all.
+
+    Args:
+        rows: names of rows, such as cluttered-60-ram-8.
+        all: every row.
+        quick: each row at 1/50 of its length, to try the machinery; kept apart from real results.
+        seeds: one run for each; the row's figure is their mean.
+        jobs: runs at once; 0 for one for every so many cores as --threads says.
+        threads: cores for each run.
+        device: cpu, cuda or auto.
+        out: where results go; results if not given, runs/quick/results with --quick.
+        runs: where the runs lie; runs/reproduce if not given, runs/quick with --quick.
+        json: print the rows, or the results, as one JSON object.
+    """
+    if all and rows:
+        raise ValueError(f"give rows or --all, not both; got --all and {', '.join(rows)}.")
+    if jobs < 0:
+        raise ValueError(f"jobs must be at least 0; got {jobs}.")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1 for each run; got {threads}.")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds must be different numbers of at least 0; got {seeds}.")
+    names = tuple(ROWS) if all or not rows else rows
+    plan = _Plan(
+        rows=tuple(ROWS[choose(name, ROWS, "row")] for name in dict.fromkeys(names)),
+        seeds=seeds,
+        quick=quick,
+        jobs=jobs or max(1, (os.cpu_count() or 1) // threads),
+        threads=threads,
+        device=device,
+        out=out or (Path("runs/quick/results") if quick else Path("results")),
+        runs=runs or (Path("runs/quick") if quick else Path("runs/reproduce")),
+    )
+    choose_device(device)
+    if not all and not rows:
+        _list(plan, json)
+        return
+    waiting = [(row, seed) for row in plan.rows for seed in plan.seeds]
+    if len(waiting) == 1 or plan.jobs == 1:
+        for row, seed in waiting:
+            _train_here(plan, row, seed, json)
+    else:
+        _train_apart(plan, waiting, json)
+    _show(plan, json)
+
+
+# --- The list -------------------------------------------------------------------------------
+
+
+def _list(plan: _Plan, json: bool) -> None:
+    lines: list[dict[str, Any]] = []
+    for row in plan.rows:
+        result = read_row(plan.out, row.name)
+        lines.append(
+            {
+                "row": row.name,
+                "what": row.title,
+                "paper": row.paper,
+                "error": None if result is None else result["error"],
+                "interval": None if result is None else result["interval"],
+                "state": _state(plan, row, result),
+            }
+        )
+    if json:
+        print_json({"rows": lines})
+        return
+    table = Table("row", "what", "paper, %", "ours, %", "state")
+    for line in lines:
+        figures = ["" if line[key] is None else f"{line[key]:.2f}" for key in ("paper", "error")]
+        table.add_row(line["row"], line["what"], *figures, line["state"])
+    console.print(table)
+    say("The paper's figures are those of the proceedings (NIPS 2014). Train and evaluate a row:")
+    say("foveal reproduce cluttered-60-ram-8")
+
+
+def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
+    words = []
+    if result is not None:
+        words.append(f"done, {len(result['seeds'])} seed(s)")
+    for seed in plan.seeds:
+        share = _share(plan, row, seed)
+        if share is not None and not (plan.directory(row, seed) / RESULT_FILE).exists():
+            words.append(f"seed {seed} at {100 * share:.0f} %")
+    return "; ".join(words) or "not yet"
+
+
+def _share(plan: _Plan, row: Row, seed: int) -> float | None:
+    """How much of a run is done; None if it has not begun."""
+    lines = read_metrics(plan.directory(row, seed))
+    if not lines:
+        return None
+    config = _config(plan, row, seed).training
+    # Epochs count from 0, and a line of validation ends its epoch.
+    epoch = lines[-1]["epoch"] + (1 if "validation_error" in lines[-1] else 0)
+    return float(epoch / config.epochs)
+
+
+# --- Training -------------------------------------------------------------------------------
+
+
+def _config(plan: _Plan, row: Row, seed: int) -> RunConfig:
+    training = dataclasses.replace(row.config.training, seed=seed)
+    if plan.quick:
+        training = dataclasses.replace(training, epochs=max(1, training.epochs // QUICK))
+    return dataclasses.replace(row.config, training=training)
+
+
+def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
+    """Train one run in this process, and bring the row's result up to date."""
+    set_threads(plan.threads)
+    directory, config = plan.directory(row, seed), _config(plan, row, seed)
+    about = {
+        "name": row.task,
+        "recipe": f"row {row.name}",
+        "threads": plan.threads,
+        "command": plan.command(row),
+        **dataclasses.asdict(config),
+    }
+    with (
+        _alone(directory),
+        ProgressBar(quiet=json, title=f"{row.name}, seed {seed}") as bar,
+        stops_explained("the same command"),
+    ):
+        train_run(config, about, directory, choose_device(plan.device), bar.update)
+        _collect(plan, row)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold a run directory, so that no second process trains in it."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (only here)
+
+    lock = directory.with_name(f".{directory.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise Stop(
+            f"another process is training {directory}; leave it to finish, or stop it first",
+            FAILED,
+        ) from None
+
+
+def _collect(plan: _Plan, row: Row) -> None:
+    """Write the row's result from those of its seeds that have finished."""
+    found = sorted(
+        plan.directory(row, 0).parent.glob(f"seed-*/{RESULT_FILE}"),
+        key=lambda path: int(path.parent.name.removeprefix("seed-")),
+    )
+    results = [checkpoint.read_json(path) for path in found]
+    seeds = tuple(result["seed"] for result in results)
+    command = dataclasses.replace(plan, seeds=seeds).command(row)
+    write_row(plan.out, row_result(row, command, results))
+
+
+def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> None:
+    """Train runs in processes of their own, ``plan.jobs`` at once.
+
+    They get a terminal group of their own, so that one Ctrl-C reaches each of them once: from here.
+    """
+    waiting, failed = list(waiting), []
+    running: dict[subprocess.Popen[bytes], tuple[Row, int, TaskID]] = {}
+    bars = Bars(
+        TextColumn("{task.description:28}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[measures]}"),
+        console=console,
+        disable=json or not console.is_terminal,
+    )
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with bars:
+            while waiting or running:
+                while waiting and len(running) < plan.jobs:
+                    row, seed = waiting.pop(0)
+                    bar = bars.add_task(f"{row.name}, seed {seed}", total=1.0, measures="")
+                    running[_start(plan, row, seed)] = (row, seed, bar)
+                time.sleep(0.2)
+                for process, (row, seed, bar) in list(running.items()):
+                    bars.update(bar, **_progress(plan, row, seed))
+                    if process.poll() is None:
+                        continue
+                    del running[process]
+                    bars.remove_task(bar)
+                    if process.returncode:
+                        failed.append(_last_words(plan, row, seed))
+                    elif not json:
+                        result = checkpoint.read_json(plan.directory(row, seed) / RESULT_FILE)
+                        say(f"{row.name}, seed {seed}: test error {result['error']:.2f} %")
+    except KeyboardInterrupt:
+        raise Stop(
+            "stopped; what was done is saved. Go on with: the same command", INTERRUPTED
+        ) from None
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+        signal.signal(signal.SIGTERM, before)
+    if failed:
+        raise Stop(f"{len(failed)} run(s) failed: {' '.join(failed)}", FAILED)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _log(plan: _Plan, row: Row, seed: int) -> Path:
+    directory = plan.directory(row, seed)
+    return directory.with_name(f"{directory.name}.log")
+
+
+def _start(plan: _Plan, row: Row, seed: int) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "foveal", "reproduce", row.name, "--seeds", str(seed)]
+    words += ["--threads", str(plan.threads), "--device", plan.device]
+    words += ["--out", str(plan.out), "--runs", str(plan.runs), "--json"]
+    words += ["--quick"] if plan.quick else []
+    log = _log(plan, row, seed)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        )
+
+
+def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
+    share = _share(plan, row, seed)
+    if share is None:
+        return {}
+    errors = [
+        line for line in read_metrics(plan.directory(row, seed)) if "validation_error" in line
+    ]
+    measures = f"validation error {errors[-1]['validation_error']:.2f} %" if errors else ""
+    return {"completed": share, "measures": measures}
+
+
+def _last_words(plan: _Plan, row: Row, seed: int) -> str:
+    lines = _log(plan, row, seed).read_text(encoding="utf-8", errors="replace").splitlines()
+    return f"{row.name}, seed {seed}: {lines[-1] if lines else 'it was killed.'}"
+
+
+def _show(plan: _Plan, json: bool) -> None:
+    results = [result for row in plan.rows if (result := read_row(plan.out, row.name))]
+    if json:
+        print_json({"results": results})
+        return
+    for result in results:
+        paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"
+        low, high = result["interval"]
+        say(
+            f"{result['row']}: test error {result['error']:.2f} % (95 % interval {low:.2f} to "
+            f"{high:.2f}; {len(result['seeds'])} seed(s)){paper}"
+        )
+    say(f"The table of all rows: {plan.out / 'README.md'}")

@@ -1,0 +1,152 @@
+"""Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foveal import checkpoint
+from foveal.evaluation import evaluation_of
+from foveal.rows import ROWS, Row
+from foveal.tasks import DESCRIPTIONS
+
+TABLE_FILE = "README.md"
+TEST_IMAGES = 10_000
+
+
+def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The content of ``<row>.json``.
+
+    Args:
+        row: which.
+        command: that makes it.
+        results: of one run a seed, as `foveal.runs.train_run` returns them.
+
+    Returns:
+        The mean error over the seeds, its Wilson interval over the test images, the spread over
+        the seeds (standard deviation; None for one seed), and every seed's result in full.
+    """
+    error = statistics.fmean(result["error"] for result in results)
+    images = evaluation_of(round(error / 100 * TEST_IMAGES), TEST_IMAGES)
+    return {
+        "row": row.name,
+        "title": row.title,
+        "command": command,
+        "error": error,
+        "interval": list(images.interval),
+        "spread": statistics.stdev(r["error"] for r in results) if len(results) > 1 else None,
+        "paper": row.paper,
+        "protocol": results[0]["protocol"],
+        "config": dataclasses.asdict(row.config),
+        "seeds": [result["seed"] for result in results],
+        "runs": list(results),
+    }
+
+
+def read_row(directory: Path, name: str) -> dict[str, Any] | None:
+    """The result of a row, or None if there is none yet.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    path = directory / f"{name}.json"
+    return checkpoint.read_json(path) if path.exists() else None
+
+
+def write_row(directory: Path, result: dict[str, Any]) -> None:
+    """Write a row's file and the table anew, each in one step.
+
+    Two processes may do so at once: the table is made from the files while a lock is held, so
+    that the last one made has all rows.
+
+    Raises:
+        OSError: if they cannot be written.
+        ValueError: if another row's file is damaged.
+    """
+    from filelock import FileLock  # noqa: PLC0415 (only here)
+
+    checkpoint.write_json(directory / f"{result['row']}.json", result)
+    with FileLock(directory / ".lock"):
+        results = {name: read_row(directory, name) for name in ROWS}
+        known = {name: content for name, content in results.items() if content is not None}
+        checkpoint.write_file(directory / TABLE_FILE, table(known).encode())
+
+
+INTRODUCTION = """\
+# Results
+
+`foveal reproduce` writes this page and the file of each row, which has everything that made it: the
+whole configuration, seeds, commit, hardware, wall time, and the validation curve.
+
+Test error in %: 10,000 images in one fixed draw, one rollout from a random first location, mean
+policy, no averaging, the weights of the last step. Recipes and budgets were chosen on the
+validation split (the last 10,000 images of MNIST's training file), and every run evaluated the test
+split once, at its end. The interval is 95 % (Wilson, over the test images; it does not cover the
+spread between seeds). With several seeds the error is their mean, and ± their standard deviation.
+
+"Paper" is Mnih et al. 2014 in the proceedings (NIPS), "preprint" its first version (arXiv
+1406.6247v1), as far as other sources confirm it; "best known" is the best reproduction that we know
+of, from a single rollout. "Difference" is ours less the paper's.
+"""
+
+CLOSING = """
+What the choices in the recipes are worth is in [docs/reproducing.md](../docs/reproducing.md); speed
+and the demo are in [speed.md](speed.md).
+"""
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The page of all rows, in Markdown; ``results`` by row, as `row_result` makes them."""
+    parts = [INTRODUCTION]
+    for task, description in DESCRIPTIONS.items():
+        lines = [
+            f"\n## {task}: {description}\n",
+            "| row | what | ours | interval | paper | difference | preprint | best known "
+            "| seeds | images a seed | minutes a seed |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [_line(row, results.get(row.name)) for row in ROWS.values() if row.task == task]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts) + _how(results) + CLOSING
+
+
+def _line(row: Row, result: dict[str, Any] | None) -> str:
+    cells = [f"`{row.name}`", row.title]
+    if result is None:
+        cells += ["not yet", "", _figure(row.paper), ""]
+    else:
+        spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
+        low, high = result["interval"]
+        difference = "" if row.paper is None else f"{result['error'] - row.paper:+.2f}"
+        cells += [f"**{result['error']:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
+        cells += [_figure(row.paper), difference]
+    best = "" if row.best_known is None else f"{row.best_known[0]:.2f} ({row.best_known[1]})"
+    cells += [_figure(row.preprint), best]
+    if result is None:
+        cells += ["", "", ""]
+    else:
+        runs = result["runs"]
+        minutes = statistics.fmean(run["seconds"] for run in runs) / 60
+        seeds = ", ".join(str(seed) for seed in result["seeds"])
+        cells += [seeds, f"{runs[0]['images_seen']:,}", f"{minutes:.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _how(results: dict[str, dict[str, Any]]) -> str:
+    if not results:
+        return ""
+    runs = [run for result in results.values() for run in result["runs"]]
+    machines = sorted({run["hardware"] for run in runs})
+    commits = sorted({str(run["commit"]) for run in runs})
+    return (
+        "\nA row is made by `foveal reproduce` and its name. Hardware: "
+        f"{'; '.join(machines)}. Commits: {', '.join(commits)}. Several runs shared the machine, "
+        "so the minutes are upper bounds.\n"
+    )
