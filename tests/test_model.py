@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveal.layers import CoreState, RAMConfig
 from foveal.model import RecurrentAttention
+from foveal.objective import hybrid_loss
 
 ODD = RAMConfig(
     glimpse_size=5,
@@ -180,6 +181,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
         ({"num_glimpses": 0}, "num_glimpses must be a whole number of at least 1; got 0"),
         ({"glimpse_size": 1000}, "glimpse_size must be at most 256 pixels; got 1000"),
         ({"num_classes": 2.5}, "num_classes must be a whole number of at least 1; got 2.5"),
+        ({"policy": "centre"}, "policy must be one of learned, random, center; got 'centre'"),
         ({"core": "gru"}, "core must be one of rnn, lstm; got 'gru'"),
         ({"location_std": 0.0}, "location_std must be above 0; got 0.0"),
     ],
@@ -197,3 +199,36 @@ def test_wrong_calls_say_what_was_wanted() -> None:
         model(torch.zeros(2, 1, 28, 28), num_glimpses=0)
     with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\); got \(28, 28\)"):
         model(torch.zeros(28, 28))
+
+
+def test_random_looks_are_uniform_and_pay_no_heed(generator: torch.Generator) -> None:
+    model = RecurrentAttention(RAMConfig(policy="random", num_glimpses=3)).eval()
+    images = torch.zeros(2000, 1, 28, 28)
+    rollout = model(images, generator=generator)
+    looks = rollout.locations.view(-1, 2)
+    # A uniform number in [-1, 1] has variance 1/3; no two steps or coordinates go together.
+    torch.testing.assert_close(looks.var(0), torch.full((2,), 1 / 3), atol=0.02, rtol=0)
+    together = torch.corrcoef(rollout.locations.flatten(1).T)
+    assert (together - torch.eye(6)).abs().max() < 0.1
+    assert looks.abs().max() <= 1
+    torch.testing.assert_close(rollout.log_probs.exp(), torch.full((2000, 2), 0.25))
+    again = model(images, generator=generator.manual_seed(1406))
+    assert torch.equal(again.locations, rollout.locations)
+
+
+def test_center_looks_never_leave_it() -> None:
+    model = RecurrentAttention(RAMConfig(policy="center", num_glimpses=3))
+    rollout = model(torch.rand(5, 1, 28, 28))
+    assert torch.equal(rollout.locations, torch.zeros(5, 3, 2))
+    assert torch.equal(rollout.log_probs, torch.zeros(5, 2))
+
+
+@pytest.mark.parametrize("policy", ["random", "center"])
+def test_a_control_has_no_policy_to_learn_and_learns_to_answer(policy: str) -> None:
+    model = RecurrentAttention(RAMConfig(policy=policy, num_glimpses=3))  # type: ignore[arg-type]
+    assert not list(model.location_policy.parameters())
+    labels = torch.tensor([1, 2, 3, 4])
+    hybrid_loss(model(torch.rand(4, 1, 28, 28)), labels).total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from foveal.geometry import to_normalized, to_pixels
 from foveal.sensor import GlimpseSensor
 
 
@@ -154,3 +155,34 @@ def test_wrong_input_says_what_was_wanted() -> None:
         sensor(torch.zeros(1, 1, 8, 8), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="at least one pixel"):
         sensor(torch.zeros(1, 1, 0, 8), where)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_slopes_are_the_derivative_where_there_is_one(prepared: bool) -> None:
+    """Of an image that rises evenly, by 3 a pixel to the right and by 5 a pixel downwards."""
+    height, width = 80, 120
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    images = (3.0 * columns + 5.0 * rows).expand(2, 1, height, width)
+    sensor = GlimpseSensor(4, num_scales=3)
+    locations = torch.tensor([[0.0, 0.0], [0.3, -0.2]])
+    slopes = sensor.slopes(sensor.prepare(images) if prepared else images, locations)
+    assert slopes.shape == (2, 2, 3, 1, 4, 4)
+    wanted = torch.tensor([3.0 * width / 2, 5.0 * height / 2])
+    torch.testing.assert_close(slopes, wanted.view(1, 2, 1, 1, 1, 1).expand_as(slopes))
+
+
+def test_a_loss_reaches_the_location_through_the_slopes(generator: torch.Generator) -> None:
+    images = torch.rand(3, 2, 30, 40, generator=generator)
+    sensor = GlimpseSensor(5, num_scales=2)
+    locations = (torch.rand(3, 2, generator=generator) - 0.5).requires_grad_()
+    weights = torch.rand(3, 2, 2, 5, 5, generator=generator)
+    (sensor(sensor.prepare(images), locations) * weights).sum().backward()
+    wanted = torch.zeros(3, 2)
+    pixels = to_pixels(locations.detach(), 30, 40)
+    for axis, size in enumerate((40, 30)):
+        for sign in (1, -1):
+            moved = pixels.clone()
+            moved[:, axis] += 2 * sign
+            glimpses = sensor(images, to_normalized(moved, 30, 40))
+            wanted[:, axis] += sign * (glimpses * weights).flatten(1).sum(1) * (size / 2) / 4
+    torch.testing.assert_close(locations.grad, wanted, rtol=1e-4, atol=1e-4)

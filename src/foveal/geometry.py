@@ -54,6 +54,11 @@ def to_normalized(pixels: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([x.float() * (2 / width) - 1, y.float() * (2 / height) - 1], dim=-1)
 
 
+def pixels_per_unit(height: int, width: int) -> tuple[float, float]:
+    """The slope of `to_pixels`, without its rounding: pixels in x and y for a step of 1."""
+    return width / 2, height / 2
+
+
 def patch_start(center: int, size: int) -> int:
     """The first pixel of a patch of ``size`` pixels round the pixel boundary ``center``."""
     return center - size // 2

@@ -42,6 +42,7 @@ class RAMConfig:
     policy: Literal["learned", "random", "center"] = "learned"  # the others are controls
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
+    location_gradient: float = 0.0  # share of the answer's gradient that moves the policy's mean
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
 
     def __post_init__(self) -> None:
@@ -70,6 +71,10 @@ class RAMConfig:
         if not self.scale_gain > 0:
             raise ValueError(
                 f"scale_gain must be above 0; got {self.scale_gain!r}. Plain averages: pass 1."
+            )
+        if not self.location_gradient >= 0:
+            raise ValueError(
+                f"location_gradient must be at least 0; got {self.location_gradient!r}."
             )
         if not self.location_std > 0:
             raise ValueError(
@@ -156,11 +161,17 @@ class LSTMCore(nn.Module):
 
 
 class LocationPolicy(nn.Module):
-    """pi(l | h): a Gaussian of fixed standard deviation with mean Linear(h)."""
+    """pi(l | h): a Gaussian of fixed standard deviation with mean Linear(h).
+
+    With a ``location_gradient`` the sample also carries that share of the gradient of what is made
+    of it (through `GlimpseSensor.slopes`) to its mean, beside REINFORCE: near a digit, where a
+    small move changes the answer smoothly, it says with less noise which way to move.
+    """
 
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         self.mean = nn.Linear(config.core_size, 2)
+        self.location_gradient = config.location_gradient
 
     def first(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """The first location, before anything is seen: uniform (§4.1); ``(B, 2)`` as ``like``."""
@@ -177,8 +188,9 @@ class LocationPolicy(nn.Module):
             generator: source of the noise; PyTorch's global one if None.
 
         Returns:
-            The location, ``(B, 2)``, clamped into the image, without gradient; and ``(B,)``, the
-            log-probability of the choice before it was clamped, which carries the gradient.
+            The location, ``(B, 2)``, clamped into the image, without gradient unless there is a
+            ``location_gradient``; and ``(B,)``, the log-probability of the choice before it was
+            clamped, which carries REINFORCE's.
         """
         mean = self.mean(hidden).float()
         choice = mean.detach()
@@ -187,7 +199,10 @@ class LocationPolicy(nn.Module):
                 mean.shape, generator=generator, device=mean.device, dtype=mean.dtype
             )
             choice = choice + std * noise
-        return choice.clamp(-1, 1), gaussian_log_prob(choice, mean, std)
+        location = choice.clamp(-1, 1)
+        if self.training and self.location_gradient:
+            location = location + self.location_gradient * (mean - mean.detach())
+        return location, gaussian_log_prob(choice, mean, std)
 
 
 class RandomPolicy(nn.Module):

@@ -31,7 +31,7 @@ class Step(NamedTuple):
     Attributes:
         logits: ``(B, K)``, the answer if this were the last glimpse.
         next_location: ``(B, 2)`` in [-1, 1], where to look next: a sample in training mode, the
-            policy's mean in eval mode. Carries no gradient.
+            policy's mean in eval mode. Carries no gradient but a ``location_gradient``.
         log_prob: ``(B,)``, of the sample *before* it was clamped into the image.
         baseline: ``(B,)``, the return expected before `next_location` was chosen.
         state: the core's, for the next step.

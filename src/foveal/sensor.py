@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from foveal import geometry
 
 HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
+SLOPE_REACH = 2  # pixels each way; a stroke's width, so that its flank is felt before its edge
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,41 @@ class GlimpseSensor(nn.Module):
                 far outside give glimpses of zeros.
 
         Returns:
-            ``(B, S, C, G, G)`` float32, finest scale first.
+            ``(B, S, C, G, G)`` float32, finest scale first. Where ``locations`` requires a
+            gradient it gets one: `slopes` stands for the derivative, which a sensor that moves by
+            whole pixels does not have.
 
         Raises:
             ValueError: if a shape or type is not as above.
         """
+        glimpses: Tensor = _SlopedGlimpse.apply(locations, self, images)  # type: ignore[no-untyped-call]
+        return glimpses
+
+    def slopes(self, images: Tensor | PreparedImages, locations: Tensor) -> Tensor:
+        """How glimpses change with the location: differences between 2 pixels each way.
+
+        Args:
+            images: as for `forward`.
+            locations: ``(B, 2)``, as for `forward`.
+
+        Returns:
+            ``(B, 2, S, C, G, G)`` float32, for x and y, per unit of normalized location.
+
+        Raises:
+            ValueError: if a shape or type is not as above.
+        """
+        height, width = self._check(images, locations)
+        centers = geometry.to_pixels(locations, height, width)
+        differences = []
+        for axis, scale in enumerate(geometry.pixels_per_unit(height, width)):
+            reach = torch.zeros_like(centers[:1])
+            reach[:, axis] = SLOPE_REACH
+            after, before = (self._cut(images, centers + step) for step in (reach, -reach))
+            differences.append((after - before) * (scale / (2 * SLOPE_REACH)))
+        return torch.stack(differences, dim=1)
+
+    def _check(self, images: Tensor | PreparedImages, locations: Tensor) -> tuple[int, int]:
+        """Height and width of the images; raises `ValueError` unless the two fit together."""
         if isinstance(images, PreparedImages):
             batch, height, width = images.sums.shape[1], images.height, images.width
         else:
@@ -108,7 +140,9 @@ class GlimpseSensor(nn.Module):
                 f"locations must be ({batch}, 2), an (x, y) for each image; "
                 f"got {tuple(locations.shape)}."
             )
-        centers = geometry.to_pixels(locations, height, width)
+        return height, width
+
+    def _cut(self, images: Tensor | PreparedImages, centers: Tensor) -> Tensor:
         if isinstance(images, PreparedImages):
             return self._look_up(images, centers)
         return self._read_window(images, centers)
@@ -188,6 +222,25 @@ class GlimpseSensor(nn.Module):
             f"glimpse_size={self.glimpse_size}, num_scales={self.num_scales}, "
             f"scale_factor={self.scale_factor}"
         )
+
+
+class _SlopedGlimpse(torch.autograd.Function):
+    """Glimpses whose gradient reaches the locations through `GlimpseSensor.slopes`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, locations: Tensor, sensor: GlimpseSensor, images: Tensor | PreparedImages
+    ) -> Tensor:
+        ctx.sensor, ctx.images = sensor, images
+        ctx.save_for_backward(locations)
+        height, width = sensor._check(images, locations)
+        return sensor._cut(images, geometry.to_pixels(locations, height, width))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (locations,) = ctx.saved_tensors
+        slopes = ctx.sensor.slopes(ctx.images, locations)
+        return (slopes * gradient[:, None]).flatten(2).sum(2), None, None
 
 
 def _empty(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 
 from foveal import checkpoint
 from foveal.commands import (
@@ -156,7 +156,7 @@ def _list(plan: _Plan, json: bool) -> None:
     if json:
         print_json({"rows": lines})
         return
-    table = Table("row", "what", "paper, %", "ours, %", "state")
+    table = Table(Column("row", no_wrap=True), "what", "paper, %", "ours, %", "state")
     for line in lines:
         figures = ["" if line[key] is None else f"{line[key]:.2f}" for key in ("paper", "error")]
         table.add_row(line["row"], line["what"], *figures, line["state"])
