@@ -6,8 +6,6 @@ when finished, ``model.safetensors`` and ``result.json``.
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from foveal import __version__, checkpoint
 from foveal.evaluation import evaluate
 from foveal.journal import read_metrics
+from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig
 from foveal.reference_models import ReferenceNetwork, make_reference_network
@@ -194,32 +193,3 @@ def _result(
         "hardware": hardware(task.device),
         "versions": {"foveal": __version__, "torch": torch.__version__},
     }
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" if it was changed; None outside git."""
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
-
-
-def hardware(device: torch.device) -> str:
-    """The device in words: a GPU's name, or the processor and the threads in use."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux: the platform's word must do
-    return f"{name}, {torch.get_num_threads()} thread(s)"

@@ -8,14 +8,10 @@ checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -25,12 +21,13 @@ from torch import Tensor, nn
 from foveal import checkpoint
 from foveal.evaluation import Task, evaluate
 from foveal.journal import Journal
+from foveal.machine import precision_on, stop_on_signal
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 from foveal.optimizers import OPTIMIZERS, load_state_tensors, make_optimizers, state_tensors
 
 SCHEDULES = ("linear", "cosine")
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
 MEASURES = ("loss", "error", "reward", "baseline_loss", "gradient_norm")
 
@@ -53,7 +50,7 @@ class TrainConfig:
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
     seed: int = 0  # of weights, order of images, canvases and exploration
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"  # of the arithmetic
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
     validate_every: int = 1  # epochs between evaluations on the validation split
     log_every: int = 100  # steps between readings of the metrics
     checkpoint_minutes: float = 2.0  # between checkpoints
@@ -214,13 +211,13 @@ class Trainer:
         fabric = Fabric(
             accelerator="cuda" if self.device.type == "cuda" else "cpu",
             devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
-            precision=config.precision,
+            precision=precision_on(self.device, config.precision),
         )
         model, *optimizers = fabric.setup(self.model, *self.optimizers)
         model.train()
         began = saved = time.monotonic()
         first_step, order = self.step, self._order(self.step // self.steps_per_epoch)
-        with Journal(self.directory, self.step) as journal, _stop_on_signal() as stopping:
+        with Journal(self.directory, self.step) as journal, stop_on_signal() as stopping:
             while self.step < self.total_steps:
                 epoch, place = divmod(self.step, self.steps_per_epoch)
                 if place == 0:
@@ -370,25 +367,3 @@ class Trainer:
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
             "Train again with a lower --lr, or with --gradient-clip 5."
         )
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in signals]
-    try:
-        yield stopping
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

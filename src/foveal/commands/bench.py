@@ -20,9 +20,9 @@ from foveal.commands import (
     working,
 )
 from foveal.layers import RAMConfig
+from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig, hybrid_loss
-from foveal.runs import commit, hardware
 from foveal.sensor import GlimpseSensor
 
 STEPS = {

@@ -1,0 +1,81 @@
+"""The machine and the process: what they can do, what they are, and when they are told to stop."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import torch
+
+
+def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
+    """What a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
+
+    A processor without such instructions does it several times slower than float32.
+    """
+    if precision != "auto":
+        return "bf16-mixed" if precision == "bf16-mixed" else "32-true"
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        native = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return "bf16-mixed" if native else "32-true"
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in signals]
+    try:
+        yield stopping
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, with "-dirty" if it was changed; None outside git."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def hardware(device: torch.device) -> str:
+    """The device in words: a GPU's name, or the processor and the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux: the platform's word must do
+    return f"{name}, {torch.get_num_threads()} thread(s)"
