@@ -107,6 +107,7 @@ def _fast_coarse(task: str) -> RunConfig:
             final_location_std=0.03,
             gradient_clip=5.0,
             precision="auto",
+            validate_every=4,
         ),
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from foveal.tasks import TASKS, TaskConfig
 from foveal.training import TrainingDiverged, TrainingStopped
 
 console = Console(stderr=False, highlight=False)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 
 
 FAILED, INTERRUPTED = 1, 130  # exit codes besides 0, and 2 for wrong input
