@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -18,7 +19,9 @@ from PIL import Image
 
 from conftest import idx_bytes
 from foveal import RAMConfig, RecurrentAttention, cli
-from foveal.checkpoint import read_tensors
+from foveal.checkpoint import read_tensors, save_model
+from foveal.recipes import recipe
+from foveal.reference_models import make_reference_network
 
 SMALL = (
     "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
@@ -106,6 +109,27 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
 
     code, out, _ = foveal("train --resume run --json")
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
+
+
+@pytest.mark.parametrize("network", ["fc-64", "conv"])
+def test_a_network_that_sees_the_whole_image(network: str, foveal: Foveal, train: str) -> None:
+    code, out, err = foveal(f"{train} --network {network} --epochs 20 --out run --lr 0.01")
+    assert (code, err) == (0, "")
+    assert "foveal look" not in out
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["error"] <= 5
+    assert result["pixels_read"] == 144
+    code, out, _ = foveal("evaluate run --json")
+    assert json.loads(out)["error"] == result["error"]
+    assert foveal("evaluate run")[1].startswith("test error")
+
+
+@pytest.mark.parametrize("policy", ["random", "center"])
+def test_a_control_is_evaluated_the_same_each_time(policy: str, foveal: Foveal, train: str) -> None:
+    code, _, err = foveal(f"{train} --policy {policy} --epochs 2 --out run")
+    assert (code, err) == (0, "")
+    result = json.loads(Path("run/result.json").read_text())
+    assert json.loads(foveal("evaluate run --json")[1])["error"] == result["error"]
 
 
 def test_the_default_directory_is_named_after_the_run_and_never_reused(
@@ -238,6 +262,20 @@ WRONG = {
     "look model missing.png": "IMAGE must be a file; there is no 'missing.png'",
     "look model text": "text is not a readable image",
     "look model --task mnist-28 --digits uci --index 299": "--index must be 0 to 298; got 299",
+    "evaluate clutterd-60": "there is no directory 'clutterd-60'",
+    "train mnist-28 --network cnn": "invalid choice 'cnn' for argument '--network'",
+    "train mnist-28 --digits uci --canvas-size 20": "at least a digit's 28 pixels; got 20",
+    "train cluttered-60 --digits uci --clutter-size 29": "at most a digit's 28 pixels.* got 29",
+    "train cluttered-60 --digits uci --canvas-size 0": "clutter needs a canvas",
+    "look conv --task mnist-28 --digits uci": "sees the whole image and looks nowhere",
+    "evaluate conv --task cluttered-60 --digits uci": r"made for images of \(28, 28\) pixels",
+    "evaluate conv --num-glimpses 3": "for networks that look",
+    "reproduce cluttered-60-ram-9": "unknown row .*one of mnist-28-fc-256.*mean cluttered-60-ram-",
+    "reproduce --all mnist-28-conv": "give rows or --all, not both",
+    "reproduce mnist-28-conv --jobs -1": "jobs must be at least 0; got -1",
+    "reproduce mnist-28-conv --threads 0": "threads must be at least 1 for each run; got 0",
+    "reproduce mnist-28-conv --seeds 1 1": "seeds must be different numbers",
+    "reproduce mnist-28-conv --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
     "bench --rounds 0": "batch_size and rounds must be at least 1",
     "demo --out full": "holds other files than an earlier demo's",
     "demo --out text": "--out must be a directory; text is a file",
@@ -253,6 +291,11 @@ def odd_places(tmp_path: Path) -> None:
     (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "broken" / "config.json").write_text('{"format": "fov')
     RecurrentAttention(RAMConfig()).save_pretrained(tmp_path / "model")
+    conv = make_reference_network("conv", (28, 28), 10)
+    about = {"network": "conv", "image_size": [28, 28], "classes": list("0123456789")}
+    run = dataclasses.asdict(recipe("mnist-28", "fast"))
+    run["task"]["digits"] = "uci"
+    save_model(tmp_path / "conv", conv, run | about)
 
 
 @pytest.mark.usefixtures("odd_places")
