@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from foveal.layers import CoreState, RAMConfig
+from foveal.layers import CoreState, LocationPolicy, RAMConfig
 from foveal.model import RecurrentAttention
 from foveal.objective import hybrid_loss
+from foveal.sensor import GlimpseSensor
 
 ODD = RAMConfig(
     glimpse_size=5,
@@ -232,3 +234,40 @@ def test_a_control_has_no_policy_to_learn_and_learns_to_answer(policy: str) -> N
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_answers_gradient_moves_the_gaze_within_its_bound(generator: torch.Generator) -> None:
+    """A loss linear in the glimpses: its gradient at a look is the slopes' product, then cut."""
+    torch.manual_seed(0)
+    config = RAMConfig(num_glimpses=2, location_gradient=1e6)
+    images = torch.rand(6, 1, 28, 28, generator=generator)
+
+    def pull(bound: float) -> tuple[Tensor, Tensor]:
+        """The gradient at the policy's bias, and at each image's second look, in nats."""
+        policy = LocationPolicy(dataclasses.replace(config, location_gradient=bound)).train()
+        torch.nn.init.zeros_(policy.mean.weight)
+        torch.nn.init.zeros_(policy.mean.bias)
+        location, _ = policy(torch.zeros(6, 256), 0.1, generator.manual_seed(3))
+        sensor = GlimpseSensor(8, 1)
+        (100 * sensor(images, location).flatten(1).sum(1)).mean().backward()
+        slopes = sensor.slopes(images, location.detach()).flatten(2).sum(2)
+        return policy.mean.bias.grad, 100 * slopes
+
+    free, each = pull(1e6)
+    torch.testing.assert_close(free, each.mean(0))
+    bounded, each = pull(2.0)
+    assert each.norm(dim=1).min() > 2, "every image pulls more than the bound"
+    torch.testing.assert_close(bounded, (2 * each / each.norm(dim=1, keepdim=True)).mean(0))
+
+
+def test_without_a_location_gradient_the_answer_leaves_the_policy_alone() -> None:
+    for bound in (0.0, 1.0):
+        model = RecurrentAttention(RAMConfig(num_glimpses=3, location_gradient=bound))
+        rollout = model(torch.rand(4, 1, 28, 28))
+        nn.functional.cross_entropy(rollout.logits, torch.tensor([1, 2, 3, 4])).backward()
+        reached = model.location_policy.mean.weight.grad is not None
+        assert reached == (bound > 0)
+        assert rollout.locations.requires_grad == (bound > 0)
+        with torch.no_grad():
+            model(torch.rand(4, 1, 28, 28))
+        assert not model.eval()(torch.rand(4, 1, 28, 28)).locations.requires_grad

@@ -184,6 +184,21 @@ def test_a_row_that_another_process_trains_is_left_alone(small: Path) -> None:
     assert json.loads(out)["results"][0]["seeds"] == [0]
 
 
+@pytest.mark.usefixtures("small")
+def test_a_run_of_another_recipe_is_not_taken_for_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "small-conv", "--quick"]) == 0
+    row = SMALL["small-conv"]
+    changed = dataclasses.replace(row.config.training, lr=0.5)
+    config = dataclasses.replace(row.config, training=changed)
+    monkeypatch.setitem(SMALL, row.name, dataclasses.replace(row, config=config))
+    capsys.readouterr()
+    assert cli.main(["reproduce", "small-conv", "--quick"]) == 2
+    err = capsys.readouterr().err
+    assert "holds a run of another configuration: lr is 0.001 there, and 0.5 was wanted" in err
+
+
 def test_a_failed_run_is_named_and_the_others_finish(
     small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,7 @@ class RAMConfig:
     policy: Literal["learned", "random", "center"] = "learned"  # the others are controls
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
-    location_gradient: float = 0.0  # share of the answer's gradient that moves the policy's mean
+    location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
 
     def __post_init__(self) -> None:
@@ -163,9 +163,10 @@ class LSTMCore(nn.Module):
 class LocationPolicy(nn.Module):
     """pi(l | h): a Gaussian of fixed standard deviation with mean Linear(h).
 
-    With a ``location_gradient`` the sample also carries that share of the gradient of what is made
-    of it (through `GlimpseSensor.slopes`) to its mean, beside REINFORCE: near a digit, where a
-    small move changes the answer smoothly, it says with less noise which way to move.
+    With a ``location_gradient`` a sample also carries the gradient of what is made of it to its
+    mean (through `GlimpseSensor.slopes`), beside REINFORCE: near a digit it says with less noise
+    which way to move. It is bounded, image by image and look by look: it passes from each look to
+    the ones before, and without a bound a few steep places drown the rest, and then it explodes.
     """
 
     def __init__(self, config: RAMConfig) -> None:
@@ -200,9 +201,17 @@ class LocationPolicy(nn.Module):
             )
             choice = choice + std * noise
         location = choice.clamp(-1, 1)
-        if self.training and self.location_gradient:
-            location = location + self.location_gradient * (mean - mean.detach())
+        if self.training and self.location_gradient and mean.requires_grad:
+            location = location + (mean - mean.detach())
+            location.register_hook(self._bounded)
         return location, gaussian_log_prob(choice, mean, std)
+
+    def _bounded(self, gradient: Tensor) -> Tensor:
+        """The gradient ``(B, 2)`` of a mean over B images, each image's cut to the bound."""
+        norms = gradient.norm(dim=1, keepdim=True)
+        bound = self.location_gradient / len(gradient)
+        bounded: Tensor = gradient * (bound / norms.clamp(min=1e-12)).clamp(max=1)
+        return bounded
 
 
 class RandomPolicy(nn.Module):

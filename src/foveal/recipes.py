@@ -83,7 +83,7 @@ def _fast_fine(task: str) -> RunConfig:
 def _fast_coarse(task: str) -> RunConfig:
     """Also an LSTM core, a gain on the coarse scales, Muon, and a gaze that is shaped twice over.
 
-    REINFORCE reaches the core too, and a share of the answer's own gradient moves the gaze through
+    REINFORCE reaches the core too, and the answer's own gradient, bounded, moves the gaze through
     the sensor (`GlimpseSensor.slopes`). docs/reproducing.md has what each of these is worth.
     """
     return RunConfig(
@@ -94,7 +94,7 @@ def _fast_coarse(task: str) -> RunConfig:
             scale_gain=3.0,
             location_std=0.1,
             detach_policy=False,
-            location_gradient=0.3,
+            location_gradient=1.0,
             privileged_baseline=True,
         ),
         objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1),

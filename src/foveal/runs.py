@@ -6,6 +6,7 @@ when finished, ``model.safetensors`` and ``result.json``.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,17 @@ def train_run(
         The content of ``result.json``.
 
     Raises:
-        ValueError: if the parts of the configuration do not fit together, or files are damaged.
+        ValueError: if the parts of the configuration do not fit together, files are damaged, or
+            the directory holds a run of another configuration.
         TrainingStopped, TrainingDiverged, OSError: see `Trainer.run`.
     """
+    if (directory / checkpoint.CONFIG_FILE).exists():
+        begun = run_config(checkpoint.read_config(directory), directory)
+        if begun != config:
+            raise ValueError(
+                f"{directory} holds a run of another configuration: {_difference(begun, config)}. "
+                "Move it away, or choose another directory."
+            )
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
     task = CanvasTask(config.task, device)
@@ -134,6 +143,21 @@ def run_config(content: dict[str, Any], where: Path) -> RunConfig:
     names = ("network", "task", "model", "objective", "training")
     parts = {name: content.get(name) for name in names if name != "network" or name in content}
     return checkpoint.config_from_dict(RunConfig, parts, str(where / checkpoint.CONFIG_FILE))
+
+
+def _difference(begun: RunConfig, wanted: RunConfig) -> str:
+    """The first value in which two configurations differ, in words."""
+    there, here = _flat(dataclasses.asdict(begun)), _flat(dataclasses.asdict(wanted))
+    name = next(name for name in here if here[name] != there[name])
+    return f"{name} is {there[name]!r} there, and {here[name]!r} was wanted"
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries as one, by the innermost names (no two parts share one)."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _check_fit(config: RunConfig, task: CanvasTask) -> None:

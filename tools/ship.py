@@ -1,0 +1,91 @@
+"""Put a finished row's weights into the package, as the pretrained model NAME.
+
+    python tools/ship.py cluttered-60-ram-8 cluttered-60
+
+Of several seeds it takes the one with the lowest validation error. Reads results/ROW.json and the run
+directory of `foveal reproduce`; writes src/foveal/pretrained/NAME.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from foveal import checkpoint
+from foveal.rows import ROWS
+from foveal.tasks import DESCRIPTIONS
+
+RESULTS, RUNS = Path("results"), Path("runs/reproduce")
+LARGEST = 3_000_000  # bytes of weights
+
+
+def ship(row_name: str, name: str) -> None:
+    row, result = ROWS[row_name], checkpoint.read_json(RESULTS / f"{row_name}.json")
+    best = min(result["runs"], key=lambda run: run["validation_error"])
+    source = RUNS / row_name / f"seed-{best['seed']}"
+    target = checkpoint.PRETRAINED / name
+    size = (source / checkpoint.WEIGHTS_FILE).stat().st_size
+    if size > LARGEST:
+        raise SystemExit(f"{source}: {size:,} bytes of weights; at most {LARGEST:,} are shipped.")
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (checkpoint.CONFIG_FILE, checkpoint.WEIGHTS_FILE):
+        shutil.copyfile(source / file, target / file)
+    slim = {key: value for key, value in best.items() if key != "validation_curve"}
+    checkpoint.write_json(target / "result.json", slim)
+    card = _card(row_name, name, best, _controls(row.task))
+    checkpoint.write_file(target / "README.md", card.encode())
+    print(f"{target}: test error {best['error']:.2f} %, {size:,} bytes")
+
+
+def _controls(task: str) -> list[str]:
+    lines = []
+    for row in ROWS.values():
+        path = RESULTS / f"{row.name}.json"
+        if row.task == task and row.config.model.policy != "learned" and path.exists():
+            lines.append(f"{row.title}: {checkpoint.read_json(path)['error']:.2f} %")
+    return lines
+
+
+def _card(row_name: str, name: str, run: dict[str, Any], controls: list[str]) -> str:
+    row = ROWS[row_name]
+    training, model = row.config.training, row.config.model
+    low, high = run["interval"]
+    compared = "; ".join(controls) or "not measured yet"
+    return f"""\
+# {name}
+
+A recurrent attention model (Mnih et al. 2014): {row.title}, {DESCRIPTIONS[row.task]}.
+
+| | |
+|---|---|
+| task | {row.task}, MNIST digits |
+| split | 50,000 training, 10,000 validation, 10,000 test images |
+| test error | {run["error"]:.2f} % (95 % interval {low:.2f} to {high:.2f}); the paper {row.paper:.2f} % |
+| validation error | {run["validation_error"]:.2f} % |
+| protocol | {run["protocol"]} |
+| the same network without a learned gaze | {compared} |
+| retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
+| core | {model.core}, {model.core_size} units |
+| recipe | {training.optimizer}, rate {training.lr:g} falling to 0, batches of {training.batch_size} |
+| images seen | {run["images_seen"]:,} |
+| seed | {run["seed"]} |
+| parameters | {run["parameters"]:,} |
+| made by | `{run["command"]}`, commit {run["commit"]}, {run["hardware"]}, {run["seconds"] / 60:.0f} minutes |
+
+```python
+from foveal import RecurrentAttention
+
+model = RecurrentAttention.from_pretrained("{name}")
+```
+
+`foveal evaluate {name}` repeats the test error. Trained on handwritten digits alone; it says nothing
+sensible about other images. Apache License 2.0.
+"""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in ROWS:
+        raise SystemExit(f"usage: python tools/ship.py ROW NAME, with ROW one of {', '.join(ROWS)}")
+    ship(*sys.argv[1:])
