@@ -12,8 +12,8 @@ from conftest import idx_bytes
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
 
 
-def uci(**values: int) -> CanvasTask:
-    return CanvasTask(TaskConfig(digits="uci", **values))
+def uci(**values: object) -> CanvasTask:
+    return CanvasTask(TaskConfig(digits="uci", **values))  # type: ignore[arg-type]
 
 
 def test_centred_digits_are_the_digits(generator: torch.Generator) -> None:
@@ -94,6 +94,22 @@ def test_where_pieces_overlap_light_adds_up_to_white(generator: torch.Generator)
     assert (images[:, 0] >= plain).all(), "clutter never darkens"
 
 
+def test_a_digit_over_clutter_keeps_its_square_free() -> None:
+    chosen = torch.arange(4)
+    under, over = (
+        uci(canvas_size=28, num_clutter=9, composition=composition).batch(
+            "train", chosen, torch.Generator().manual_seed(0)
+        )[0]
+        for composition in ("add", "over")
+    )
+    plain = uci()._splits["train"].images[:4].float() / 255
+    assert torch.equal(over[:, 0], plain), "the digit fills this canvas"
+    assert not torch.equal(under, over)
+    large = uci(canvas_size=60, num_clutter=30, composition="over")
+    images, _ = large.batch("train", chosen, torch.Generator().manual_seed(0))
+    assert (images.flatten(1).sum(1) > plain.flatten(1).sum(1)).all(), "clutter lies around it"
+
+
 def test_batches_come_from_the_generator() -> None:
     task = uci(canvas_size=60, num_clutter=4)
     chosen = torch.arange(20)
@@ -132,9 +148,10 @@ def test_the_fixed_draw_is_the_same_on_every_machine() -> None:
             "clutter_size must be at most a digit's 28 pixels",
         ),
         ({"num_clutter": 3}, "clutter needs a canvas"),
+        ({"composition": "max"}, "composition must be one of add, over; got 'max'"),
     ],
 )
-def test_impossible_canvases_are_refused(values: dict[str, int], words: str) -> None:
+def test_impossible_canvases_are_refused(values: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         uci(**values)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conftest import TINY, Halves
-from foveal.evaluation import evaluate, evaluation_of
+from foveal.evaluation import EVALUATION_SEED, evaluate, evaluation_of
 from foveal.model import RecurrentAttention
 
 
@@ -35,6 +35,18 @@ def test_evaluation_repeats_and_leaves_the_mode_alone() -> None:
     assert evaluate(model, task, "test") == evaluate(model, task, "test")
     assert model.training
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_several_rollouts_answer_by_their_mean_probability() -> None:
+    torch.manual_seed(0)
+    model, task = RecurrentAttention(TINY).eval(), Halves()
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+    wrong = 0
+    for images, labels in task.fixed_batches("test"):
+        chances = [model(images, generator=generator).logits.softmax(-1) for _ in range(7)]
+        wrong += int((torch.stack(chances).mean(0).argmax(-1) != labels).sum())
+    assert 0 < wrong < 40
+    assert evaluate(model, task, "test", rollouts=7).error == 100 * wrong / 40
 
 
 @pytest.mark.parametrize(("wrong", "count"), [(0, 100), (107, 10_000), (40, 40)])

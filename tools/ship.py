@@ -2,8 +2,8 @@
 
     python tools/ship.py cluttered-60-ram-8 cluttered-60
 
-Of several seeds it takes the one with the lowest validation error. Reads results/ROW.json and the run
-directory of `foveal reproduce`; writes src/foveal/pretrained/NAME.
+Of several seeds it takes the one with the lowest validation error. Reads results/ROW.json and the
+run directory of `foveal reproduce`; writes src/foveal/pretrained/NAME.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def _card(row_name: str, name: str, run: dict[str, Any], controls: list[str]) ->
     row = ROWS[row_name]
     training, model = row.config.training, row.config.model
     low, high = run["interval"]
+    error = f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+    recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0"
+    where = f"commit {run['commit']}, {run['hardware']}, {run['seconds'] / 60:.0f} minutes"
     compared = "; ".join(controls) or "not measured yet"
     return f"""\
 # {name}
@@ -62,17 +65,17 @@ A recurrent attention model (Mnih et al. 2014): {row.title}, {DESCRIPTIONS[row.t
 |---|---|
 | task | {row.task}, MNIST digits |
 | split | 50,000 training, 10,000 validation, 10,000 test images |
-| test error | {run["error"]:.2f} % (95 % interval {low:.2f} to {high:.2f}); the paper {row.paper:.2f} % |
+| test error | {error}; the paper {row.paper:.2f} % |
 | validation error | {run["validation_error"]:.2f} % |
 | protocol | {run["protocol"]} |
 | the same network without a learned gaze | {compared} |
 | retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
 | core | {model.core}, {model.core_size} units |
-| recipe | {training.optimizer}, rate {training.lr:g} falling to 0, batches of {training.batch_size} |
+| recipe | {recipe}, batches of {training.batch_size} |
 | images seen | {run["images_seen"]:,} |
 | seed | {run["seed"]} |
 | parameters | {run["parameters"]:,} |
-| made by | `{run["command"]}`, commit {run["commit"]}, {run["hardware"]}, {run["seconds"] / 60:.0f} minutes |
+| made by | `{run["command"]}`, {where} |
 
 ```python
 from foveal import RecurrentAttention
@@ -80,8 +83,8 @@ from foveal import RecurrentAttention
 model = RecurrentAttention.from_pretrained("{name}")
 ```
 
-`foveal evaluate {name}` repeats the test error. Trained on handwritten digits alone; it says nothing
-sensible about other images. Apache License 2.0.
+`foveal evaluate {name}` repeats the test error. Trained on handwritten digits alone; it says
+nothing sensible about other images. Apache License 2.0.
 """
 
 

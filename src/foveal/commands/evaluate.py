@@ -34,6 +34,7 @@ def evaluate(
     digits: str | None = None,
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
+    rollouts: int = 1,
     device: str = "auto",
     threads: int = 0,
     json: bool = False,
@@ -49,10 +50,14 @@ def evaluate(
             given.
         split: test, or validation for choosing between recipes.
         num_glimpses: looks at each image; as in training if not given.
+        rollouts: average the probabilities of so many rollouts, each from another first location;
+            more than 1 is another protocol than the paper's.
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object.
     """
+    if rollouts < 1:
+        raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     set_threads(threads)
     place = choose_device(device)
     network, content = load_network(model, place)
@@ -65,20 +70,22 @@ def evaluate(
         pixels = network.count_pixels_read(looks)
     else:
         _check_whole_image(network, data, num_glimpses)
+        rollouts = 1
     if len(data.classes) != network.config.num_classes:
         raise ValueError(
             f"the task has {len(data.classes)} classes; the model was made for "
             f"{network.config.num_classes}. Choose other digits or another model."
         )
     with working("evaluating", quiet=json):
-        result = measure(network, data, split, num_glimpses=num_glimpses)
+        result = measure(network, data, split, num_glimpses=num_glimpses, rollouts=rollouts)
     answer = {
         "model": model,
         "task": task or content.get("name"),
         "split": split,
         **dataclasses.asdict(result),
         "num_glimpses": looks,
-        "pixels_read": pixels,
+        "rollouts": rollouts,
+        "pixels_read": rollouts * pixels,
         "parameters": network.count_parameters(),
     }
     if json:
@@ -87,9 +94,15 @@ def evaluate(
     low, high = result.interval
     say(
         f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval {low:.2f} "
-        f"to {high:.2f}); {f'{looks} glimpses, ' if looks else ''}{pixels:,} pixels "
+        f"to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
         f"read of {height} x {width}"
     )
+
+
+def _protocol(looks: int, rollouts: int) -> str:
+    if not looks:
+        return ""
+    return f"{looks} glimpses, " + (f"the mean of {rollouts} rollouts, " if rollouts > 1 else "")
 
 
 def _check_whole_image(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from foveal.tasks.digits import SPLITS, Digits, load_digits
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
+COMPOSITIONS = ("add", "over")
 LARGEST_CANVAS = 16_384  # pixels a side; a batch of larger ones fits no memory
 
 
@@ -31,6 +33,9 @@ class TaskConfig:
     canvas_size: int = 0  # pixels a side; 0 for the digit alone, filling the image
     num_clutter: int = 0  # pieces of other digits on the canvas
     clutter_size: int = 8  # pixels a side of each piece
+    composition: Literal["add", "over"] = (
+        "add"  # clutter adds to the digit's light, or lies under it
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.canvas_size <= LARGEST_CANVAS:
@@ -44,6 +49,10 @@ class TaskConfig:
             raise ValueError(
                 f"clutter needs a canvas: got num_clutter {self.num_clutter} and canvas_size 0. "
                 "Pass --canvas-size 60, say."
+            )
+        if self.composition not in COMPOSITIONS:
+            raise ValueError(
+                f"composition must be one of {', '.join(COMPOSITIONS)}; got {self.composition!r}."
             )
         if self.clutter_size < 1:
             raise ValueError(f"clutter_size must be at least 1 pixel; got {self.clutter_size}.")
@@ -140,15 +149,19 @@ class CanvasTask:
             yield from zip(*parts, strict=True)
 
     def _compose(self, digits: Tensor, pool: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Digits and clutter at random places; added, and clipped as one adds light."""
+        """Digits and clutter at random places; added, and clipped as one adds light.
+
+        What the paper did is not stated. With "over" the digit's own square stays free of clutter,
+        as in some re-implementations: an easier task.
+        """
         batch, side = len(digits), self.config.canvas_size
         count, piece = self.config.num_clutter, self.config.clutter_size
         height, width = self.digit_size
         place = self._below((batch, 1), side - height + 1, side - width + 1, generator)
         # int32: bytes would wrap round where pieces overlap.
         canvas = torch.zeros(batch, side * side, dtype=torch.int32, device=self.device)
-        where = self._square(place, height, width, side)
-        canvas.scatter_(1, where.view(batch, -1), digits.flatten(1).int())
+        digit_at = self._square(place, height, width, side).view(batch, -1)
+        canvas.scatter_(1, digit_at, digits.flatten(1).int())
         if count:
             donors = self._integers((batch, count), len(pool), generator)
             cut = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
@@ -157,6 +170,8 @@ class CanvasTask:
             pieces = pool.view(-1)[source.view(batch, -1)].int()
             where = self._square(place, piece, piece, side)
             canvas.scatter_add_(1, where.view(batch, -1), pieces)
+        if count and self.config.composition == "over":
+            canvas.scatter_(1, digit_at, digits.flatten(1).int())
         return canvas.clamp_(max=255).view(batch, side, side)
 
     def _square(self, corner: Tensor, height: int, width: int, row: int) -> Tensor:
