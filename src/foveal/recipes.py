@@ -118,25 +118,13 @@ REFERENCE_TRAINING = TrainConfig(epochs=100, batch_size=128, lr=1e-3)
 
 def demo_run() -> RunConfig:
     """Two minutes on two cores: the paper's cluttered canvas, with scikit-learn's digits."""
-    return RunConfig(
-        task=TaskConfig(digits="uci", canvas_size=60, num_clutter=4),
-        model=RAMConfig(
-            glimpse_size=12,
-            num_scales=3,
-            scale_gain=3.0,
-            num_glimpses=5,
-            core="lstm",
-            location_std=0.2,
-            privileged_baseline=True,
-        ),
-        objective=FAST_OBJECTIVE,
-        training=TrainConfig(
-            epochs=240,
-            batch_size=64,
-            lr=3e-3,
-            final_location_std=0.05,
-            gradient_clip=5.0,
-            validate_every=20,
+    fast = _fast_coarse("cluttered-60")
+    return dataclasses.replace(
+        fast,
+        task=dataclasses.replace(fast.task, digits="uci"),
+        model=dataclasses.replace(fast.model, num_glimpses=5),
+        training=dataclasses.replace(
+            fast.training, epochs=280, batch_size=256, lr=4e-3, validate_every=20
         ),
     )
 
