@@ -30,6 +30,7 @@ MAY_IMPORT = {
     },
     "reference_models": set(),
     "tasks": {"checkpoint", "tasks"},
+    "envs": {"envs"},
     "recipes": {"layers", "objective", "tasks", "training"},
     "rows": {"recipes", "tasks"},
     "runs": {
@@ -65,7 +66,7 @@ MAY_IMPORT = {
         "training",
     },
     "cli": {"commands"},
-    "__init__": {"layers", "model", "sensor"},
+    "__init__": {"envs", "layers", "model", "sensor"},
     "__main__": {"cli"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import foveal.envs  # noqa: F401 (registers foveal/Catch-v0)
 from foveal.layers import RAMConfig
 from foveal.model import RecurrentAttention, Rollout
 from foveal.sensor import GlimpseSensor

@@ -1,0 +1,17 @@
+"""Environments for Gymnasium; importing this registers ``foveal/Catch-v0``."""
+
+from __future__ import annotations
+
+import gymnasium
+
+from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
+
+CATCH_ID = "foveal/Catch-v0"
+
+gymnasium.register(
+    CATCH_ID,
+    entry_point="foveal.envs.catch:CatchEnv",
+    vector_entry_point="foveal.envs.catch:CatchVectorEnv",
+)
+
+__all__ = ["CATCH_ID", "CatchConfig", "CatchEnv", "CatchGames", "CatchVectorEnv"]
