@@ -390,6 +390,8 @@ def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None
         assert row["ratio"] == pytest.approx(row["step"][1] / row["floor"][1])
         assert row["images_per_second"] > 0
     assert [row["part"] for row in answer["sensors"]] == list(bench.SENSORS)
+    game = answer["environment"]
+    assert game["steps_per_second"] == pytest.approx(23_000 * game["games"] / game["game"][1])
     code, out, _ = foveal("bench --batch-size 4 --rounds 2")
     assert code == 0
     assert "matrix products" in out

@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "commands": {
         "checkpoint",
         "commands",
+        "envs",
         "evaluation",
         "journal",
         "layers",

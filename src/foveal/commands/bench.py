@@ -19,6 +19,7 @@ from foveal.commands import (
     set_threads,
     working,
 )
+from foveal.envs.catch import ACTIONS, CatchConfig, CatchGames
 from foveal.layers import RAMConfig
 from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
@@ -31,6 +32,7 @@ STEPS = {
 }
 SENSORS = {"8 x 8, 1 scale": (8, 1), "12 x 12, 3 scales": (12, 3), "12 x 12, 4 scales": (12, 4)}
 SENSOR_BATCH, SMALL, LARGE = 64, 100, 2000  # images, pixels a side
+GAMES = 4096
 
 
 def run(arguments: list[str]) -> None:
@@ -44,7 +46,7 @@ def bench(
     threads: int = 0,
     json: bool = False,
 ) -> None:
-    """Measure the training step and the sensor on this machine.
+    """Measure the training step, the sensor and the game of Catch on this machine.
 
     What is compared is measured in the same run, in turns; times are medians, with quartiles.
     The floor of a step is its matrix products alone: forward, and both backward products, of
@@ -70,9 +72,10 @@ def bench(
             {"part": name, **_compare_sensor(*size, rounds, place)}
             for name, size in SENSORS.items()
         ]
+        environment = _play(rounds, place)
     if json:
         about = {"hardware": hardware(place), "commit": commit(), "batch_size": batch_size}
-        print_json({**about, "steps": steps, "sensors": sensors})
+        print_json({**about, "steps": steps, "sensors": sensors, "environment": environment})
         return
     say(f"{hardware(place)}; batch {batch_size}; milliseconds: median (quartiles)")
     table = Table("training step", "step", "matrix products", "ratio", "images/s")
@@ -98,6 +101,10 @@ def bench(
             prepared,
         )
     console.print(table)
+    say(
+        f"Catch, {GAMES:,} games at once, screens included, without a network: "
+        f"{environment['steps_per_second']:,.0f} steps/s"
+    )
 
 
 def _compare_step(
@@ -169,6 +176,23 @@ def _compare_sensor(
         "prepare_small": preparations[0],
         "prepare_large": preparations[1],
     }
+
+
+def _play(rounds: int, device: torch.device) -> dict[str, Any]:
+    """A whole game of many, with a screen drawn before each decision."""
+    games = CatchGames(CatchConfig(), GAMES, device)
+    generator = torch.Generator(device).manual_seed(0)
+    actions = torch.randint(len(ACTIONS), (GAMES,), device=device)
+
+    def game() -> None:
+        games.reset(generator)
+        while not games.over:
+            games.screens()
+            games.step(actions)
+
+    (times,) = _in_turns([game], rounds, device)
+    steps = 1000 * GAMES * games.length / statistics.median(times)
+    return {"games": GAMES, "game": _quartiles(times), "steps_per_second": steps}
 
 
 def _in_turns(
