@@ -271,3 +271,20 @@ def test_without_a_location_gradient_the_answer_leaves_the_policy_alone() -> Non
         with torch.no_grad():
             model(torch.rand(4, 1, 28, 28))
         assert not model.eval()(torch.rand(4, 1, 28, 28)).locations.requires_grad
+
+
+def test_glimpses_answer_alone_in_training(generator: torch.Generator) -> None:
+    """Without memory: from the glimpse network's features, by equations; silent in eval mode."""
+    model = RecurrentAttention(RAMConfig(num_glimpses=3, glimpse_head=True))
+    images = torch.rand(4, 1, 28, 28, generator=generator)
+    rollout = model(images, generator=generator)
+    assert rollout.glimpse_logits is not None
+    for t in range(3):
+        location = rollout.locations[:, t]
+        features = model.glimpse_network(model.sensor(images, location), location)
+        wanted = features @ model.glimpse_head.weight.T + model.glimpse_head.bias
+        torch.testing.assert_close(rollout.glimpse_logits[:, t], wanted)
+    assert model.eval()(images).glimpse_logits is None
+    plain = RecurrentAttention(RAMConfig(num_glimpses=3))
+    assert plain(images).glimpse_logits is None
+    assert model.count_multiply_adds() == plain.count_multiply_adds()

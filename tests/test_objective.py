@@ -13,6 +13,7 @@ from foveal.objective import (
     ObjectiveConfig,
     advantages,
     baseline_loss,
+    glimpse_loss,
     hybrid_loss,
     reinforce_loss,
     reward_of,
@@ -189,3 +190,27 @@ def test_one_glimpse_takes_no_decision() -> None:
 def test_impossible_objectives_are_refused(values: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ObjectiveConfig(**values)  # type: ignore[arg-type]
+
+
+def test_what_glimpses_answer_alone_is_scored_from_the_second_on() -> None:
+    logits = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    chances = logits.softmax(-1)
+    wanted = -sum(
+        math.log(chances[image, look, labels[image]]) for image in range(5) for look in (1, 2, 3)
+    )
+    assert float(glimpse_loss(logits, labels)) == pytest.approx(wanted / 15, rel=1e-5)
+    assert float(glimpse_loss(logits[:, :1], labels)) == 0, "one look, which nobody chose"
+
+
+def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
+    torch.manual_seed(0)
+    config, labels = ObjectiveConfig(glimpse_weight=0.5), torch.tensor([1, 2, 3, 4])
+    images = torch.rand(4, 1, 28, 28)
+    rollout = RecurrentAttention(RAMConfig(num_glimpses=3, glimpse_head=True))(images)
+    assert rollout.glimpse_logits is not None
+    alone = glimpse_loss(rollout.glimpse_logits, labels)
+    without = hybrid_loss(rollout, labels, ObjectiveConfig()).total
+    torch.testing.assert_close(hybrid_loss(rollout, labels, config).total, without + 0.5 * alone)
+    with pytest.raises(ValueError, match="glimpse_weight 0.5 needs a model with a glimpse_head"):
+        hybrid_loss(RecurrentAttention(RAMConfig(num_glimpses=3))(images), labels, config)

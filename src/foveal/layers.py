@@ -43,6 +43,7 @@ class RAMConfig:
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
+    glimpse_head: bool = False  # each glimpse alone also gives an answer, for training
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
 
     def __post_init__(self) -> None:

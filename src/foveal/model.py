@@ -54,6 +54,8 @@ class Rollout(NamedTuple):
         log_probs: ``(B, T-1)``, of locations 2 to T, taken before clamping.
         baselines: ``(B, T-1)``, the return expected when each of them was chosen.
         state: the core's, after the last glimpse.
+        glimpse_logits: ``(B, T, K)``, the answer of each glimpse alone, without memory, where the
+            model has a ``glimpse_head`` and is in training mode; otherwise None.
     """
 
     logits: Tensor
@@ -62,6 +64,7 @@ class Rollout(NamedTuple):
     log_probs: Tensor
     baselines: Tensor
     state: CoreState
+    glimpse_logits: Tensor | None = None
 
 
 class RecurrentAttention(nn.Module):
@@ -83,6 +86,8 @@ class RecurrentAttention(nn.Module):
         self.location_policy = make_policy(config)
         self.action_head = nn.Linear(config.core_size, config.num_classes)
         self.baseline_head = BaselineHead(config)
+        if config.glimpse_head:
+            self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
 
     def forward(
         self,
@@ -125,10 +130,12 @@ class RecurrentAttention(nn.Module):
             location = self.location_policy.first(images, generator)
         std = config.location_std if location_std is None else location_std
         state = self.initial_state(batch)
-        locations, logits, log_probs, baselines = [], [], [], []
+        locations, logits, log_probs, baselines, alone = [], [], [], [], []
         for t in range(num_glimpses):
             locations.append(location)
-            state = self._look(prepared, location, state)
+            features, state = self._look(prepared, location, state)
+            if config.glimpse_head and self.training:
+                alone.append(self.glimpse_head(features))
             logits.append(self.action_head(state.hidden))
             if t + 1 < num_glimpses:
                 location, log_prob = self._choose(state, std, generator)
@@ -142,6 +149,7 @@ class RecurrentAttention(nn.Module):
             log_probs=torch.stack(log_probs, dim=1) if log_probs else no_decision,
             baselines=torch.stack(baselines, dim=1) if baselines else no_decision,
             state=state,
+            glimpse_logits=torch.stack(alone, dim=1) if alone else None,
         )
 
     def count_parameters(self) -> int:
@@ -150,10 +158,11 @@ class RecurrentAttention(nn.Module):
 
     def count_multiply_adds(self) -> int:
         """Multiply-adds of one glimpse: every layer once, the sensor's sums left out."""
+        of_training_alone = ("baseline_head", "glimpse_head")
         return sum(
             parameter.numel()
             for name, parameter in self.named_parameters()
-            if parameter.ndim == 2 and not name.startswith("baseline_head")  # of training alone
+            if parameter.ndim == 2 and not name.startswith(of_training_alone)
         )
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
@@ -217,7 +226,7 @@ class RecurrentAttention(nn.Module):
             state: from `initial_state` or the last step.
             generator: source of the policy's noise (training mode).
         """
-        state = self._look(images, location, state)
+        _, state = self._look(images, location, state)
         next_location, log_prob = self._choose(state, self.config.location_std, generator)
         logits = self.action_head(state.hidden)
         baseline = self.baseline_head(state.hidden, logits, None)
@@ -225,10 +234,9 @@ class RecurrentAttention(nn.Module):
 
     def _look(
         self, images: Tensor | PreparedImages, location: Tensor, state: CoreState
-    ) -> CoreState:
-        glimpses = self.sensor(images, location)
-        new_state: CoreState = self.core(self.glimpse_network(glimpses, location), state)
-        return new_state
+    ) -> tuple[Tensor, CoreState]:
+        features: Tensor = self.glimpse_network(self.sensor(images, location), location)
+        return features, self.core(features, state)
 
     def _choose(
         self, state: CoreState, std: float, generator: torch.Generator | None

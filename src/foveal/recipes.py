@@ -83,8 +83,9 @@ def _fast_fine(task: str) -> RunConfig:
 def _fast_coarse(task: str) -> RunConfig:
     """Also an LSTM core, a gain on the coarse scales, Muon, and a gaze that is shaped twice over.
 
-    REINFORCE reaches the core too, and the answer's own gradient, bounded, moves the gaze through
-    the sensor (`GlimpseSensor.slopes`). docs/reproducing.md has what each of these is worth.
+    REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
+    sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
+    (`foveal.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
     """
     return RunConfig(
         task=TASKS[task],
@@ -95,9 +96,10 @@ def _fast_coarse(task: str) -> RunConfig:
             location_std=0.1,
             detach_policy=False,
             location_gradient=1.0,
+            glimpse_head=True,
             privileged_baseline=True,
         ),
-        objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1),
+        objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5),
         training=TrainConfig(
             epochs=200 if task == "translated-60" else 400,
             batch_size=512,

@@ -168,6 +168,11 @@ def _check_fit(config: RunConfig, task: CanvasTask) -> None:
             f"num_classes must be {len(task.classes)}, as the digits have; got "
             f"{config.model.num_classes}. Pass --num-classes {len(task.classes)}."
         )
+    if config.objective.glimpse_weight and not config.model.glimpse_head:
+        raise ValueError(
+            f"glimpse_weight must be 0 for a model without a glimpse_head; got "
+            f"{config.objective.glimpse_weight}. Pass --glimpse-head, or --glimpse-weight 0."
+        )
     if config.model.glimpse_size > max(task.image_size):
         raise ValueError(
             f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
