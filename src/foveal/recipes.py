@@ -115,7 +115,7 @@ def _fast_coarse(task: str) -> RunConfig:
 
 
 # For the networks that see the whole image.
-REFERENCE_TRAINING = TrainConfig(epochs=100, batch_size=128, lr=1e-3)
+REFERENCE_TRAINING = TrainConfig(epochs=300, batch_size=128, lr=1e-3, validate_every=4)
 
 
 def demo_run() -> RunConfig:

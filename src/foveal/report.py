@@ -146,7 +146,8 @@ def _how(results: dict[str, dict[str, Any]]) -> str:
     machines = sorted({run["hardware"] for run in runs})
     commits = sorted({str(run["commit"]) for run in runs})
     return (
-        "\nA row is made by `foveal reproduce` and its name. Hardware: "
+        "\nA row is made by `foveal reproduce` and its name, or by the command in its file, which "
+        "does the same. Hardware: "
         f"{'; '.join(machines)}. Commits: {', '.join(commits)}. Several runs shared the machine, "
         "so the minutes are upper bounds.\n"
     )

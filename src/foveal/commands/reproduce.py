@@ -241,8 +241,11 @@ def _collect(plan: _Plan, row: Row) -> None:
         key=lambda path: int(path.parent.name.removeprefix("seed-")),
     )
     results = [checkpoint.read_json(path) for path in found]
-    seeds = tuple(result["seed"] for result in results)
-    command = dataclasses.replace(plan, seeds=seeds).command(row)
+    if len(results) == 1:
+        command = results[0]["command"]
+    else:
+        seeds = tuple(result["seed"] for result in results)
+        command = dataclasses.replace(plan, seeds=seeds).command(row)
     write_row(plan.out, row_result(row, command, results))
 
 
