@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,23 @@ def test_the_fixed_draw_is_the_same_on_every_machine() -> None:
     images, labels = next(iter(CanvasTask(config).fixed_batches("test")))
     content = (images * 255).round().byte().numpy().tobytes() + labels.numpy().tobytes()
     assert hashlib.sha256(content).hexdigest()[:16] == "a6b6912103b55e0f"
+
+
+@pytest.mark.skipif("FOVEAL_DATA" not in os.environ, reason="needs MNIST; FOVEAL_DATA is not set")
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        ("translated-60", "3c7da23fe6aa5cff"),
+        ("cluttered-60", "ac59518215ca4da7"),
+        ("cluttered-100", "ee19dcfe97dfcac0"),
+    ],
+)
+def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> None:
+    content = hashlib.sha256()
+    for images, labels in CanvasTask(TASKS[task]).fixed_batches("test"):
+        content.update((images * 255).round().byte().numpy().tobytes())
+        content.update(labels.numpy().tobytes())
+    assert content.hexdigest()[:16] == wanted
 
 
 @pytest.mark.parametrize(
