@@ -104,7 +104,7 @@ def _fast_coarse(task: str) -> RunConfig:
             epochs=200 if task == "translated-60" else 400,
             batch_size=512,
             optimizer="muon",
-            lr=3e-3,
+            lr=1.5e-3,
             weight_decay=0.02,
             final_location_std=0.03,
             gradient_clip=5.0,
