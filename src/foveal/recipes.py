@@ -85,8 +85,8 @@ def _fast_coarse(task: str) -> RunConfig:
 
     REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
     sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
-    (`foveal.objective.glimpse_loss`); the last only among clutter: on an empty canvas it made training
-    come apart. docs/reproducing.md has what each of these is worth.
+    (`foveal.objective.glimpse_loss`); the last only among clutter: on an empty canvas it made
+    training come apart. docs/reproducing.md has what each of these is worth.
     """
     cluttered = TASKS[task].num_clutter > 0
     return RunConfig(
