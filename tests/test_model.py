@@ -260,6 +260,19 @@ def test_the_answers_gradient_moves_the_gaze_within_its_bound(generator: torch.G
     torch.testing.assert_close(bounded, (2 * each / each.norm(dim=1, keepdim=True)).mean(0))
 
 
+def test_the_answers_gradient_never_pulls_a_gaze_farther_out_of_the_image() -> None:
+    """A gaze far out at the right and inside vertically: what the loss wants of it, and gets."""
+    policy = LocationPolicy(RAMConfig(location_gradient=1e6)).train()
+    for wish, wanted in (((1.0, 2.0), (0.0, 2.0)), ((-1.0, -2.0), (-1.0, -2.0))):
+        policy.zero_grad()
+        torch.nn.init.zeros_(policy.mean.weight)
+        policy.mean.bias.data = torch.tensor([3.0, 0.5])
+        location, _ = policy(torch.zeros(5, 256), 0.01, None)
+        assert torch.equal(location[:, 0], torch.ones(5)), "clamped to the edge"
+        (-location @ torch.tensor(wish)).mean().backward()
+        torch.testing.assert_close(-policy.mean.bias.grad, torch.tensor(wanted))
+
+
 def test_without_a_location_gradient_the_answer_leaves_the_policy_alone() -> None:
     for bound in (0.0, 1.0):
         model = RecurrentAttention(RAMConfig(num_glimpses=3, location_gradient=bound))

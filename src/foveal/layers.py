@@ -204,15 +204,22 @@ class LocationPolicy(nn.Module):
         location = choice.clamp(-1, 1)
         if self.training and self.location_gradient and mean.requires_grad:
             location = location + (mean - mean.detach())
-            location.register_hook(self._bounded)
+            location.register_hook(lambda gradient: self._pull(gradient, choice))
         return location, gaussian_log_prob(choice, mean, std)
 
-    def _bounded(self, gradient: Tensor) -> Tensor:
-        """The gradient ``(B, 2)`` of a mean over B images, each image's cut to the bound."""
-        norms = gradient.norm(dim=1, keepdim=True)
-        bound = self.location_gradient / len(gradient)
-        bounded: Tensor = gradient * (bound / norms.clamp(min=1e-12)).clamp(max=1)
-        return bounded
+    def _pull(self, gradient: Tensor, choice: Tensor) -> Tensor:
+        """What of the gradient ``(B, 2)`` of a mean over B images moves the gaze.
+
+        Nothing that pulls it farther out of the image: there the location is clamped and the
+        gradient says nothing, yet followed it would carry the mean off for good. And of the rest
+        no more than the bound, image by image.
+        """
+        outwards = ((choice >= 1) & (gradient < 0)) | ((choice <= -1) & (gradient > 0))
+        inside = gradient.masked_fill(outwards, 0)
+        norms = inside.norm(dim=1, keepdim=True)
+        bound = self.location_gradient / len(inside)
+        pull: Tensor = inside * (bound / norms.clamp(min=1e-12)).clamp(max=1)
+        return pull
 
 
 class RandomPolicy(nn.Module):
