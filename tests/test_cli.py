@@ -132,6 +132,17 @@ def test_a_control_is_evaluated_the_same_each_time(policy: str, foveal: Foveal, 
     assert json.loads(foveal("evaluate run --json")[1])["error"] == result["error"]
 
 
+def test_training_starts_from_the_weights_of_a_model(foveal: Foveal, train: str) -> None:
+    assert foveal(f"{train} --epochs 1 --out first")[0] == 0
+    assert foveal(f"{train} --epochs 1 --lr 1e-12 --seed 5 --start first --out second")[0] == 0
+    first, second = (
+        read_tensors(Path(f"{run}/model.safetensors"))[0] for run in ("first", "second")
+    )
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, msg=name)
+    assert json.loads(Path("second/config.json").read_text())["start"] == "first"
+
+
 def test_the_default_directory_is_named_after_the_run_and_never_reused(
     foveal: Foveal, train: str
 ) -> None:
@@ -249,6 +260,8 @@ WRONG = {
     "train mnist-28 --digits uci --out foreign": "is not foveal's: another program wrote it",
     "train mnist-28 --digits uci --out model": "model holds a run already",
     "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
+    "train mnist-28 --digits uci --start mnist-29": "there is no directory .* mean mnist-28?",
+    "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
     "train --resume /nowhere": "there is no '/nowhere'",
     "train --resume empty": "it holds no config.json",
     "train --resume foreign": "is not foveal's: another program wrote it",

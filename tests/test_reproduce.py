@@ -95,6 +95,9 @@ def test_the_rows_are_those_of_the_paper() -> None:
         if row.config.network == "ram":
             assert row.config.model.num_glimpses == int(name.rsplit("-", 1)[1])
             assert (row.config.model.policy == "learned") == ("-ram-" in name)
+            most = max(int(n[-1]) for n in ROWS if n.startswith(f"{row.task}-ram-"))
+            fewer = "-ram-" in name and row.config.model.num_glimpses < most
+            assert row.config.start == (row.task if fewer else None)
     # As many weights in the hidden layer of both convolutional networks (the paper's §4.1).
     assert ROWS["cluttered-100-conv"].config.network == "conv-86"
 

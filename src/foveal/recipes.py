@@ -36,6 +36,7 @@ class RunConfig:
 
     # what learns: the recurrent attention model, or a reference network that sees the whole image
     network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86"] = "ram"
+    start: str | None = None  # MODEL whose weights training begins with; random ones if not given
     task: TaskConfig = field(default_factory=TaskConfig)
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -51,8 +51,10 @@ def train_run(
         The content of ``result.json``.
 
     Raises:
-        ValueError: if the parts of the configuration do not fit together, files are damaged, or
-            the directory holds a run of another configuration.
+        ValueError: if the parts of the configuration do not fit together, files are damaged,
+            the weights to start from are another network's, or the directory holds a run of
+            another configuration.
+        FileNotFoundError: if there is no model to start from.
         TrainingStopped, TrainingDiverged, OSError: see `Trainer.run`.
     """
     if (directory / checkpoint.CONFIG_FILE).exists():
@@ -85,6 +87,8 @@ def train_run(
         listener=listener,
     )
     if not trainer.restore():
+        if config.start is not None:
+            checkpoint.load_weights(checkpoint.locate_model(config.start), network)
         checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
     outcome = trainer.run()
     checkpoint.save_model(directory, network, content)
