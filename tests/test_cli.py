@@ -22,6 +22,7 @@ from foveal import RAMConfig, RecurrentAttention, cli
 from foveal.checkpoint import read_tensors, save_model
 from foveal.recipes import recipe
 from foveal.reference_models import make_reference_network
+from foveal.runs import run_config
 
 SMALL = (
     "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
@@ -140,7 +141,8 @@ def test_training_starts_from_the_weights_of_a_model(foveal: Foveal, train: str)
     )
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, msg=name)
-    assert json.loads(Path("second/config.json").read_text())["start"] == "first"
+    content = json.loads(Path("second/config.json").read_text())
+    assert run_config(content, Path("second")).start == content["start"] == "first"
 
 
 def test_the_default_directory_is_named_after_the_run_and_never_reused(

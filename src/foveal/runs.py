@@ -144,8 +144,9 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
 
 def run_config(content: dict[str, Any], where: Path) -> RunConfig:
     """The configuration of a run, from the content of its ``config.json``."""
-    names = ("network", "task", "model", "objective", "training")
-    parts = {name: content.get(name) for name in names if name != "network" or name in content}
+    added = ("network", "start")  # since the first release of the format
+    names = (field.name for field in dataclasses.fields(RunConfig))
+    parts = {name: content.get(name) for name in names if name not in added or name in content}
     return checkpoint.config_from_dict(RunConfig, parts, str(where / checkpoint.CONFIG_FILE))
 
 
