@@ -235,7 +235,9 @@ class RecurrentAttention(nn.Module):
     def _look(
         self, images: Tensor | PreparedImages, location: Tensor, state: CoreState
     ) -> tuple[Tensor, CoreState]:
-        features: Tensor = self.glimpse_network(self.sensor(images, location), location)
+        # The answer's gradient moves the gaze by what it would see, never by where it says it is:
+        # that would make a message of the location.
+        features: Tensor = self.glimpse_network(self.sensor(images, location), location.detach())
         return features, self.core(features, state)
 
     def _choose(
