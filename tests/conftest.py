@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal.engine import Progress
 from foveal.layers import RAMConfig
 
 
@@ -19,8 +21,8 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # small tensors: more only wait for one another
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -66,3 +68,15 @@ class Halves:
         for first in (0, 25):
             chosen = slice(first, min(first + 25, 40))
             yield self.images[chosen], self.labels[chosen]
+
+
+class StopAt:
+    """A listener that sends the process a signal at the first report from a step on."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number, self.sent = step, number, False
+
+    def __call__(self, report: Progress) -> None:
+        if report.step >= self.step and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)

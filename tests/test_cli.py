@@ -379,7 +379,8 @@ def test_version_and_tasks(foveal: Foveal) -> None:
     assert "cluttered-100" in out
     code, out, _ = foveal("tasks --json")
     names = [task["task"] for task in json.loads(out)["tasks"]]
-    assert names == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
+    assert names[:4] == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
+    assert names[4:] == ["catch", "control"]
 
 
 def test_the_demo_tells_its_story(foveal: Foveal) -> None:

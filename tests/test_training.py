@@ -11,20 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import TINY, Halves
+from conftest import TINY, Halves, StopAt
 from foveal import checkpoint
+from foveal.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
 from foveal.journal import METRICS_FILE, read_metrics
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig
 from foveal.reference_models import FullyConnected, ReferenceConfig
-from foveal.training import (
-    CHECKPOINT_FILE,
-    Progress,
-    TrainConfig,
-    Trainer,
-    TrainingDiverged,
-    TrainingStopped,
-)
+from foveal.training import TrainConfig, Trainer
 
 BRIEF = TrainConfig(
     epochs=3, batch_size=16, lr=3e-3, log_every=2, final_location_std=0.1, gradient_clip=1.0
@@ -46,20 +40,8 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 
 def steps_of(directory: Path) -> list[dict[str, float]]:
     """The metrics without what depends on the clock."""
-    lines = read_metrics(directory)
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
-
-
-class StopAt:
-    """A listener that sends the process a signal at the first report from a step on."""
-
-    def __init__(self, step: int, number: int) -> None:
-        self.step, self.number, self.sent = step, number, False
-
-    def __call__(self, report: Progress) -> None:
-        if report.step >= self.step and not self.sent:
-            self.sent = True
-            os.kill(os.getpid(), self.number)
+    clock = ("images_per_second", "seconds")
+    return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(directory)]
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam", "sgd"])
@@ -77,7 +59,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_
     assert trainer.restore()
     outcome = trainer.run()
     assert outcome.steps == 30
-    assert outcome.images == 480
+    assert outcome.seen == 480
     for name, value in weights(whole).items():
         assert torch.equal(value, trainer.model.state_dict()[name]), name
     assert steps_of(parts) == steps_of(tmp_path / "whole")
@@ -109,7 +91,7 @@ def test_a_network_learns_and_its_curve_is_kept(tmp_path: Path) -> None:
     lines = read_metrics(tmp_path)
     validations = [line["validation_error"] for line in lines if "validation_error" in line]
     assert len(validations) == 12
-    assert outcome.validation_error == validations[-1] <= 5
+    assert outcome.validation["validation_error"] == validations[-1] <= 5
     trained = [line for line in lines if "loss" in line]
     assert [line["step"] for line in trained] == list(range(2, 121, 2))
     assert trained[-1]["loss"] < trained[0]["loss"]
@@ -121,7 +103,7 @@ def test_a_rival_network_trains_by_the_same_engine(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = FullyConnected(ReferenceConfig(image_size=(12, 12), num_classes=2, hidden=16))
     trainer = Trainer(model, Halves(), BRIEF, ObjectiveConfig(), tmp_path)
-    assert trainer.run().validation_error == 0
+    assert trainer.run().validation == {"validation_error": 0}
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
@@ -187,10 +169,11 @@ def test_the_rate_and_the_exploration_fall_as_stated(tmp_path: Path) -> None:
     assert [linear.remaining(p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     assert cosine.remaining(0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
     trainer = make_trainer(tmp_path)
-    spread = [trainer._location_std(p) for p in (0.0, 0.5, 1.0)]
-    assert spread == pytest.approx([0.2, 0.15, 0.1])
     fixed = make_trainer(tmp_path, TrainConfig(batch_size=16))
-    assert fixed._location_std(0.9) == 0.2
+    for share, wanted in ((0.0, 0.2), (0.5, 0.15), (1.0, 0.1)):
+        trainer.step, fixed.step = (int(share * t.total_steps) for t in (trainer, fixed))
+        assert trainer._location_std() == pytest.approx(wanted)
+        assert fixed._location_std() == 0.2
 
 
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Path) -> None:

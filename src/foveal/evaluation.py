@@ -83,7 +83,12 @@ def evaluate(
 
 def evaluation_of(wrong: int, count: int) -> Evaluation:
     """The error and its interval when ``wrong`` of ``count`` answers were wrong."""
+    return Evaluation(*share_of(wrong, count), count)
+
+
+def share_of(number: int, count: int) -> tuple[float, tuple[float, float]]:
+    """``number`` of ``count`` in %, and its 95 % confidence interval (Wilson)."""
     from scipy.stats import binomtest  # noqa: PLC0415 (slow to import)
 
-    low, high = binomtest(wrong, count).proportion_ci(0.95, method="wilson")
-    return Evaluation(100 * wrong / count, (100 * float(low), 100 * float(high)), count)
+    low, high = binomtest(number, count).proportion_ci(0.95, method="wilson")
+    return 100 * number / count, (100 * float(low), 100 * float(high))

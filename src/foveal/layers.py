@@ -6,6 +6,7 @@ Shapes: B images, C channels, S scales, G pixels a side of a patch, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,7 +31,8 @@ class RAMConfig:
     glimpse_size: int = 8  # pixels a side of the finest patch; 12 for the 60 x 60 tasks
     num_scales: int = 1  # patches in a glimpse, each scale_factor times as wide as the last
     scale_factor: int = 2  # ratio between neighbouring scales
-    scale_gain: float = 1.0  # scale i enters the first layer times this to the i; 1 as published
+    glimpse_gain: float = 1.0  # a glimpse enters the first layer times this; 1 as published
+    scale_gain: float = 1.0  # scale i also times this to the i; 1 as published
     num_glimpses: int = 7  # looks at an image before the answer
     num_channels: int = 1  # of the images
     num_classes: int = 10  # of the answer
@@ -42,6 +44,7 @@ class RAMConfig:
     policy: Literal["learned", "random", "center"] = "learned"  # the others are controls
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
+    detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
     location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
     glimpse_head: bool = False  # each glimpse alone also gives an answer, for training
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
@@ -69,10 +72,11 @@ class RAMConfig:
             raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
         if self.policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}.")
-        if not self.scale_gain > 0:
-            raise ValueError(
-                f"scale_gain must be above 0; got {self.scale_gain!r}. Plain averages: pass 1."
-            )
+        for name in ("glimpse_gain", "scale_gain"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"{name} must be above 0; got {getattr(self, name)!r}. Plain averages: pass 1."
+                )
         if not self.location_gradient >= 0:
             raise ValueError(
                 f"location_gradient must be at least 0; got {self.location_gradient!r}."
@@ -95,12 +99,21 @@ class CoreState(NamedTuple):
     hidden: Tensor
     cell: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> CoreState:
+        """The state with a function applied to each of its tensors."""
+        return CoreState(function(self.hidden), None if self.cell is None else function(self.cell))
+
+    def forget(self, fresh: Tensor) -> CoreState:
+        """The state with nothing remembered where ``(B,)`` bool says that a stream begins."""
+        return self.map(lambda part: part * ~fresh[:, None])
+
 
 class GlimpseNetwork(nn.Module):
     """g = relu(Linear(h_g) + Linear(h_l)) with h_g = relu(Linear(rho)), h_l = relu(Linear(l)).
 
     An average over a coarse box dims what is smaller than the box, down to where the first layer
-    hardly feels it; ``scale_gain`` makes up for that.
+    hardly feels it; ``scale_gain`` makes up for that. ``glimpse_gain`` does for a scene that is
+    nearly all black, as a game's.
     """
 
     gains: Tensor
@@ -108,8 +121,10 @@ class GlimpseNetwork(nn.Module):
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         pixels = config.num_scales * config.num_channels * config.glimpse_size**2
-        gains = config.scale_gain ** torch.arange(config.num_scales).view(-1, 1, 1, 1)
+        steps = torch.arange(config.num_scales).view(-1, 1, 1, 1)
+        gains = config.glimpse_gain * config.scale_gain**steps
         self.register_buffer("gains", gains, persistent=False)
+        self.plain = bool((gains == 1).all())
         self.from_pixels = nn.Linear(pixels, config.glimpse_hidden)
         self.from_location = nn.Linear(2, config.location_hidden)
         self.pixels_to_features = nn.Linear(config.glimpse_hidden, config.glimpse_features)
@@ -117,7 +132,7 @@ class GlimpseNetwork(nn.Module):
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """``(B, S, C, G, G)`` glimpses and ``(B, 2)`` locations to ``(B, glimpse_features)``."""
-        if len(self.gains) > 1:  # the finest scale's is 1
+        if not self.plain:
             glimpses = glimpses * self.gains
         pixels = torch.relu(self.from_pixels(glimpses.flatten(1)))
         places = torch.relu(self.from_location(locations))
@@ -195,17 +210,26 @@ class LocationPolicy(nn.Module):
             clamped, which carries REINFORCE's.
         """
         mean = self.mean(hidden).float()
-        choice = mean.detach()
-        if self.training:
-            noise = torch.randn(
-                mean.shape, generator=generator, device=mean.device, dtype=mean.dtype
-            )
-            choice = choice + std * noise
+        choice = self._draw(mean.detach(), std, generator)
         location = choice.clamp(-1, 1)
         if self.training and self.location_gradient and mean.requires_grad:
             location = location + (mean - mean.detach())
             location.register_hook(lambda gradient: self._pull(gradient, choice))
         return location, gaussian_log_prob(choice, mean, std)
+
+    def propose(self, hidden: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
+        """The choice before it is clamped, ``(B, 2)``, without gradient: for `score`."""
+        return self._draw(self.mean(hidden).float().detach(), std, generator)
+
+    def score(self, hidden: Tensor, choice: Tensor, std: float) -> Tensor:
+        """The log-probability of a choice that was proposed before; ``(B,)``."""
+        return gaussian_log_prob(choice, self.mean(hidden).float(), std)
+
+    def _draw(self, mean: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
+        if not self.training:
+            return mean
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return mean + std * noise
 
     def _pull(self, gradient: Tensor, choice: Tensor) -> Tensor:
         """What of the gradient ``(B, 2)`` of a mean over B images moves the gaze.
@@ -233,8 +257,16 @@ class RandomPolicy(nn.Module):
         self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`; the log-probability has no gradient, and is log(1/4)."""
-        density = math.log(1 / 4)  # over [-1, 1] x [-1, 1]
-        return uniform_locations(hidden, generator), hidden.new_full((len(hidden),), density)
+        choice = uniform_locations(hidden, generator)
+        return choice, self.score(hidden, choice, _std)
+
+    def propose(self, hidden: Tensor, _std: float, generator: torch.Generator | None) -> Tensor:
+        """See `LocationPolicy.propose`."""
+        return uniform_locations(hidden, generator)
+
+    def score(self, hidden: Tensor, _choice: Tensor, _std: float) -> Tensor:
+        """See `LocationPolicy.score`; the density over [-1, 1] x [-1, 1] is 1/4."""
+        return hidden.new_full((len(hidden),), math.log(1 / 4))
 
 
 class CenterPolicy(nn.Module):
@@ -248,7 +280,16 @@ class CenterPolicy(nn.Module):
         self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`; what is certain has a log-probability of 0."""
-        return self.first(hidden, generator), hidden.new_zeros((len(hidden),))
+        choice = self.first(hidden, generator)
+        return choice, self.score(hidden, choice, _std)
+
+    def propose(self, hidden: Tensor, _std: float, generator: torch.Generator | None) -> Tensor:
+        """See `LocationPolicy.propose`."""
+        return self.first(hidden, generator)
+
+    def score(self, hidden: Tensor, _choice: Tensor, _std: float) -> Tensor:
+        """See `LocationPolicy.score`."""
+        return hidden.new_zeros((len(hidden),))
 
 
 def make_policy(config: RAMConfig) -> LocationPolicy | RandomPolicy | CenterPolicy:
@@ -273,7 +314,10 @@ def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
 
 
 class BaselineHead(nn.Module):
-    """b_t: the return expected before the next decision, from h_t without gradient.
+    """b_t: the return expected before the next decision, from h_t.
+
+    Its gradient stops at h_t where a supervised term shapes the core; an agent that has nothing but
+    reward learns what to remember from it (``detach_baseline``).
 
     Linear in h_t, as in the paper. With ``privileged_baseline`` a small network that is also
     told the label: a baseline leaves REINFORCE unbiased as long as it does not depend on the
@@ -285,6 +329,7 @@ class BaselineHead(nn.Module):
 
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
+        self.detached = config.detach_baseline
         self.privileged = config.privileged_baseline
         self.num_classes = config.num_classes
         if self.privileged:
@@ -307,7 +352,7 @@ class BaselineHead(nn.Module):
         Returns:
             ``(B,)`` float32.
         """
-        inputs = hidden.detach()
+        inputs = hidden.detach() if self.detached else hidden
         if self.privileged:
             log_beliefs = logits.detach().float().log_softmax(-1)
             if labels is None:

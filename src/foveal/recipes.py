@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foveal.control import ControlConfig
+from foveal.control_objective import ControlObjective
+from foveal.envs import EnvConfig
 from foveal.layers import RAMConfig
 from foveal.objective import ObjectiveConfig
 from foveal.tasks import TASKS, TaskConfig
@@ -41,6 +44,17 @@ class RunConfig:
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Everything that decides what the run of an agent computes."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    start: str | None = None  # MODEL whose weights training begins with; random ones if not given
+    model: RAMConfig = field(default_factory=RAMConfig)
+    objective: ControlObjective = field(default_factory=ControlObjective)
+    training: ControlConfig = field(default_factory=ControlConfig)
 
 
 def _paper(task: str) -> RunConfig:
@@ -136,16 +150,88 @@ def demo_run() -> RunConfig:
     )
 
 
+# A ball of one pixel is all that moves: a coarse scale enters as the sum over its boxes, not as
+# their mean, and the whole glimpse larger still, or the first layer hardly feels it.
+CATCH_RETINA = RAMConfig(
+    glimpse_size=6,
+    num_scales=3,
+    num_glimpses=1,
+    num_classes=3,
+    glimpse_gain=3.0,
+    scale_gain=4.0,
+    core="lstm",
+    location_std=0.15,
+    detach_policy=False,
+    detach_baseline=False,
+)
+
+
+def _paper_agent(task: str) -> AgentConfig:
+    """§3.2 and §4.2: REINFORCE with a baseline for actions and locations, each batch used once."""
+    fast = _fast_agent(task)
+    return dataclasses.replace(
+        fast,
+        objective=ControlObjective(
+            credit_decay=1.0, clip=0.0, entropy_weight=0.0, standardize_advantages=False
+        ),
+        training=dataclasses.replace(
+            fast.training, optimizer="adam", update_epochs=1, num_minibatches=1
+        ),
+    )
+
+
+def _fast_agent(task: str) -> AgentConfig:
+    """Proximal policy optimization with Muon; the baseline shapes the core too."""
+    training = ControlConfig(
+        optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
+    )
+    if task == "catch":
+        return AgentConfig(model=CATCH_RETINA, training=training)
+    # Any other environment: nothing is known of it, so averages come as they are.
+    return AgentConfig(
+        env=EnvConfig(env=""),
+        model=dataclasses.replace(CATCH_RETINA, glimpse_size=8, glimpse_gain=1.0, scale_gain=1.0),
+        objective=ControlObjective(discount=0.99, entropy_weight=0.01),
+        training=dataclasses.replace(
+            training,
+            decisions=2_000_000,
+            num_envs=64,
+            rollout_length=64,
+            validation_episodes=64,
+            test_episodes=256,
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[str], RunConfig]] = {"paper": _paper, "fast": _fast}
 
 
+AGENT_RECIPES: dict[str, Callable[[str], AgentConfig]] = {
+    "paper": _paper_agent,
+    "fast": _fast_agent,
+}
+AGENT_TASKS = {
+    "catch": "a ball to catch on a 24 x 24 screen, from nothing but the reward",
+    "control": "any Gymnasium environment of images and discrete actions: --env ENV_ID",
+}
+
+
 def recipe(task: str, name: str) -> RunConfig:
-    """The configuration of a recipe for a task.
+    """The configuration of a recipe for a task of images.
 
     Raises:
         ValueError: if there is no such task or recipe; suggests the nearest.
     """
     return RECIPES[choose(name, RECIPES, "recipe")](choose(task, TASKS, "task"))
+
+
+def agent_recipe(task: str, name: str) -> AgentConfig:
+    """The configuration of a recipe for an agent, "catch" or "control".
+
+    Raises:
+        ValueError: if there is no such task or recipe; suggests the nearest.
+    """
+    return AGENT_RECIPES[choose(name, AGENT_RECIPES, "recipe")](choose(task, AGENT_TASKS, "task"))
 
 
 def choose(name: str, known: Iterable[str], kind: str) -> str:

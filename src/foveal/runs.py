@@ -8,36 +8,54 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveal import __version__, checkpoint
+from foveal.control import ControlTrainer
+from foveal.engine import Engine, Progress
+from foveal.envs import Games
 from foveal.evaluation import evaluate
 from foveal.journal import read_metrics
 from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
-from foveal.recipes import RunConfig
+from foveal.playing import check_fit, play
+from foveal.recipes import AgentConfig, RunConfig
 from foveal.reference_models import ReferenceNetwork, make_reference_network
 from foveal.tasks import CanvasTask
-from foveal.training import Outcome, Progress, Trainer
+from foveal.training import Trainer
 
 RESULT_FILE = "result.json"
 PROTOCOL = "test split, one rollout, mean policy, last weights of the run"
+AGENT_PROTOCOL = "fresh games, likeliest action, mean policy, last weights of the run"
+TEST_SEED = 2014  # of the games that an agent is judged in
 Network = RecurrentAttention | ReferenceNetwork
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A run made ready: what trains, what ``config.json`` also says, and how the end is judged."""
+
+    trainer: Engine
+    about: dict[str, Any]
+    judge: Callable[[], dict[str, Any]]
+    curve: tuple[str, ...]  # what of each validation the result keeps
+
+
 def train_run(
-    config: RunConfig,
+    config: RunConfig | AgentConfig,
     about: dict[str, Any],
     directory: Path,
     device: torch.device,
     listener: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Train from where the run directory stands to the end; evaluate on the test split, once.
+    """Train from where the run directory stands to the end, and judge what it became, once.
 
-    A run that has finished is only reported.
+    A classifier is judged on the test split, an agent in fresh games. A run that has finished is
+    only reported.
 
     Args:
         config: what is trained, on what, how.
@@ -45,7 +63,7 @@ def train_run(
             ``recipe``, ``command``.
         directory: of the run; created when something is written.
         device: where it trains.
-        listener: see `Trainer`.
+        listener: see `Engine`.
 
     Returns:
         The content of ``result.json``.
@@ -55,7 +73,7 @@ def train_run(
             the weights to start from are another network's, or the directory holds a run of
             another configuration.
         FileNotFoundError: if there is no model to start from.
-        TrainingStopped, TrainingDiverged, OSError: see `Trainer.run`.
+        TrainingStopped, TrainingDiverged, OSError: see `Engine.run`.
     """
     if (directory / checkpoint.CONFIG_FILE).exists():
         begun = run_config(checkpoint.read_config(directory), directory)
@@ -66,15 +84,54 @@ def train_run(
             )
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
-    task = CanvasTask(config.task, device)
-    _check_fit(config, task)
+    if isinstance(config, RunConfig):
+        job = _image_job(config, directory, device, listener)
+    else:
+        job = _agent_job(config, directory, device, listener)
+    trainer = job.trainer
     content = {
         "format": checkpoint.FORMAT,
         "version": checkpoint.VERSION,
         **about,
-        "classes": list(task.classes),
-        "image_size": list(task.image_size),
+        **job.about,
     }
+    if not trainer.restore():
+        if config.start is not None:
+            checkpoint.load_weights(checkpoint.locate_model(config.start), trainer.model)
+        checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
+    outcome = trainer.run()
+    checkpoint.save_model(directory, trainer.model, content)
+    result = {
+        "task": about["name"],
+        "recipe": about["recipe"],
+        **job.judge(),
+        **outcome.validation,
+        f"{trainer.SEEN}_seen": outcome.seen,
+        "steps": outcome.steps,
+        "seconds": round(outcome.seconds, 1),
+        "seed": config.training.seed,
+        "command": about["command"],
+        "commit": commit(),
+        "hardware": hardware(device),
+        "versions": {"foveal": __version__, "torch": torch.__version__},
+        "validation_curve": [
+            [line["step"] * trainer.seen_per_step, *(line[name] for name in job.curve)]
+            for line in read_metrics(directory)
+            if job.curve[-1] in line
+        ],
+    }
+    checkpoint.write_json(directory / RESULT_FILE, result)
+    return result
+
+
+def _image_job(
+    config: RunConfig,
+    directory: Path,
+    device: torch.device,
+    listener: Callable[[Progress], None] | None,
+) -> _Job:
+    task = CanvasTask(config.task, device)
+    _check_fit(config, task)
     torch.manual_seed(config.training.seed)
     network = make_network(config, task.image_size, len(task.classes))
     trainer = Trainer(
@@ -86,20 +143,49 @@ def train_run(
         device=device,
         listener=listener,
     )
-    if not trainer.restore():
-        if config.start is not None:
-            checkpoint.load_weights(checkpoint.locate_model(config.start), network)
-        checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
-    outcome = trainer.run()
-    checkpoint.save_model(directory, network, content)
-    result = _result(network, task, config, about, outcome)
-    result["validation_curve"] = [
-        [line["step"] * config.training.batch_size, line["validation_error"]]
-        for line in read_metrics(directory)
-        if "validation_error" in line
-    ]
-    checkpoint.write_json(directory / RESULT_FILE, result)
-    return result
+    about = {"classes": list(task.classes), "image_size": list(task.image_size)}
+    return _Job(trainer, about, lambda: _test(network, task, config), ("validation_error",))
+
+
+def _agent_job(
+    config: AgentConfig,
+    directory: Path,
+    device: torch.device,
+    listener: Callable[[Progress], None] | None,
+) -> _Job:
+    torch.manual_seed(config.training.seed)
+    agent = RecurrentAttention(config.model)
+    trainer = ControlTrainer(
+        agent,
+        config.env,
+        config.training,
+        config.objective,
+        directory,
+        device=device,
+        listener=listener,
+    )
+    check_fit(agent, trainer.games, config.env)
+    return _Job(
+        trainer,
+        {},
+        lambda: _test_agent(agent, config, device),
+        ("seconds", "validation_return", "validation_success_rate"),
+    )
+
+
+def fitted(config: AgentConfig) -> AgentConfig:
+    """The configuration with a model for the environment's actions and channels.
+
+    Raises:
+        ValueError: if there is no such environment, or it is not one of images and discrete
+            actions.
+    """
+    games = Games(config.env, 1)
+    model = dataclasses.replace(
+        config.model, num_classes=games.num_actions, num_channels=games.image_shape[0]
+    )
+    games.close()
+    return dataclasses.replace(config, model=model)
 
 
 def make_network(config: RunConfig, image_size: tuple[int, int], num_classes: int) -> Network:
@@ -130,6 +216,7 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
     if content.get("network", "ram") == "ram":
         return RecurrentAttention.from_pretrained(directory).to(device), content
     config = run_config(content, directory)
+    assert isinstance(config, RunConfig)
     try:
         height, width = content["image_size"]
         network = make_network(config, (height, width), len(content["classes"]))
@@ -142,16 +229,19 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
     return network.eval().to(device), content
 
 
-def run_config(content: dict[str, Any], where: Path) -> RunConfig:
+def run_config(content: dict[str, Any], where: Path) -> RunConfig | AgentConfig:
     """The configuration of a run, from the content of its ``config.json``."""
+    kind: type[RunConfig | AgentConfig] = AgentConfig if "env" in content else RunConfig
     added = ("network", "start")  # since the first release of the format
-    names = (field.name for field in dataclasses.fields(RunConfig))
+    names = (field.name for field in dataclasses.fields(kind))
     parts = {name: content.get(name) for name in names if name not in added or name in content}
-    return checkpoint.config_from_dict(RunConfig, parts, str(where / checkpoint.CONFIG_FILE))
+    return checkpoint.config_from_dict(kind, parts, str(where / checkpoint.CONFIG_FILE))
 
 
-def _difference(begun: RunConfig, wanted: RunConfig) -> str:
+def _difference(begun: RunConfig | AgentConfig, wanted: RunConfig | AgentConfig) -> str:
     """The first value in which two configurations differ, in words."""
+    if type(begun) is not type(wanted):
+        return "one is an agent's"
     there, here = _flat(dataclasses.asdict(begun)), _flat(dataclasses.asdict(wanted))
     name = next(name for name in here if here[name] != there[name])
     return f"{name} is {there[name]!r} there, and {here[name]!r} was wanted"
@@ -185,45 +275,40 @@ def _check_fit(config: RunConfig, task: CanvasTask) -> None:
         )
 
 
-def _result(
-    network: Network,
-    task: CanvasTask,
-    config: RunConfig,
-    about: dict[str, Any],
-    outcome: Outcome,
-) -> dict[str, Any]:
-    """The test error, and all that made it. The test split is used here, once a run."""
+def _test(network: Network, task: CanvasTask, config: RunConfig) -> dict[str, Any]:
+    """The test error, and what it takes. The test split is used here, once a run."""
     test = evaluate(network, task, "test")
     result: dict[str, Any] = {
-        "task": about["name"],
-        "recipe": about["recipe"],
         "network": config.network,
         "error": test.error,
         "interval": list(test.interval),
         "protocol": PROTOCOL,
-        "validation_error": outcome.validation_error,
         "parameters": network.count_parameters(),
     }
     if isinstance(network, RecurrentAttention):
         looks = config.model.num_glimpses
-        result |= {
+        return result | {
             "num_glimpses": looks,
             "multiply_adds": looks * network.count_multiply_adds(),
             "pixels_read": network.count_pixels_read(),
         }
-    else:
-        height, width = task.image_size
-        result |= {
-            "multiply_adds": network.count_multiply_adds(),
-            "pixels_read": task.num_channels * height * width,
-        }
+    height, width = task.image_size
     return result | {
-        "images_seen": outcome.images,
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 1),
-        "seed": config.training.seed,
-        "command": about["command"],
-        "commit": commit(),
-        "hardware": hardware(task.device),
-        "versions": {"foveal": __version__, "torch": torch.__version__},
+        "multiply_adds": network.count_multiply_adds(),
+        "pixels_read": task.num_channels * height * width,
+    }
+
+
+def _test_agent(
+    agent: RecurrentAttention, config: AgentConfig, device: torch.device
+) -> dict[str, Any]:
+    """What the agent earns in games that nothing was chosen by."""
+    result = play(agent, config.env, config.training.test_episodes, TEST_SEED, device)
+    return {
+        "env": config.env.env,
+        **result.summary(),
+        "protocol": AGENT_PROTOCOL,
+        "parameters": agent.count_parameters(),
+        "multiply_adds": agent.count_multiply_adds(),
+        "pixels_read": agent.count_pixels_read(1),
     }

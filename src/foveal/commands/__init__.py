@@ -16,11 +16,11 @@ import torch
 import tyro
 from rich.console import Console
 
+from foveal.engine import TrainingDiverged, TrainingStopped
 from foveal.model import RecurrentAttention
-from foveal.recipes import choose
+from foveal.recipes import RunConfig, choose
 from foveal.runs import load_network, run_config
 from foveal.tasks import TASKS, TaskConfig
-from foveal.training import TrainingDiverged, TrainingStopped
 
 console = Console(stderr=False, highlight=False)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -146,8 +146,12 @@ def task_of(
     """
     if task is not None:
         config = TASKS[choose(task, TASKS, "task")]
+    elif "env" in content:
+        raise ValueError(f"{where} is an agent. See how it plays: foveal play {where}")
     elif "task" in content:
-        config = run_config(content, where).task
+        run = run_config(content, where)
+        assert isinstance(run, RunConfig)
+        config = run.task
     else:
         raise ValueError(f"{where} does not say what it was trained on. Pass --task.")
     return config if digits is None else dataclasses.replace(config, digits=digits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from foveal.commands import console, parse, print_json, say
-from foveal.recipes import RECIPES, recipe
+from foveal.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.tasks import DESCRIPTIONS, TASKS
 
 
@@ -20,11 +20,13 @@ def tasks(json: bool = False) -> None:
         json: print one JSON object instead of a table.
     """
     models = {name: recipe(name, "fast").model for name in TASKS}
+    models |= {name: agent_recipe(name, "fast").model for name in AGENT_TASKS}
+    described = DESCRIPTIONS | AGENT_TASKS
     if json:
         rows = [
             {
                 "task": name,
-                "description": DESCRIPTIONS[name],
+                "description": described[name],
                 "glimpse_size": model.glimpse_size,
                 "num_scales": model.num_scales,
                 "num_glimpses": model.num_glimpses,
@@ -38,6 +40,7 @@ def tasks(json: bool = False) -> None:
     for name, model in models.items():
         size, scales = model.glimpse_size, model.num_scales
         retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
-        table.add_row(name, DESCRIPTIONS[name], retina, str(model.num_glimpses), ", ".join(RECIPES))
+        looks = "1 a decision" if name in AGENT_TASKS else str(model.num_glimpses)
+        table.add_row(name, described[name], retina, looks, ", ".join(RECIPES))
     console.print(table)
     say("Train one: foveal train mnist-28 --recipe fast")

@@ -22,10 +22,26 @@ from foveal.commands import (
     set_threads,
     stops_explained,
 )
-from foveal.recipes import RunConfig, recipe
-from foveal.runs import RESULT_FILE, run_config, train_run
+from foveal.engine import Progress as Report
+from foveal.recipes import (
+    AGENT_TASKS,
+    AgentConfig,
+    RunConfig,
+    agent_recipe,
+    choose,
+    recipe,
+)
+from foveal.runs import RESULT_FILE, fitted, run_config, train_run
 from foveal.tasks import TASKS
-from foveal.training import Progress as Report
+
+WATCHED = {
+    "error": "error {:.1f} %",
+    "reward": "reward {:.2f}",
+    "validation_error": "validation error {:.2f} %",
+    "return": "return {:.2f}",
+    "validation_return": "validation return {:.2f}",
+    "validation_success_rate": "success {:.1f} %",
+}
 
 
 @dataclass(frozen=True)
@@ -48,21 +64,48 @@ class TrainOptions:
     json: bool = False  # print the result as one JSON object
 
 
+@dataclass(frozen=True)
+class AgentOptions:
+    """Train an agent that looks in order to act, from nothing but the reward of its games.
+
+    `foveal train catch` is the paper's game; `foveal train control --env ENV_ID` takes any
+    Gymnasium environment of images and discrete actions. A recipe sets every flag below, and each
+    can be changed: the defaults shown are those of the recipe. Controls that say whether looking
+    matters: --policy random, --policy center, and the whole screen with --policy center
+    --num-scales 1 --glimpse-size 24 (the screen's size). The run directory gets config.json,
+    metrics.jsonl, TensorBoard events, checkpoint/ and, at the end, model.safetensors and
+    result.json. Ctrl-C saves; `foveal train --resume RUN` goes on.
+    """
+
+    task: Annotated[str, tyro.conf.Positional]  # catch or control
+    config: AgentConfig
+    recipe: str = "fast"  # fast: proximal policy optimization; paper: REINFORCE with a baseline
+    out: Path | None = None  # run directory; runs/TASK-RECIPE-SEED if not given
+    resume: Path | None = None  # go on with this run, exactly where it stopped
+    device: str = "auto"  # cpu, cuda or auto
+    threads: int = 0  # cores for arithmetic; 0 for all
+    json: bool = False  # print the result as one JSON object
+
+
 def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
         parse(_resume, "train", arguments)
         return
     positional = bool(arguments) and not arguments[0].startswith("-")
+    known = (*TASKS, *AGENT_TASKS)
     if not positional and not {"-h", "--help"} & set(arguments):
         raise ValueError(
-            f"which task? It must be one of {', '.join(TASKS)}, as in: foveal train mnist-28"
+            f"which task? It must be one of {', '.join(known)}, as in: foveal train mnist-28"
         )
-    task = arguments[0] if positional else "mnist-28"
+    task = choose(arguments[0], known, "task") if positional else "mnist-28"
     chosen = _value_of("--recipe", arguments) or TrainOptions.recipe
-    default = TrainOptions(task=task, config=recipe(task, chosen), recipe=chosen)
+    default: TrainOptions | AgentOptions
+    if task in AGENT_TASKS:
+        default = AgentOptions(task=task, config=agent_recipe(task, chosen), recipe=chosen)
+    else:
+        default = TrainOptions(task=task, config=recipe(task, chosen), recipe=chosen)
     rest = arguments if positional else [task, *arguments]
-    options: TrainOptions = parse(TrainOptions, "train", rest, default)
-    _start(options)
+    _start(parse(type(default), "train", rest, default))
 
 
 def _resume(
@@ -84,9 +127,18 @@ def _resume(
     _train(config, content, resume, device, json)
 
 
-def _start(options: TrainOptions) -> None:
-    config = options.config
+def _start(options: TrainOptions | AgentOptions) -> None:
     set_threads(options.threads)
+    config: RunConfig | AgentConfig
+    if isinstance(options, AgentOptions):
+        if not options.config.env.env:
+            raise ValueError(
+                "which environment? Pass --env with the id of one of images and discrete actions, "
+                "as in: foveal train control --env foveal/Catch-v0"
+            )
+        config = fitted(options.config)
+    else:
+        config = options.config
     directory = options.out or _free_directory(options)
     _check_empty(directory)
     content = {
@@ -100,7 +152,11 @@ def _start(options: TrainOptions) -> None:
 
 
 def _train(
-    config: RunConfig, content: dict[str, Any], directory: Path, device_name: str, json: bool
+    config: RunConfig | AgentConfig,
+    content: dict[str, Any],
+    directory: Path,
+    device_name: str,
+    json: bool,
 ) -> None:
     if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
@@ -141,23 +197,25 @@ class ProgressBar:
 
     def update(self, report: Report) -> None:
         """Show one of the engine's reports."""
-        known = report.validation_error
-        validation = "" if known is None else f"validation error {known:.2f} %  "
-        rate = f"{report.images_per_second:,.0f} images/s"
+        validation = _in_words(report.validation)
         if report.validated and not self.quiet and not console.is_terminal:
+            epoch = "" if report.epoch is None else f"epoch {report.epoch + 1}, "
             done = f"step {report.step:,} of {report.total_steps:,}"
-            say(f"{self.title}: epoch {report.epoch + 1}, {done}, {validation}{rate}")
+            say(f"{self.title}: {epoch}{done}, {validation}{report.rate}")
         if report.measures:
-            training = (
-                f"error {100 * report.measures['error']:.1f} %  "
-                f"reward {report.measures['reward']:.2f}  "
-            )
             self.progress.update(
                 self.bar,
                 total=report.total_steps,
                 completed=report.step,
-                measures=training + validation + rate,
+                measures=_in_words(report.measures) + validation + report.rate,
             )
+
+
+def _in_words(measures: dict[str, float]) -> str:
+    """Those measures that people watch."""
+    return "".join(
+        f"{words.format(measures[name])}  " for name, words in WATCHED.items() if name in measures
+    )
 
 
 def _show(result: dict[str, Any], json: bool) -> None:
@@ -165,6 +223,14 @@ def _show(result: dict[str, Any], json: bool) -> None:
         print_json(result)
         return
     low, high = result["interval"]
+    if "env" in result:
+        say(
+            f"{result['episodes']:,} fresh games: mean return {result['mean_return']:.2f}, success "
+            f"{result['success_rate']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
+            f"{result['decisions_seen']:,} decisions in {result['seconds']:,.0f} s"
+        )
+        say(f"See it play: foveal play {result['run']} --gif play.gif")
+        return
     say(
         f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one rollout, "
         f"mean policy), validation error {result['validation_error']:.2f} %, "
@@ -183,10 +249,12 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _free_directory(options: TrainOptions) -> Path:
+def _free_directory(options: TrainOptions | AgentOptions) -> Path:
     config = options.config
-    what = config.model.num_glimpses if config.network == "ram" else config.network
-    stem = f"{options.task}-{what}-{options.recipe}-{config.training.seed}"
+    stem = f"{options.task}-{options.recipe}-{config.training.seed}"
+    if isinstance(config, RunConfig):
+        what = config.model.num_glimpses if config.network == "ram" else config.network
+        stem = f"{options.task}-{what}-{options.recipe}-{config.training.seed}"
     names = (f"{stem}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
     return next(path for name in names if not (path := Path("runs", name)).exists())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium
 
 from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
+from foveal.envs.games import EnvConfig, Games, Turn
 
 CATCH_ID = "foveal/Catch-v0"
 
@@ -14,4 +15,13 @@ gymnasium.register(
     vector_entry_point="foveal.envs.catch:CatchVectorEnv",
 )
 
-__all__ = ["CATCH_ID", "CatchConfig", "CatchEnv", "CatchGames", "CatchVectorEnv"]
+__all__ = [
+    "CATCH_ID",
+    "CatchConfig",
+    "CatchEnv",
+    "CatchGames",
+    "CatchVectorEnv",
+    "EnvConfig",
+    "Games",
+    "Turn",
+]

@@ -148,6 +148,9 @@ class CatchEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
     `Box(0, 255, (24, 24, 1), uint8)`: the screen, rows from the top; 255 where the ball or the
     paddle is, 0 elsewhere.
 
+    ## Info
+    `info["ball"]`: the ball's pixel, `(x, y)`; for measuring, not for playing.
+
     ## Rewards
     1 at the last step if the paddle is under the ball; otherwise 0, at that step and all others.
 
@@ -193,7 +196,7 @@ class CatchEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         """Start a game; see `gymnasium.Env.reset`. There are no options."""
         super().reset(seed=seed, options=options)
         self.games.reset(_generator(self.np_random))
-        return _pixels(self.games)[0], {}
+        return _pixels(self.games)[0], {"ball": _balls(self.games)[0]}
 
     def step(self, action: np.int64) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Play one decision; see `gymnasium.Env.step`.
@@ -204,7 +207,8 @@ class CatchEnv(gymnasium.Env[NDArray[np.uint8], np.int64]):
         """
         _check_actions(np.asarray([action]), 1)
         reward = self.games.step(torch.tensor([int(action)]))
-        return _pixels(self.games)[0], float(reward), self.games.over, False, {}
+        info = {"ball": _balls(self.games)[0]}
+        return _pixels(self.games)[0], float(reward), self.games.over, False, info
 
     def render(self) -> Any:
         """The screen: ``(size, size, 3)`` uint8 with "rgb_array", lines of text with "ansi"."""
@@ -258,7 +262,7 @@ class CatchVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             raise ValueError(f"seed must be one number for all games; got a list of {len(seed)}.")
         super().reset(seed=seed, options=options)
         self.games.reset(_generator(self.np_random))
-        return _pixels(self.games), {}
+        return _pixels(self.games), {"ball": _balls(self.games)}
 
     def step(
         self, actions: NDArray[np.int64]
@@ -278,7 +282,8 @@ class CatchVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             chosen = torch.from_numpy(np.asarray(actions, dtype=np.int64))
             rewards = self.games.step(chosen).double().numpy()
         over = np.full(self.num_envs, self.games.over)
-        return _pixels(self.games), rewards, over, np.zeros_like(over), {}
+        info = {"ball": _balls(self.games)}
+        return _pixels(self.games), rewards, over, np.zeros_like(over), info
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """The screens of all games, each ``(size, size, 3)`` uint8; None without a render mode."""
@@ -300,6 +305,14 @@ def _pixels(games: CatchGames) -> NDArray[np.uint8]:
     """The screens as Gymnasium's images: ``(B, size, size, 1)``, 0 or 255."""
     pixels: NDArray[np.uint8] = games.screens().mul_(255).movedim(1, -1).numpy()
     return pixels
+
+
+def _balls(games: CatchGames) -> NDArray[np.int64]:
+    """``(B, 2)``, the ball's pixel: ``(x, y)``."""
+    balls: NDArray[np.int64] = torch.stack(
+        [games.ball, torch.full_like(games.ball, games.time)], dim=1
+    ).numpy()
+    return balls
 
 
 def _check_actions(actions: NDArray[Any], count: int) -> None:

@@ -1,0 +1,372 @@
+"""What training a classifier and training an agent share: schedule, metrics, checkpoints, resume.
+
+A step never waits for the device: what it measures is summed there, and read every
+``log_every`` steps. All randomness of a step comes from one generator, whose state is in the
+checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from foveal import checkpoint
+from foveal.journal import Journal
+from foveal.machine import precision_on, stop_on_signal
+from foveal.optimizers import OPTIMIZERS, load_state_tensors, make_optimizers, state_tensors
+
+SCHEDULES = ("linear", "cosine")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How weights are trained, whatever for.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
+    lr: float = 1e-3  # learning rate at the start
+    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
+    final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
+    seed: int = 0  # of weights, data and exploration
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
+    log_every: int = 100  # steps between readings of the metrics
+    checkpoint_minutes: float = 2.0  # between checkpoints
+
+    def __post_init__(self) -> None:
+        check_whole(self, "log_every")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be above 0; got {self.lr!r}.")
+        for name in ("weight_decay", "final_location_std", "gradient_clip", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
+
+    def remaining(self, progress: float) -> float:
+        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
+        if self.schedule == "linear":
+            return 1 - progress
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def check_whole(config: object, *names: str) -> None:
+    """Refuse fields of a configuration that are not whole numbers of at least 1.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
+
+
+class TrainingStopped(Exception):
+    """A signal asked the run to stop; its state is saved."""
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number; the last checkpoint is from before."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine tells its listener, at every reading of the metrics.
+
+    Attributes:
+        step, total_steps: where the run is.
+        epoch: of a classifier's run, from 0; None in an agent's.
+        measures: means since the last reading, by name (`Engine.MEASURES`); empty after validation.
+        validation: what the last validation measured, by name; empty before the first.
+        rate: images, or decisions in an environment, a second since this process started; in
+            words.
+        validated: whether this report follows a validation.
+    """
+
+    step: int
+    total_steps: int
+    epoch: int | None
+    measures: dict[str, float]
+    validation: dict[str, float]
+    rate: str
+    validated: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run gives.
+
+    Attributes:
+        steps: of the optimizer's schedule.
+        seen: images, or decisions in an environment.
+        seconds: of all its processes.
+        validation: what the last validation measured, by name.
+    """
+
+    steps: int
+    seen: int
+    seconds: float
+    validation: dict[str, float]
+
+
+class Engine(ABC):
+    """Runs the steps of a training and keeps its run directory.
+
+    Args:
+        model: what is trained.
+        config: how.
+        identity: what else a checkpoint has to agree with.
+        directory: of the run; created when something is written.
+        device: as PyTorch names it.
+        listener: called at every reading of the metrics.
+    """
+
+    MEASURES: ClassVar[tuple[str, ...]]  # what `_train_step` returns
+    SEEN: ClassVar[str]  # what `seen_per_step` counts: images or decisions
+
+    total_steps: int
+    seen_per_step: int
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizationConfig,
+        identity: dict[str, Any],
+        directory: Path,
+        *,
+        device: torch.device | str = "cpu",
+        listener: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.model, self.directory, self.listener = model, directory, listener
+        self.optimization = config
+        self.device = torch.device(device)
+        self.step = 0
+        self.seconds = 0.0  # of the processes before this one
+        self.validation: dict[str, float] = {}
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.totals = torch.zeros(len(self.MEASURES), device=self.device)
+        self.counted = 0  # steps in the totals
+        self.optimizers = make_optimizers(
+            model.to(self.device),
+            config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
+        self._identity = checkpoint.fingerprint({"training": changed(config), **identity})
+
+    @abstractmethod
+    def _train_step(self) -> Tensor:
+        """Train once; ``(len(MEASURES),)`` on the device. Changes weights through `_descend`."""
+
+    @abstractmethod
+    def _validate(self) -> dict[str, float]:
+        """How good the model is, on what it is not trained with."""
+
+    @abstractmethod
+    def _validation_due(self) -> bool:
+        """Whether to validate after the step that was just done."""
+
+    def _epoch(self) -> int | None:
+        return None
+
+    def run(self) -> Outcome:
+        """Train from where the run stands to its end.
+
+        Raises:
+            TrainingStopped: on SIGINT or SIGTERM, after saving.
+            TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
+            OSError: if the run directory cannot be written.
+        """
+        config = self.optimization
+        self.fabric = Fabric(
+            accelerator="cuda" if self.device.type == "cuda" else "cpu",
+            devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
+            precision=precision_on(self.device, config.precision),
+        )
+        # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
+        self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
+        self.model.train()
+        began = saved = time.monotonic()
+        first_step = self.step
+        with Journal(self.directory, self.step) as journal, stop_on_signal() as stopping:
+            while self.step < self.total_steps:
+                for optimizer in self.stepped:
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.lr * config.remaining(self.progress)
+                self.totals += self._train_step()
+                self.counted += 1
+                self.step += 1
+                ended = self.step == self.total_steps
+                elapsed = time.monotonic() - began
+                rate = (self.step - first_step) * self.seen_per_step / elapsed
+                if self.step % config.log_every == 0 or ended:
+                    self._report(journal, self.seconds + elapsed, rate, self._read_totals())
+                if ended or self._validation_due():
+                    self.validation = self._validate()
+                    self._report(journal, self.seconds + elapsed, rate, {})
+                due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                if due or ended or stopping.is_set():
+                    self.save(self.seconds + time.monotonic() - began)
+                    saved = time.monotonic()
+                if stopping.is_set() and not ended:
+                    raise TrainingStopped(f"stopped at step {self.step:,} of {self.total_steps:,}")
+        self.seconds += time.monotonic() - began
+        return Outcome(self.step, self.step * self.seen_per_step, self.seconds, self.validation)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return self.step / self.total_steps
+
+    def save(self, seconds: float) -> None:
+        """Write the checkpoint, unless the state is no longer finite.
+
+        Raises:
+            TrainingDiverged: if it is not; the older checkpoint stays.
+            OSError: if it cannot be written; the older checkpoint stays.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
+        if not bool(torch.stack(finite).all()):
+            raise self._diverged()
+        tensors |= state_tensors(self.optimizers)
+        tensors["generator"] = self.generator.get_state()
+        tensors["totals"] = self.totals
+        about = {
+            "identity": self._identity,
+            "step": self.step,
+            "seconds": seconds,
+            "counted": self.counted,
+            "validation": self.validation,
+        }
+        checkpoint.write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
+
+    def restore(self) -> bool:
+        """Go back to the run directory's checkpoint; False if it has none yet.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, or of another configuration.
+        """
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            return False
+        tensors, about = checkpoint.read_tensors(path)
+        if about.get("identity") != self._identity:
+            raise ValueError(
+                f"{path} belongs to another configuration than the run's config.json. "
+                "Restore the file that belongs to it, or start a new run."
+            )
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
+        checkpoint.load_state(self.model, weights, path)
+        load_state_tensors(self.optimizers, tensors)
+        self.generator.set_state(tensors["generator"])
+        self.totals = tensors["totals"].to(self.device)
+        self.step, self.counted = about["step"], about["counted"]
+        self.seconds, self.validation = about["seconds"], about["validation"]
+        return True
+
+    def _descend(self, loss: Tensor) -> Tensor:
+        """One step of the optimizers down a loss; the norm of its gradient."""
+        self.model.zero_grad()
+        self.fabric.backward(loss)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
+        )
+        for optimizer in self.stepped:
+            optimizer.step()
+        return norm
+
+    def _location_std(self) -> float | None:
+        """That of the location policy at this step of the run; None for other networks."""
+        first = getattr(getattr(self.model, "config", None), "location_std", None)
+        last = self.optimization.final_location_std
+        if first is None or not last:
+            return first
+        return float(first + (last - first) * self.progress)
+
+    def _read_totals(self) -> dict[str, float]:
+        """Means since the last reading: the one place where the host waits for the device."""
+        values = (self.totals / max(self.counted, 1)).tolist()
+        if not all(math.isfinite(value) for value in values):
+            raise self._diverged()
+        self.totals.zero_()
+        self.counted = 0
+        return dict(zip(self.MEASURES, values, strict=True))
+
+    def _report(
+        self, journal: Journal, seconds: float, rate: float, measures: dict[str, float]
+    ) -> None:
+        epoch = self._epoch()
+        line: dict[str, Any] = {"step": self.step}
+        line |= {} if epoch is None else {"epoch": epoch}
+        if measures:
+            line |= measures
+            line["lr"] = self.optimization.lr * self.optimization.remaining(self.progress)
+            line[f"{self.SEEN}_per_second"] = rate
+        else:
+            line |= self.validation
+        line["seconds"] = round(seconds, 1)
+        journal.write(line)
+        if self.listener:
+            report = Progress(
+                step=self.step,
+                total_steps=self.total_steps,
+                epoch=epoch,
+                measures=measures,
+                validation=self.validation,
+                rate=f"{rate:,.0f} {self.SEEN}/s",
+                validated=not measures,
+            )
+            self.listener(report)
+
+    def _diverged(self) -> TrainingDiverged:
+        kept = (
+            "the last good checkpoint is kept"
+            if (self.directory / CHECKPOINT_FILE).exists()
+            else "it had no checkpoint yet"
+        )
+        return TrainingDiverged(
+            f"the loss is no longer a number by step {self.step:,}; {kept}. "
+            "Train again with a lower --lr, or with --gradient-clip 5."
+        )
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """What of a configuration differs from its defaults, by name.
+
+    A checkpoint is known by this, so that a new field with a default that changes nothing leaves
+    the checkpoints of before as they are.
+    """
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }

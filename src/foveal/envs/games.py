@@ -1,0 +1,193 @@
+"""Any Gymnasium vector environment of images and discrete actions, as tensors."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from torch import Tensor
+
+FEW_CHANNELS = (1, 3, 4)  # of an image; what else stands first or last is a height or a width
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and how it is made."""
+
+    env: str = "foveal/Catch-v0"  # id of a Gymnasium environment; MODULE:ID imports MODULE first
+    env_options: tuple[str, ...] = ()  # what its maker is given, as in size=48 speed=0.5
+
+
+class Turn(NamedTuple):
+    """What one action in each of B games led to.
+
+    Attributes:
+        images: ``(B, C, H, W)`` float in [0, 1], the scene after it.
+        rewards: ``(B,)`` float.
+        played: ``(B,)`` bool; False where the game had ended before, and the action only began the
+            next one (Gymnasium's `AutoresetMode.NEXT_STEP`).
+        terminated: ``(B,)`` bool, whether the game ended by its rules: nothing follows.
+        over: ``(B,)`` bool, whether it ended, by its rules or cut short.
+        fresh: ``(B,)`` bool, whether the images begin another game.
+        info: the environment's own.
+    """
+
+    images: Tensor
+    rewards: Tensor
+    played: Tensor
+    terminated: Tensor
+    over: Tensor
+    fresh: Tensor
+    info: dict[str, Any]
+
+
+class Games:
+    """B games of one environment, in step with one another.
+
+    Args:
+        config: which environment.
+        num_envs: B.
+        device: where the images go.
+
+    Attributes:
+        image_shape: ``(C, H, W)``.
+        num_actions: how many there are.
+
+    Raises:
+        ValueError: if there is no such environment, it takes no such options, or it observes
+            anything but images, or its actions are not discrete.
+    """
+
+    def __init__(
+        self, config: EnvConfig, num_envs: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.num_envs, self.device = num_envs, torch.device(device)
+        self.vector = _make(config, num_envs)
+        self._to_images, self.image_shape = _reader(config.env, self.vector)
+        actions = self.vector.single_action_space
+        if not isinstance(actions, gymnasium.spaces.Discrete):
+            raise ValueError(
+                f"the actions of {config.env} must be discrete (gymnasium.spaces.Discrete); got "
+                f"{actions}. Choose another environment, or wrap it."
+            )
+        self.num_actions, self._first_action = int(actions.n), int(actions.start)
+        mode = self.vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        if mode == AutoresetMode.DISABLED:
+            raise ValueError(
+                f"{config.env} must start ended games itself; its autoreset_mode is DISABLED. "
+                "Make it with another."
+            )
+        self._at_once = mode == AutoresetMode.SAME_STEP
+        self._ended = torch.ones(num_envs, dtype=torch.bool)
+
+    def reset(self, seed: int) -> tuple[Tensor, dict[str, Any]]:
+        """Begin all games anew; the images, as in `Turn`, and the environment's info."""
+        observations, info = self.vector.reset(seed=seed)
+        self._ended.zero_()
+        return self._to_images(observations).to(self.device), info
+
+    def step(self, actions: Tensor) -> Turn:
+        """One action, ``(B,)`` int64, in each game."""
+        chosen = actions.cpu().numpy() + self._first_action
+        observations, rewards, terminated, truncated, info = self.vector.step(chosen)
+        ended = torch.from_numpy(terminated | truncated)
+        before, self._ended = self._ended, ended & (not self._at_once)
+        # Begun anew at once, what a game cut short would have led to is not there to be seen.
+        final = ended if self._at_once else torch.from_numpy(terminated)
+        return Turn(
+            images=self._to_images(observations).to(self.device),
+            rewards=torch.from_numpy(rewards).float().to(self.device),
+            played=~before.to(self.device),
+            terminated=final.to(self.device),
+            over=ended.to(self.device),
+            fresh=(ended if self._at_once else before).to(self.device),
+            info=info,
+        )
+
+    @property
+    def all_over(self) -> bool:
+        """Whether every game has ended, and none has begun anew."""
+        return bool(self._ended.all())
+
+    def close(self) -> None:
+        """End what the environment holds: processes, windows."""
+        self.vector.close()
+
+
+def read_options(words: Sequence[str]) -> dict[str, Any]:
+    """``size=48`` and the like as keyword arguments; a value is Python's, or else text.
+
+    Raises:
+        ValueError: if there is no ``=``.
+    """
+    options = {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        if not sign or not name.isidentifier():
+            raise ValueError(f"env options must be NAME=VALUE, such as size=48; got {word!r}.")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    return options
+
+
+def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    options = read_options(config.env_options)
+    try:
+        return gymnasium.make_vec(config.env, num_envs=num_envs, **options)
+    except gymnasium.error.UnregisteredEnv as problem:
+        near = difflib.get_close_matches(config.env, gymnasium.registry, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"env must be the id of a Gymnasium environment; got {config.env!r}. {problem}{hint} "
+            "One that a package registers on import is MODULE:ID."
+        ) from None
+    except (gymnasium.error.Error, ImportError, TypeError) as problem:
+        options_given = f" with {' '.join(config.env_options)}" if config.env_options else ""
+        raise ValueError(
+            f"env {config.env!r} could not be made{options_given}: {problem}"
+        ) from problem
+
+
+def _reader(name: str, vector: VectorEnv[Any, Any, Any]) -> tuple[Any, tuple[int, int, int]]:
+    """From the observations of B games to ``(B, C, H, W)`` in [0, 1], and ``(C, H, W)``."""
+    space = vector.single_observation_space
+    shape = space.shape or ()
+    box = isinstance(space, gymnasium.spaces.Box)
+    if not box or len(shape) not in (2, 3) or not _has_known_range(space):
+        raise ValueError(
+            f"the observations of {name} must be images: a Box of (height, width) or (height, "
+            f"width, channels), of uint8, bool, or numbers from 0 to 1; got {space}. Choose "
+            "another environment, or wrap it."
+        )
+    channels_first = len(shape) == 3 and shape[0] in FEW_CHANNELS and shape[2] not in FEW_CHANNELS
+    whole = space.dtype == np.uint8
+
+    def to_images(observations: NDArray[Any]) -> Tensor:
+        images = torch.from_numpy(np.ascontiguousarray(observations)).float()
+        if len(shape) == 2:
+            images = images.unsqueeze(1)
+        elif not channels_first:
+            images = images.movedim(-1, 1)
+        return images / 255 if whole else images
+
+    channels, height, width = (
+        (1, *shape) if len(shape) == 2 else shape if channels_first else (shape[2], *shape[:2])
+    )
+    return to_images, (channels, height, width)
+
+
+def _has_known_range(space: Any) -> bool:
+    if space.dtype in (np.uint8, np.bool_):
+        return True
+    floats = np.issubdtype(space.dtype, np.floating)
+    return bool(floats and (space.low >= 0).all() and (space.high <= 1).all())

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from foveal.envs import CATCH_ID, CatchGames, EnvConfig, Games
+from foveal.envs.catch import CatchConfig
+from foveal.envs.games import read_options
+
+
+class Countdown(gymnasium.Env[np.ndarray, np.int64]):
+    """Shows how many decisions are left in one pixel; action 1 earns 1. Lasts 2 + seed % 3."""
+
+    def __init__(self, cut_short: bool = False, low: float = 0, high: float = 1) -> None:
+        self.observation_space = gymnasium.spaces.Box(low, high, (4, 5), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        self.cut_short = cut_short
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        if seed is not None:
+            self.length = 2 + seed % 3
+        self.left = self.length
+        return self._image(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.left -= 1
+        over = self.left == 0
+        ends = (over and not self.cut_short, over and self.cut_short)
+        return self._image(), float(action == 1), *ends, {}
+
+    def _image(self) -> np.ndarray:
+        image = np.zeros((4, 5), dtype=np.float32)
+        image[0, 0] = self.left / 10
+        return image
+
+
+gymnasium.register("test/Countdown-v0", entry_point=Countdown)
+gymnasium.register(
+    "test/CountdownAtOnce-v0",
+    entry_point=Countdown,
+    vector_entry_point=lambda num_envs: SyncVectorEnv(
+        [Countdown] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+)
+
+
+def test_games_that_begin_anew_with_the_next_action() -> None:
+    """Lengths 2 and 3: the action after an end only begins the next game."""
+    games = Games(EnvConfig("test/Countdown-v0"), 2)
+    assert (games.image_shape, games.num_actions) == ((1, 4, 5), 2)
+    assert games.all_over
+    images, _ = games.reset(0)
+    assert not games.all_over
+    assert images[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.3])
+    turns = [games.step(torch.ones(2, dtype=torch.long)) for _ in range(6)]
+    left = [[round(10 * value) for value in turn.images[:, 0, 0, 0].tolist()] for turn in turns]
+    assert left == [[1, 2], [0, 1], [2, 0], [1, 3], [0, 2], [2, 1]]
+    columns = {
+        "played": ([1, 1, 0, 1, 1, 0], [1, 1, 1, 0, 1, 1]),
+        "over": ([0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]),
+        "terminated": ([0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0]),
+        "fresh": ([0, 0, 1, 0, 0, 1], [0, 0, 0, 1, 0, 0]),
+    }
+    for name, wanted in columns.items():
+        got = torch.stack([getattr(turn, name) for turn in turns], dim=1)
+        assert torch.equal(got, torch.tensor(wanted, dtype=torch.bool)), name
+    assert torch.stack([t.rewards * t.played for t in turns]).sum(0).tolist() == [4, 5]
+
+
+def test_games_that_begin_anew_at_once() -> None:
+    games = Games(EnvConfig("test/CountdownAtOnce-v0"), 2)
+    games.reset(0)
+    turns = [games.step(torch.zeros(2, dtype=torch.long)) for _ in range(4)]
+    left = [[round(10 * value) for value in turn.images[:, 0, 0, 0].tolist()] for turn in turns]
+    assert left == [[1, 2], [2, 1], [1, 3], [2, 2]]
+    assert all(turn.played.all() for turn in turns)
+    over = torch.stack([turn.over for turn in turns], dim=1)
+    assert over.tolist() == [[False, True, False, True], [False, False, True, False]]
+    assert all(torch.equal(turn.over, turn.fresh) for turn in turns)
+    assert not games.all_over
+
+
+def test_a_game_cut_short_is_over_but_not_terminated() -> None:
+    games = Games(EnvConfig("test/Countdown-v0", ("cut_short=True",)), 1)
+    games.reset(0)
+    games.step(torch.zeros(1, dtype=torch.long))
+    turn = games.step(torch.zeros(1, dtype=torch.long))
+    assert (bool(turn.over), bool(turn.terminated)) == (True, False)
+    assert games.all_over
+
+
+def test_catch_is_the_same_through_gymnasium() -> None:
+    """White pixels, row by row: the rules' own screens."""
+    games = Games(EnvConfig(CATCH_ID, ("size=7", "speed=0.5")), 50)
+    images, info = games.reset(3)
+    twin = CatchGames(CatchConfig(size=7, speed=0.5), 50)
+    inner: Any = games.vector
+    twin.x, twin.velocity = inner.games.x.clone(), inner.games.velocity.clone()
+    twin.paddle, twin.time = inner.games.paddle.clone(), 0
+    for turn_number in range(6):
+        assert torch.equal(images, twin.screens().float())
+        seen = [images[game, 0, y, x].item() for game, (x, y) in enumerate(info["ball"])]
+        assert seen == [1.0] * 50
+        actions = torch.arange(50) % 3
+        turn, reward = games.step(actions), twin.step(actions)
+        images, info = turn.images, turn.info
+        assert torch.equal(turn.rewards, reward)
+        assert turn.over.all() == (turn_number == 5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 9), (8, 9, 3)])
+def test_channels_first_or_last(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Colours(Countdown):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+        def _image(self) -> np.ndarray:
+            image = np.zeros(shape, dtype=np.uint8)
+            image[(1, 2, 4) if shape[0] == 3 else (2, 4, 1)] = 51
+            return image
+
+    monkeypatch.setitem(gymnasium.registry, "test/Colours-v0", None)
+    gymnasium.registry.pop("test/Colours-v0")
+    gymnasium.register("test/Colours-v0", entry_point=Colours)
+    games = Games(EnvConfig("test/Colours-v0"), 2)
+    assert games.image_shape == (3, 8, 9)
+    images, _ = games.reset(0)
+    assert images[:, 1, 2, 4].tolist() == pytest.approx([0.2, 0.2])
+    assert images.count_nonzero() == 2
+
+
+WRONG = {
+    "Catch-v0": "must be the id of a Gymnasium environment; got 'Catch-v0'.*mean foveal/Catch-v0",
+    "foveal/Cath-v0": "Did you mean: `Catch`",
+    "nomodule:Catch-v0": "No module named 'nomodule'",
+    "CartPole-v1": "observations of CartPole-v1 must be images",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_unknown_and_unfit_environments_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=WRONG[name]):
+        Games(EnvConfig(name), 2)
+
+
+def test_actions_that_are_not_discrete_are_refused() -> None:
+    class Steering(Countdown):
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    gymnasium.register("test/Steering-v0", entry_point=Steering)
+    try:
+        with pytest.raises(ValueError, match="the actions of test/Steering-v0 must be discrete"):
+            Games(EnvConfig("test/Steering-v0"), 2)
+    finally:
+        gymnasium.registry.pop("test/Steering-v0")
+
+
+def test_options_of_the_wrong_kind_are_refused() -> None:
+    assert read_options(["size=48", "speed=0.5", "mode=hard"]) == {
+        "size": 48,
+        "speed": 0.5,
+        "mode": "hard",
+    }
+    with pytest.raises(ValueError, match="must be NAME=VALUE, such as size=48; got 'size'"):
+        read_options(["size"])
+    with pytest.raises(ValueError, match="could not be made with sze=3: .* argument 'sze'"):
+        Games(EnvConfig(CATCH_ID, ("sze=3",)), 2)
+    with pytest.raises(ValueError, match="size must be a whole number of at least 2"):
+        Games(EnvConfig(CATCH_ID, ("size=1",)), 2)
+    with pytest.raises(ValueError, match="must be images.*from 0 to 1"):
+        Games(EnvConfig("test/Countdown-v0", ("high=7",)), 2)
