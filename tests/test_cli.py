@@ -17,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+import test_games  # noqa: F401 (registers environments)
 from conftest import idx_bytes
 from foveal import RAMConfig, RecurrentAttention, cli
 from foveal.checkpoint import read_tensors, save_model
+from foveal.envs import CATCH_ID
 from foveal.recipes import recipe
 from foveal.reference_models import make_reference_network
 from foveal.runs import run_config
@@ -239,6 +241,54 @@ def test_a_diverged_run_says_what_to_do(foveal: Foveal, train: str) -> None:
     assert "lower --lr" in err
 
 
+SMALL_AGENT = (
+    "--glimpse-size 3 --num-scales 2 --glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 "
+    "--core-size 16 --num-envs 16 --rollout-length 4 --decisions 640 --validate-every 5 "
+    "--validation-episodes 20 --test-episodes 60 --threads 1 --log-every 2"
+)
+
+
+def test_an_agent_trains_and_plays(foveal: Foveal) -> None:
+    code, out, err = foveal(f"train catch --env-options size=5 {SMALL_AGENT} --out run")
+    assert (code, err) == (0, "")
+    assert "60 fresh games: mean return" in out
+    assert "foveal play run --gif play.gif" in out
+    result = json.loads(Path("run/result.json").read_text())
+    assert (result["env"], result["episodes"], result["decisions_seen"]) == (CATCH_ID, 60, 640)
+    low, high = result["interval"]
+    assert low <= result["success_rate"] <= high
+    decisions, seconds, _, rate = result["validation_curve"][-1]
+    assert decisions == 640
+    assert 0 < seconds <= result["seconds"]
+    assert rate == result["validation_success_rate"]
+
+    code, out, _ = foveal("play run --episodes 60 --seed 2014 --json --gif films/play.gif")
+    answer = json.loads(out)
+    assert code == 0
+    for name in ("success_rate", "interval", "mean_return", "ball_distance"):
+        assert answer[name] == result[name], "the recorded figures are repeated exactly"
+    with Image.open("films/play.gif") as movie:
+        assert movie.format == "GIF"
+    code, out, _ = foveal("play run --episodes 20 --env-options size=9")
+    assert code == 0
+    assert "20 games of foveal/Catch-v0: success" in out
+    assert "8.0 decisions a game" in out
+    assert foveal("train --resume run --json")[0] == 0
+    code, _, err = foveal("evaluate run")
+    assert code == 2
+    assert "run is an agent. See how it plays: foveal play run" in err
+    assert foveal("play run --env test/Countdown-v0")[0] == 2
+
+
+def test_any_environment_of_images_trains_an_agent(foveal: Foveal) -> None:
+    """The model takes the shape of the game: two actions, one channel."""
+    code, _, err = foveal(f"train control --env test/Countdown-v0 {SMALL_AGENT} --out run")
+    assert (code, err) == (0, "")
+    model = json.loads(Path("run/config.json").read_text())["model"]
+    assert (model["num_classes"], model["num_channels"]) == (2, 1)
+    assert json.loads(foveal("play run --episodes 30 --json")[1])["mean_return"] > 0
+
+
 WRONG = {
     "trian": "unknown command 'trian'; .* Did you mean train?",
     "train": "It must be one of mnist-28, .* as in: foveal train mnist-28",
@@ -264,6 +314,20 @@ WRONG = {
     "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
     "train mnist-28 --digits uci --start mnist-29": "there is no directory .* mean mnist-28?",
     "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
+    "train catch --env-options size=1": "size must be a whole number of at least 2 pixels",
+    "train catch --env-options sze=9": "could not be made with sze=9",
+    "train catch --num-envs 6": "num_envs must be a multiple of num_minibatches; got 6 and 4",
+    "train catsh": "unknown task 'catsh'; .* Did you mean catch?",
+    "train control": "which environment\\? Pass --env",
+    "train control --env Catch-v0": "got 'Catch-v0'.* Did you mean foveal/Catch-v0?",
+    "train control --env CartPole-v1": "observations of CartPole-v1 must be images",
+    "train control --env test/Steering-v0": "actions of test/Steering-v0 must be discrete",
+    "play nothing": "there is no directory 'nothing'",
+    "play mnist-28": "plays no games. Try: foveal look mnist-28",
+    "play model": "does not say what it was trained in. Pass --env",
+    "play model --env foveal/Catch-v0": "made for 10 actions; foveal/Catch-v0 has 3",
+    "play model --episodes 0": "episodes must be at least 1; got 0",
+    "play model --gif play.png": "--gif must be a .gif file; got 'play.png'",
     "train --resume /nowhere": "there is no '/nowhere'",
     "train --resume empty": "it holds no config.json",
     "train --resume foreign": "is not foveal's: another program wrote it",

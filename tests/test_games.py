@@ -42,7 +42,16 @@ class Countdown(gymnasium.Env[np.ndarray, np.int64]):
         return image
 
 
+class Steering(Countdown):
+    """Its actions are numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+
 gymnasium.register("test/Countdown-v0", entry_point=Countdown)
+gymnasium.register("test/Steering-v0", entry_point=Steering)
 gymnasium.register(
     "test/CountdownAtOnce-v0",
     entry_point=Countdown,
@@ -128,8 +137,7 @@ def test_channels_first_or_last(shape: tuple[int, ...], monkeypatch: pytest.Monk
             image[(1, 2, 4) if shape[0] == 3 else (2, 4, 1)] = 51
             return image
 
-    monkeypatch.setitem(gymnasium.registry, "test/Colours-v0", None)
-    gymnasium.registry.pop("test/Colours-v0")
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
     gymnasium.register("test/Colours-v0", entry_point=Colours)
     games = Games(EnvConfig("test/Colours-v0"), 2)
     assert games.image_shape == (3, 8, 9)
@@ -153,17 +161,8 @@ def test_unknown_and_unfit_environments_are_refused(name: str) -> None:
 
 
 def test_actions_that_are_not_discrete_are_refused() -> None:
-    class Steering(Countdown):
-        def __init__(self) -> None:
-            super().__init__()
-            self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-
-    gymnasium.register("test/Steering-v0", entry_point=Steering)
-    try:
-        with pytest.raises(ValueError, match="the actions of test/Steering-v0 must be discrete"):
-            Games(EnvConfig("test/Steering-v0"), 2)
-    finally:
-        gymnasium.registry.pop("test/Steering-v0")
+    with pytest.raises(ValueError, match="the actions of test/Steering-v0 must be discrete"):
+        Games(EnvConfig("test/Steering-v0"), 2)
 
 
 def test_options_of_the_wrong_kind_are_refused() -> None:

@@ -17,11 +17,15 @@ import torch
 from foveal import cli, report, rows
 from foveal.checkpoint import read_tensors
 from foveal.commands import reproduce
+from foveal.control import ControlConfig
+from foveal.envs import EnvConfig
 from foveal.layers import RAMConfig
-from foveal.recipes import RunConfig
+from foveal.recipes import AgentConfig, RunConfig
 from foveal.rows import ROWS, Row
+from foveal.runs import fitted
 from foveal.tasks import TaskConfig
 from foveal.training import TrainConfig
+from test_control import AGENT
 
 # Rows that train in a second, in place of the real ones.
 SMALL = {
@@ -42,6 +46,25 @@ SMALL = {
         ("small-conv", "convolutional", "conv", None),
     )
 }
+SMALL["small-agent"] = Row(
+    "small-agent",
+    "an agent",
+    "catch",
+    AgentConfig(
+        env=EnvConfig(env_options=("size=5",)),
+        model=dataclasses.replace(AGENT, core_size=16),
+        training=ControlConfig(
+            decisions=50 * 4 * 16,
+            num_envs=16,
+            rollout_length=4,
+            validate_every=10,
+            validation_episodes=20,
+            test_episodes=50,
+            checkpoint_minutes=0,
+        ),
+    ),
+    85.0,
+)
 # What a process of its own needs to know the small rows.
 SCRIPT = """
 import sys
@@ -86,11 +109,20 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def test_the_rows_are_those_of_the_paper() -> None:
-    kinds = [row.name.removeprefix(f"{row.task}-").split("-")[0] for row in ROWS.values()]
+    kinds = [
+        row.name.removeprefix(f"{row.task}-").split("-")[0]
+        for row in ROWS.values()
+        if row.task != "catch"
+    ]
     assert (kinds.count("ram"), kinds.count("random"), kinds.count("center")) == (15, 2, 4)
     assert kinds.count("fc") + kinds.count("conv") == 9
     assert ROWS["cluttered-100-ram-8"].paper == 8.11
     for name, row in ROWS.items():
+        if isinstance(row.config, AgentConfig):
+            assert row.measure == "success_rate"
+            assert fitted(row.config) == row.config
+            continue
+        assert row.measure == "error"
         assert (row.paper is None) == ("center" in name)
         if row.config.network == "ram":
             assert row.config.model.num_glimpses == int(name.rsplit("-", 1)[1])
@@ -146,8 +178,8 @@ def test_the_list_says_what_is_done_and_what_is_not(
 def test_rows_train_in_processes_of_their_own_and_an_interrupted_one_goes_on(
     small: Path,
 ) -> None:
-    """Two rows at once, stopped by a signal; then one process more, against runs never stopped."""
-    line = "reproduce small-ram small-conv --jobs 1 --json"
+    """Rows of each kind, one stopped by a signal, against runs that never were."""
+    line = "reproduce small-ram small-conv small-agent --jobs 1 --json"
     whole = start(f"{line} --runs whole --out whole/results", small)
     _, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err

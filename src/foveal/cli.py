@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model on a task, or go on with a run",
     "evaluate": "the error of a model, with a 95 % interval",
     "look": "a picture of where a model looked, what it saw and what it believed",
+    "play": "an agent in games: success, return, and an animation of where it looks",
     "models": "the pretrained models that ship with foveal",
     "reproduce": "the rows of the paper's tables: trained, evaluated, beside the paper's figures",
     "bench": "how fast the training step and the sensor are on this machine",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from foveal import checkpoint
-from foveal.evaluation import evaluation_of
+from foveal.evaluation import share_of
+from foveal.recipes import AGENT_TASKS
 from foveal.rows import ROWS, Row
 from foveal.tasks import DESCRIPTIONS
 
@@ -26,18 +27,19 @@ def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dic
         results: of one run a seed, as `foveal.runs.train_run` returns them.
 
     Returns:
-        The mean error over the seeds, its Wilson interval over the test images, the spread over
+        The mean over the seeds, its Wilson interval over the test images or games, the spread over
         the seeds (standard deviation; None for one seed), and every seed's result in full.
     """
-    error = statistics.fmean(result["error"] for result in results)
-    images = evaluation_of(round(error / 100 * TEST_IMAGES), TEST_IMAGES)
+    values = [result[row.measure] for result in results]
+    mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
+    _, interval = share_of(round(mean / 100 * count), count)
     return {
         "row": row.name,
         "title": row.title,
         "command": command,
-        "error": error,
-        "interval": list(images.interval),
-        "spread": statistics.stdev(r["error"] for r in results) if len(results) > 1 else None,
+        row.measure: mean,
+        "interval": list(interval),
+        "spread": statistics.stdev(values) if len(results) > 1 else None,
         "paper": row.paper,
         "protocol": results[0]["protocol"],
         "config": dataclasses.asdict(row.config),
@@ -103,14 +105,19 @@ and the demo are in [speed.md](speed.md).
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The page of all rows, in Markdown; ``results`` by row, as `row_result` makes them."""
     parts = [INTRODUCTION]
-    for task, description in DESCRIPTIONS.items():
+    for task, description in (DESCRIPTIONS | AGENT_TASKS).items():
+        rows = [row for row in ROWS.values() if row.task == task]
+        if not rows:
+            continue
+        agent = task in AGENT_TASKS
         lines = [
             f"\n## {task}: {description}\n",
-            "| row | what | ours | interval | paper | difference | preprint | best known "
-            "| seeds | images a seed | minutes a seed |",
+            f"| row | what | {'caught, %' if agent else 'ours'} | interval | paper | difference | "
+            f"preprint | best known | seeds | {'decisions' if agent else 'images'} a seed "
+            "| minutes a seed |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        lines += [_line(row, results.get(row.name)) for row in ROWS.values() if row.task == task]
+        lines += [_line(row, results.get(row.name)) for row in rows]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts) + _how(results) + CLOSING
 
@@ -122,8 +129,8 @@ def _line(row: Row, result: dict[str, Any] | None) -> str:
     else:
         spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
         low, high = result["interval"]
-        difference = "" if row.paper is None else f"{result['error'] - row.paper:+.2f}"
-        cells += [f"**{result['error']:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
+        difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
+        cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
         cells += [_figure(row.paper), difference]
     best = "" if row.best_known is None else f"{row.best_known[0]:.2f} ({row.best_known[1]})"
     cells += [_figure(row.preprint), best]
@@ -133,7 +140,8 @@ def _line(row: Row, result: dict[str, Any] | None) -> str:
         runs = result["runs"]
         minutes = statistics.fmean(run["seconds"] for run in runs) / 60
         seeds = ", ".join(str(seed) for seed in result["seeds"])
-        cells += [seeds, f"{runs[0]['images_seen']:,}", f"{minutes:.0f}"]
+        seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
+        cells += [seeds, f"{seen:,}", f"{minutes:.0f}"]
     return "| " + " | ".join(cells) + " |"
 
 

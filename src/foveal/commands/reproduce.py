@@ -35,7 +35,7 @@ from foveal.commands import (
 )
 from foveal.commands.train import ProgressBar
 from foveal.journal import read_metrics
-from foveal.recipes import RunConfig, choose
+from foveal.recipes import AgentConfig, RunConfig, choose
 from foveal.report import read_row, row_result, write_row
 from foveal.rows import ROWS, Row
 from foveal.runs import RESULT_FILE, train_run
@@ -148,7 +148,8 @@ def _list(plan: _Plan, json: bool) -> None:
                 "row": row.name,
                 "what": row.title,
                 "paper": row.paper,
-                "error": None if result is None else result["error"],
+                "measure": row.measure,
+                row.measure: None if result is None else result[row.measure],
                 "interval": None if result is None else result["interval"],
                 "state": _state(plan, row, result),
             }
@@ -158,10 +159,12 @@ def _list(plan: _Plan, json: bool) -> None:
         return
     table = Table(Column("row", no_wrap=True), "what", "paper, %", "ours, %", "state")
     for line in lines:
-        figures = ["" if line[key] is None else f"{line[key]:.2f}" for key in ("paper", "error")]
+        values = (line["paper"], line[line["measure"]])
+        figures = ["" if value is None else f"{value:.2f}" for value in values]
         table.add_row(line["row"], line["what"], *figures, line["state"])
     console.print(table)
-    say("The paper's figures are those of the proceedings (NIPS 2014). Train and evaluate a row:")
+    say("Test errors, and of Catch the balls caught; the paper's are those of the proceedings")
+    say("(NIPS 2014). Train and evaluate a row:")
     say("foveal reproduce cluttered-60-ram-8")
 
 
@@ -181,19 +184,30 @@ def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     lines = read_metrics(plan.directory(row, seed))
     if not lines:
         return None
-    config = _config(plan, row, seed).training
+    config = _config(plan, row, seed)
+    if isinstance(config, AgentConfig):
+        training = config.training
+        update = training.num_envs * training.rollout_length
+        return float(lines[-1]["step"] * update / training.decisions)
     # Epochs count from 0, and a line of validation ends its epoch.
     epoch = lines[-1]["epoch"] + (1 if "validation_error" in lines[-1] else 0)
-    return float(epoch / config.epochs)
+    return float(epoch / config.training.epochs)
 
 
 # --- Training -------------------------------------------------------------------------------
 
 
-def _config(plan: _Plan, row: Row, seed: int) -> RunConfig:
-    training = dataclasses.replace(row.config.training, seed=seed)
-    if plan.quick:
-        training = dataclasses.replace(training, epochs=max(1, training.epochs // QUICK))
+def _config(plan: _Plan, row: Row, seed: int) -> RunConfig | AgentConfig:
+    part = QUICK if plan.quick else 1
+    if isinstance(row.config, AgentConfig):
+        games = row.config.training
+        update = games.num_envs * games.rollout_length
+        games = dataclasses.replace(
+            games, seed=seed, decisions=max(update, games.decisions // part)
+        )
+        return dataclasses.replace(row.config, training=games)
+    training = row.config.training
+    training = dataclasses.replace(training, seed=seed, epochs=max(1, training.epochs // part))
     return dataclasses.replace(row.config, training=training)
 
 
@@ -283,7 +297,7 @@ def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> Non
                         failed.append(_last_words(plan, row, seed))
                     elif not json:
                         result = checkpoint.read_json(plan.directory(row, seed) / RESULT_FILE)
-                        say(f"{row.name}, seed {seed}: test error {result['error']:.2f} %")
+                        say(f"{row.name}, seed {seed}: {_in_words(row, result)}")
     except KeyboardInterrupt:
         raise Stop(
             "stopped; what was done is saved. Go on with: the same command", INTERRUPTED
@@ -324,10 +338,9 @@ def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
     share = _share(plan, row, seed)
     if share is None:
         return {}
-    errors = [
-        line for line in read_metrics(plan.directory(row, seed)) if "validation_error" in line
-    ]
-    measures = f"validation error {errors[-1]['validation_error']:.2f} %" if errors else ""
+    name = f"validation_{row.measure}"
+    found = [line[name] for line in read_metrics(plan.directory(row, seed)) if name in line]
+    measures = f"{name.replace('_', ' ')} {found[-1]:.2f} %" if found else ""
     return {"completed": share, "measures": measures}
 
 
@@ -336,16 +349,21 @@ def _last_words(plan: _Plan, row: Row, seed: int) -> str:
     return f"{row.name}, seed {seed}: {lines[-1] if lines else 'it was killed.'}"
 
 
+def _in_words(row: Row, result: dict[str, Any]) -> str:
+    what = "test error" if row.measure == "error" else "success"
+    return f"{what} {result[row.measure]:.2f} %"
+
+
 def _show(plan: _Plan, json: bool) -> None:
-    results = [result for row in plan.rows if (result := read_row(plan.out, row.name))]
+    results = [(row, result) for row in plan.rows if (result := read_row(plan.out, row.name))]
     if json:
-        print_json({"results": results})
+        print_json({"results": [result for _, result in results]})
         return
-    for result in results:
-        paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"
+    for row, result in results:
+        paper = "" if row.paper is None else f"; the paper {row.paper:.2f} %"
         low, high = result["interval"]
         say(
-            f"{result['row']}: test error {result['error']:.2f} % (95 % interval {low:.2f} to "
-            f"{high:.2f}; {len(result['seeds'])} seed(s)){paper}"
+            f"{row.name}: {_in_words(row, result)} (95 % interval {low:.2f} to {high:.2f}; "
+            f"{len(result['seeds'])} seed(s)){paper}"
         )
     say(f"The table of all rows: {plan.out / 'README.md'}")

@@ -1,0 +1,129 @@
+"""``foveal play``: an agent in games."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foveal.commands import choose_device, console, load_model, parse, print_json, say, set_threads
+from foveal.envs import EnvConfig
+from foveal.film import Film
+from foveal.playing import play as play_games
+from foveal.recipes import AgentConfig
+from foveal.runs import run_config
+
+
+def run(arguments: list[str]) -> None:
+    parse(play, "play", arguments)
+
+
+def play(
+    model: tyro.conf.Positional[str],
+    episodes: int = 1000,
+    env: str | None = None,
+    env_options: tuple[str, ...] | None = None,
+    gif: Path | None = None,
+    gif_episodes: int = 3,
+    num_envs: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    json: bool = False,
+) -> None:
+    """Let an agent play: mean policy, likeliest action; its return and success, with intervals.
+
+    A game is a success if its rewards add up to more than 0.
+
+    Args:
+        model: a run directory, a saved agent, or the name of a pretrained one (foveal models).
+        episodes: games to play.
+        env: id of the environment; the one it was trained in if not given.
+        env_options: what the environment is made with, such as size=48 speed=0.5 for another size
+            of the game; as in training if not given.
+        gif: write an animation of the first games: screen, squares of every scale, glimpses.
+        gif_episodes: games in the animation.
+        num_envs: games played at once.
+        seed: of the games and the first looks.
+        device: cpu, cuda or auto.
+        threads: cores for arithmetic; 0 for all.
+        json: print one JSON object.
+    """
+    for name, value in (
+        ("episodes", episodes),
+        ("gif-episodes", gif_episodes),
+        ("num-envs", num_envs),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1; got {value}.")
+    if gif is not None and gif.suffix.lower() != ".gif":
+        raise ValueError(f"--gif must be a .gif file; got {str(gif)!r}.")
+    set_threads(threads)
+    place = choose_device(device)
+    agent, content = load_model(model, place)
+    games = _games(content, Path(model), env, env_options)
+    film = None if gif is None else Film(agent, gif_episodes)
+    with _bar(episodes, quiet=json) as bar:
+        task = bar.add_task("playing", total=episodes)
+        result = play_games(
+            agent,
+            games,
+            episodes,
+            seed,
+            place,
+            num_envs=num_envs,
+            watch=film,
+            listener=lambda ended: bar.update(task, completed=ended),
+        )
+    if film is not None and gif is not None:
+        film.save(gif)
+    answer = {"model": model, **dataclasses.asdict(games), "seed": seed, **result.summary()}
+    if json:
+        print_json(answer | ({} if gif is None else {"gif": str(gif)}))
+        return
+    low, high = answer["interval"]
+    below, above = answer["return_interval"]
+    gain = f"{answer['mean_return']:.3f} ({below:.3f} to {above:.3f})"
+    say(
+        f"{answer['episodes']:,} games of {games.env}: success {answer['success_rate']:.2f} % "
+        f"(95 % interval {low:.2f} to {high:.2f}), mean return {gain}, "
+        f"{answer['mean_length']:.1f} decisions a game"
+    )
+    if "ball_distance" in answer:
+        say(f"mean distance of the last looks from the ball: {answer['ball_distance']:.2f} pixels")
+    if gif is not None:
+        say(f"Where it looked: {gif}")
+
+
+def _games(
+    content: dict[str, Any], where: Path, env: str | None, options: tuple[str, ...] | None
+) -> EnvConfig:
+    if "env" in content:
+        config = run_config(content, where)
+        assert isinstance(config, AgentConfig)
+        trained = config.env
+    elif "task" in content:
+        raise ValueError(
+            f"{where} answers what it sees and plays no games. Try: foveal look {where}"
+        )
+    elif env is None:
+        raise ValueError(f"{where} does not say what it was trained in. Pass --env.")
+    else:
+        trained = EnvConfig(env="")
+    if env is not None and env != trained.env:
+        trained = EnvConfig(env=env)
+    return trained if options is None else dataclasses.replace(trained, env_options=options)
+
+
+def _bar(episodes: int, *, quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal or episodes < 2,
+    )
