@@ -289,6 +289,19 @@ def test_any_environment_of_images_trains_an_agent(foveal: Foveal) -> None:
     assert json.loads(foveal("play run --episodes 30 --json")[1])["mean_return"] > 0
 
 
+def test_a_game_of_a_package_trains_an_agent(foveal: Foveal) -> None:
+    """MinAtar announces its games; ten decisions in each, on a screen of four channels."""
+    line = f"train control --env MinAtar/Breakout-v1 {SMALL_AGENT} --rollout-length 10"
+    code, _, err = foveal(f"{line} --decisions 480 --test-episodes 8 --out run")
+    assert (code, err) == (0, "")
+    model = json.loads(Path("run/config.json").read_text())["model"]
+    assert (model["num_classes"], model["num_channels"]) == (3, 4)
+    code, out, _ = foveal("play run --episodes 4 --gif play.gif --json")
+    assert code == 0
+    assert json.loads(out)["episodes"] == 4
+    assert Path("play.gif").stat().st_size > 1000
+
+
 WRONG = {
     "trian": "unknown command 'trian'; .* Did you mean train?",
     "train": "It must be one of mnist-28, .* as in: foveal train mnist-28",

@@ -45,4 +45,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or checkpoint.pretrained_models())
+    models = checkpoint.pretrained_models()
+    configs = {name: checkpoint.read_config(checkpoint.locate_model(name)) for name in models}
+    main(sys.argv[1:] or [name for name in models if "task" in configs[name]])

@@ -2,7 +2,7 @@
 
     python tools/ship.py cluttered-60-ram-8 cluttered-60
 
-Of several seeds it takes the one with the lowest validation error. Reads results/ROW.json and the
+Of several seeds it takes the one that validated best. Reads results/ROW.json and the
 run directory of `foveal reproduce`; writes src/foveal/pretrained/NAME.
 """
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from foveal import checkpoint
-from foveal.rows import ROWS
+from foveal.recipes import AgentConfig
+from foveal.rows import ROWS, Row
 from foveal.tasks import DESCRIPTIONS
 
 RESULTS, RUNS = Path("results"), Path("runs/reproduce")
@@ -23,7 +24,8 @@ LARGEST = 3_000_000  # bytes of weights
 
 def ship(row_name: str, name: str) -> None:
     row, result = ROWS[row_name], checkpoint.read_json(RESULTS / f"{row_name}.json")
-    best = min(result["runs"], key=lambda run: run["validation_error"])
+    better = min if row.measure == "error" else max
+    best = better(result["runs"], key=lambda run: run[f"validation_{row.measure}"])
     source = RUNS / row_name / f"seed-{best['seed']}"
     target = checkpoint.PRETRAINED / name
     size = (source / checkpoint.WEIGHTS_FILE).stat().st_size
@@ -34,22 +36,58 @@ def ship(row_name: str, name: str) -> None:
         shutil.copyfile(source / file, target / file)
     slim = {key: value for key, value in best.items() if key != "validation_curve"}
     checkpoint.write_json(target / "result.json", slim)
-    card = _card(row_name, name, best, _controls(row.task))
+    make_card = _card if row.measure == "error" else _agent_card
+    card = make_card(row, name, best, _controls(row))
     checkpoint.write_file(target / "README.md", card.encode())
-    print(f"{target}: test error {best['error']:.2f} %, {size:,} bytes")
+    print(f"{target}: {row.measure} {best[row.measure]:.2f} %, {size:,} bytes")
 
 
-def _controls(task: str) -> list[str]:
+def _controls(shipped: Row) -> list[str]:
     lines = []
     for row in ROWS.values():
         path = RESULTS / f"{row.name}.json"
-        if row.task == task and row.config.model.policy != "learned" and path.exists():
-            lines.append(f"{row.title}: {checkpoint.read_json(path)['error']:.2f} %")
+        if row.task == shipped.task and row.config.model.policy != "learned" and path.exists():
+            lines.append(f"{row.title}: {checkpoint.read_json(path)[row.measure]:.2f} %")
     return lines
 
 
-def _card(row_name: str, name: str, run: dict[str, Any], controls: list[str]) -> str:
-    row = ROWS[row_name]
+def _agent_card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
+    assert isinstance(row.config, AgentConfig)
+    training, model = row.config.training, row.config.model
+    low, high = run["interval"]
+    where = f"commit {run['commit']}, {run['hardware']}, {run['seconds'] / 60:.0f} minutes"
+    success = (
+        f"{run['success_rate']:.2f} % of {run['episodes']:,} fresh games "
+        f"(95 % interval {low:.2f} to {high:.2f})"
+    )
+    recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0, {training.num_envs:,} games"
+    return f"""\
+# {name}
+
+A recurrent attention model (Mnih et al. 2014) that plays {row.config.env.env}: it looks at a part
+of the screen, and chooses its action and its next look from what it remembers.
+
+| | |
+|---|---|
+| task | {row.config.env.env}, from nothing but the reward at the end |
+| success | {success}; the paper about {row.paper:.0f} % |
+| protocol | {run["protocol"]} |
+| mean distance of the last 8 looks from the ball | {run["ball_distance"]:.2f} pixels |
+| the same network without a learned gaze | {"; ".join(controls) or "not measured yet"} |
+| retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
+| core | {model.core}, {model.core_size} units |
+| recipe | {recipe} |
+| decisions seen | {run["decisions_seen"]:,} |
+| seed | {run["seed"]} |
+| parameters | {run["parameters"]:,} |
+| made by | `{run["command"]}`, {where} |
+
+`foveal play {name} --episodes {run["episodes"]} --seed 2014` repeats the success rate;
+`foveal play {name} --gif play.gif` shows it. Trained on one size of one game. Apache License 2.0.
+"""
+
+
+def _card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
     training, model = row.config.training, row.config.model
     low, high = run["interval"]
     error = f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f})"

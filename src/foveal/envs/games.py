@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -142,6 +144,8 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
 
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     options = read_options(config.env_options)
+    if config.env not in gymnasium.registry:
+        _register_announced()
     try:
         return gymnasium.make_vec(config.env, num_envs=num_envs, **options)
     except gymnasium.error.UnregisteredEnv as problem:
@@ -156,6 +160,13 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
         raise ValueError(
             f"env {config.env!r} could not be made{options_given}: {problem}"
         ) from problem
+
+
+@functools.cache
+def _register_announced() -> None:
+    """Register the environments that installed packages announce, as MinAtar does."""
+    for point in importlib.metadata.entry_points(group="gymnasium.envs"):
+        point.load()()
 
 
 def _reader(name: str, vector: VectorEnv[Any, Any, Any]) -> tuple[Any, tuple[int, int, int]]:
