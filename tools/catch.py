@@ -34,12 +34,11 @@ def main() -> None:
         result = read_row(Path("results"), row.name) if row.task == "catch" else None
         if result is None:
             continue
-        points = [(0.0, 0.0)] + [
-            (line[0] / 23e6, line[-1]) for line in result["runs"][0]["validation_curve"]
-        ]
+        curve = result["runs"][0]["validation_curve"]
+        points = [(line[0] / 23e6, line[-1]) for line in curve]
         left.plot(*zip(*points, strict=True), label=row.title)
     left.axhline(85, color="gray", linestyle=":", linewidth=1)
-    left.set(xlabel="games played, millions", ylabel="caught, %", ylim=(0, 101))
+    left.set(xlabel="games played, millions", ylabel="caught, %", xlim=0, ylim=(0, 101))
     left.legend(frameon=False, fontsize=8)
 
     agent = RecurrentAttention.from_pretrained("catch")

@@ -27,25 +27,31 @@ def models(json: bool = False) -> None:
     if json:
         print_json({"models": rows})
         return
-    table = Table("model", "glimpses", "test error, %", "95 % interval", "parameters", "made by")
+    table = Table("model", "measured", "95 % interval", "parameters", "made by")
     for row in rows:
         low, high = row["interval"]
+        measured = (
+            f"test error {row['error']:.2f} %, {row['num_glimpses']} glimpses"
+            if "error" in row
+            else f"success {row['success_rate']:.2f} %"
+        )
         table.add_row(
             row["model"],
-            str(row["num_glimpses"]),
-            f"{row['error']:.2f}",
+            measured,
             f"{low:.2f} to {high:.2f}",
             f"{row['parameters']:,}",
             row["command"],
         )
     console.print(table)
-    say("See one look: foveal look cluttered-60 --out look.png")
+    say("See one look: foveal look mnist-28 --out look.png")
+    say("See one play: foveal play catch --gif play.gif")
 
 
 def _describe(name: str) -> dict[str, Any]:
     directory = checkpoint.locate_model(name)
     result = checkpoint.read_json(directory / "result.json")
-    keys = ("num_glimpses", "error", "interval", "parameters", "command")
+    measures = ("num_glimpses", "error") if "error" in result else ("success_rate",)
+    keys = (*measures, "interval", "parameters", "command")
     return {
         "model": name,
         **{key: result[key] for key in keys},
