@@ -254,7 +254,7 @@ def test_the_answers_gradient_moves_the_gaze_within_its_bound(generator: torch.G
         return policy.mean.bias.grad, 100 * slopes
 
     free, each = pull(1e6)
-    torch.testing.assert_close(free, each.mean(0))
+    torch.testing.assert_close(free, each.mean(0), rtol=1e-4, atol=1e-4)
     bounded, each = pull(2.0)
     assert each.norm(dim=1).min() > 2, "every image pulls more than the bound"
     torch.testing.assert_close(bounded, (2 * each / each.norm(dim=1, keepdim=True)).mean(0))

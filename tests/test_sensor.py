@@ -171,18 +171,26 @@ def test_slopes_are_the_derivative_where_there_is_one(prepared: bool) -> None:
     torch.testing.assert_close(slopes, wanted.view(1, 2, 1, 1, 1, 1).expand_as(slopes))
 
 
-def test_a_loss_reaches_the_location_through_the_slopes(generator: torch.Generator) -> None:
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_loss_reaches_the_location_through_the_slopes(
+    prepared: bool, generator: torch.Generator
+) -> None:
+    """Against glimpses taken apart: 2 pixels each way, and 4 at the scale of 4 x 4 boxes."""
     images = torch.rand(3, 2, 30, 40, generator=generator)
-    sensor = GlimpseSensor(5, num_scales=2)
-    locations = (torch.rand(3, 2, generator=generator) - 0.5).requires_grad_()
-    weights = torch.rand(3, 2, 2, 5, 5, generator=generator)
-    (sensor(sensor.prepare(images), locations) * weights).sum().backward()
+    sensor = GlimpseSensor(5, num_scales=3)
+    locations = (torch.rand(3, 2, generator=generator) * 2 - 1).requires_grad_()
+    weights = torch.rand(3, 3, 2, 5, 5, generator=generator)
+    glimpses = sensor(sensor.prepare(images) if prepared else images, locations)
+    torch.testing.assert_close(glimpses.detach(), sensor(images, locations.detach()))
+    (glimpses * weights).sum().backward()
     wanted = torch.zeros(3, 2)
     pixels = to_pixels(locations.detach(), 30, 40)
-    for axis, size in enumerate((40, 30)):
-        for sign in (1, -1):
-            moved = pixels.clone()
-            moved[:, axis] += 2 * sign
-            glimpses = sensor(images, to_normalized(moved, 30, 40))
-            wanted[:, axis] += sign * (glimpses * weights).flatten(1).sum(1) * (size / 2) / 4
+    for scale, reach in enumerate((2, 2, 4)):
+        for axis, size in enumerate((40, 30)):
+            for sign in (1, -1):
+                moved = pixels.clone()
+                moved[:, axis] += reach * sign
+                patch = sensor(images, to_normalized(moved, 30, 40))[:, scale]
+                gain = (patch * weights[:, scale]).flatten(1).sum(1)
+                wanted[:, axis] += sign * gain * (size / 2) / (2 * reach)
     torch.testing.assert_close(locations.grad, wanted, rtol=1e-4, atol=1e-4)

@@ -27,7 +27,7 @@ from foveal import geometry
 
 HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
-SLOPE_REACH = 2  # pixels each way; a stroke's width, so that its flank is felt before its edge
+SLOPE_REACH = 2  # pixels each way at least: a stroke's width; its flank is felt before its edge
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,10 @@ class GlimpseSensor(nn.Module):
         self.box_sizes: list[int] = [scale_factor**i for i in range(num_scales)]
         boxes = torch.tensor(self.box_sizes)[:, None]
         starts = [geometry.patch_start(0, glimpse_size * box) for box in self.box_sizes]
-        # Where the G boxes of each scale begin, from the glimpse's centre: (S, G) pixels.
-        offsets = torch.tensor(starts)[:, None] + boxes * torch.arange(glimpse_size)
+        # Where the boxes of each scale begin, in pixels from the glimpse's centre: its own G boxes a
+        # side, and a margin of SLOPE_REACH more on either side; (S, G + margins).
+        boxes_from = torch.arange(-SLOPE_REACH, glimpse_size + SLOPE_REACH)
+        offsets = torch.tensor(starts)[:, None] + boxes * boxes_from
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("areas", boxes.square().view(-1, 1, 1, 1, 1).float(), persistent=False)
 
@@ -97,16 +99,26 @@ class GlimpseSensor(nn.Module):
         Returns:
             ``(B, S, C, G, G)`` float32, finest scale first. Where ``locations`` requires a
             gradient it gets one: `slopes` stands for the derivative, which a sensor that moves by
-            whole pixels does not have.
+            whole pixels does not have. Images that are not prepared are, for that.
 
         Raises:
             ValueError: if a shape or type is not as above.
         """
-        glimpses: Tensor = _SlopedGlimpse.apply(locations, self, images)  # type: ignore[no-untyped-call]
-        return glimpses
+        height, width = self._check(images, locations)
+        centers = geometry.to_pixels(locations, height, width)
+        if torch.is_grad_enabled() and locations.requires_grad:
+            window = self._look_up(self._prepared(images), centers, margin=SLOPE_REACH)
+            glimpses: Tensor = _SlopedGlimpse.apply(locations, self, window, (height, width))  # type: ignore[no-untyped-call]
+            return glimpses
+        if isinstance(images, PreparedImages):
+            return self._look_up(images, centers, margin=0)
+        return self._read_window(images, centers)
 
     def slopes(self, images: Tensor | PreparedImages, locations: Tensor) -> Tensor:
-        """How glimpses change with the location: differences between 2 pixels each way.
+        """How glimpses change with the location: differences over some pixels each way.
+
+        That is 2 pixels, and a box where boxes are larger: by whole boxes a look at the coarse
+        scales moves through sums that it has looked up already.
 
         Args:
             images: as for `forward`.
@@ -120,13 +132,24 @@ class GlimpseSensor(nn.Module):
         """
         height, width = self._check(images, locations)
         centers = geometry.to_pixels(locations, height, width)
-        differences = []
-        for axis, scale in enumerate(geometry.pixels_per_unit(height, width)):
-            reach = torch.zeros_like(centers[:1])
-            reach[:, axis] = SLOPE_REACH
-            after, before = (self._cut(images, centers + step) for step in (reach, -reach))
-            differences.append((after - before) * (scale / (2 * SLOPE_REACH)))
-        return torch.stack(differences, dim=1)
+        window = self._look_up(self._prepared(images), centers, margin=SLOPE_REACH)
+        return self._slopes(window, height, width)
+
+    def _slopes(self, window: Tensor, height: int, width: int) -> Tensor:
+        """`slopes`, from glimpses with a margin of ``SLOPE_REACH`` boxes on every side."""
+        size, inner = self.glimpse_size, slice(SLOPE_REACH, -SLOPE_REACH)
+        units = geometry.pixels_per_unit(height, width)
+        slopes = window.new_empty(window.shape[0], 2, *window.shape[1:3], size, size)
+        for scale, box in enumerate(self.box_sizes):
+            part, reach = window[:, scale], -(-SLOPE_REACH // box)  # in boxes
+            after = slice(SLOPE_REACH + reach, SLOPE_REACH + reach + size)
+            before = slice(SLOPE_REACH - reach, SLOPE_REACH - reach + size)
+            across = (part[..., inner, after], part[..., inner, before])
+            down = (part[..., after, inner], part[..., before, inner])
+            for axis, (ahead, behind) in enumerate((across, down)):
+                place = slopes[:, axis, scale]
+                torch.sub(ahead, behind, out=place).mul_(units[axis] / (2 * reach * box))
+        return slopes
 
     def _check(self, images: Tensor | PreparedImages, locations: Tensor) -> tuple[int, int]:
         """Height and width of the images; raises `ValueError` unless the two fit together."""
@@ -142,10 +165,8 @@ class GlimpseSensor(nn.Module):
             )
         return height, width
 
-    def _cut(self, images: Tensor | PreparedImages, centers: Tensor) -> Tensor:
-        if isinstance(images, PreparedImages):
-            return self._look_up(images, centers)
-        return self._read_window(images, centers)
+    def _prepared(self, images: Tensor | PreparedImages) -> PreparedImages:
+        return images if isinstance(images, PreparedImages) else self.prepare(images)
 
     def prepare(self, images: Tensor) -> PreparedImages:
         """Sum the boxes of every scale once, so that each look costs G x G look-ups a scale.
@@ -187,11 +208,14 @@ class GlimpseSensor(nn.Module):
             kept += more
         out[len(kept) :] = 0
 
-    def _look_up(self, images: PreparedImages, centers: Tensor) -> Tensor:
+    def _look_up(self, images: PreparedImages, centers: Tensor, *, margin: int) -> Tensor:
+        """Glimpses ``(B, S, C, N, N)`` with N = G + 2 * margin: more boxes on every side."""
         scales, batch, channels, _ = images.sums.shape
-        border, size = images.border, self.glimpse_size
-        # Boxes that do not touch the image are sent to the border of zeros: (S, B, 1, G) each.
-        x, y = (centers[None, :, axis, None, None] + self.offsets[:, None, None] for axis in (0, 1))
+        border, size = images.border, self.glimpse_size + 2 * margin
+        first = SLOPE_REACH - margin
+        offsets = self.offsets[:, None, None, first : first + size]
+        # Boxes that do not touch the image are sent to the border of zeros: (S, B, 1, N) each.
+        x, y = (centers[None, :, axis, None, None] + offsets for axis in (0, 1))
         columns = (x + border).clamp_(0, images.width + border)
         rows = (y + border).clamp_(0, images.height + border) * (images.width + border + 1)
         where = (rows[..., :, None] + columns[..., None, :]).view(scales, batch, 1, -1)
@@ -229,18 +253,17 @@ class _SlopedGlimpse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, locations: Tensor, sensor: GlimpseSensor, images: Tensor | PreparedImages
+        ctx: Any, _locations: Tensor, sensor: GlimpseSensor, window: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        ctx.sensor, ctx.images = sensor, images
-        ctx.save_for_backward(locations)
-        height, width = sensor._check(images, locations)
-        return sensor._cut(images, geometry.to_pixels(locations, height, width))
+        ctx.sensor, ctx.window, ctx.size = sensor, window, size
+        inner = slice(SLOPE_REACH, -SLOPE_REACH)
+        return window[..., inner, inner].contiguous()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (locations,) = ctx.saved_tensors
-        slopes = ctx.sensor.slopes(ctx.images, locations)
-        return (slopes * gradient[:, None]).flatten(2).sum(2), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        slopes = ctx.sensor._slopes(ctx.window, *ctx.size)
+        pull = torch.bmm(slopes.flatten(2), gradient.flatten(1)[:, :, None])
+        return pull.squeeze(2), None, None, None
 
 
 def _empty(rows: int, columns: int, device: torch.device) -> Tensor:
