@@ -76,8 +76,8 @@ class GlimpseSensor(nn.Module):
         self.box_sizes: list[int] = [scale_factor**i for i in range(num_scales)]
         boxes = torch.tensor(self.box_sizes)[:, None]
         starts = [geometry.patch_start(0, glimpse_size * box) for box in self.box_sizes]
-        # Where the boxes of each scale begin, in pixels from the glimpse's centre: its own G boxes a
-        # side, and a margin of SLOPE_REACH more on either side; (S, G + margins).
+        # Where the boxes of each scale begin, in pixels from the glimpse's centre: its own G boxes
+        # a side, and a margin of SLOPE_REACH more on either side; (S, G + margins).
         boxes_from = torch.arange(-SLOPE_REACH, glimpse_size + SLOPE_REACH)
         offsets = torch.tensor(starts)[:, None] + boxes * boxes_from
         self.register_buffer("offsets", offsets, persistent=False)
