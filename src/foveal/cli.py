@@ -20,6 +20,7 @@ COMMANDS = {
     "play": "an agent in games: success, return, and an animation of where it looks",
     "models": "the pretrained models that ship with foveal",
     "reproduce": "the rows of the paper's tables: trained, evaluated, beside the paper's figures",
+    "search": "hyper-parameters: random search as in the paper, or guided; many workers, one study",
     "bench": "how fast the training step and the sensor are on this machine",
 }
 USAGE = "usage: foveal COMMAND [flags]"

@@ -51,6 +51,8 @@ def train_run(
     directory: Path,
     device: torch.device,
     listener: Callable[[Progress], None] | None = None,
+    *,
+    judged: bool = True,
 ) -> dict[str, Any]:
     """Train from where the run directory stands to the end, and judge what it became, once.
 
@@ -64,6 +66,7 @@ def train_run(
         directory: of the run; created when something is written.
         device: where it trains.
         listener: see `Engine`.
+        judged: whether to judge at all; not where runs are compared to choose among them.
 
     Returns:
         The content of ``result.json``.
@@ -104,7 +107,7 @@ def train_run(
     result = {
         "task": about["name"],
         "recipe": about["recipe"],
-        **job.judge(),
+        **(job.judge() if judged else {}),
         **outcome.validation,
         f"{trainer.SEEN}_seen": outcome.seen,
         "steps": outcome.steps,

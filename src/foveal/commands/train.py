@@ -91,21 +91,50 @@ def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
         parse(_resume, "train", arguments)
         return
+    task, rest, config = choose_recipe(arguments, "train")
+    chosen = _value_of("--recipe", arguments) or TrainOptions.recipe
+    default: TrainOptions | AgentOptions
+    if isinstance(config, AgentConfig):
+        default = AgentOptions(task=task, config=config, recipe=chosen)
+    else:
+        default = TrainOptions(task=task, config=config, recipe=chosen)
+    _start(parse(type(default), "train", rest, default))
+
+
+def choose_recipe(
+    arguments: list[str], command: str
+) -> tuple[str, list[str], RunConfig | AgentConfig]:
+    """The task that the arguments begin with, the arguments with it, and its recipe's values.
+
+    Raises:
+        ValueError: if there is no task, or no such one, or no such recipe.
+    """
     positional = bool(arguments) and not arguments[0].startswith("-")
     known = (*TASKS, *AGENT_TASKS)
     if not positional and not {"-h", "--help"} & set(arguments):
         raise ValueError(
-            f"which task? It must be one of {', '.join(known)}, as in: foveal train mnist-28"
+            f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
     chosen = _value_of("--recipe", arguments) or TrainOptions.recipe
-    default: TrainOptions | AgentOptions
-    if task in AGENT_TASKS:
-        default = AgentOptions(task=task, config=agent_recipe(task, chosen), recipe=chosen)
-    else:
-        default = TrainOptions(task=task, config=recipe(task, chosen), recipe=chosen)
-    rest = arguments if positional else [task, *arguments]
-    _start(parse(type(default), "train", rest, default))
+    find = agent_recipe if task in AGENT_TASKS else recipe
+    return task, arguments if positional else [task, *arguments], find(task, chosen)
+
+
+def configuration_of(config: RunConfig | AgentConfig) -> RunConfig | AgentConfig:
+    """What the flags say, made whole: an agent takes the shape of its games.
+
+    Raises:
+        ValueError: if there are no such games.
+    """
+    if isinstance(config, RunConfig):
+        return config
+    if not config.env.env:
+        raise ValueError(
+            "which environment? Pass --env with the id of one of images and discrete actions, "
+            "as in: foveal train control --env foveal/Catch-v0"
+        )
+    return fitted(config)
 
 
 def _resume(
@@ -129,16 +158,7 @@ def _resume(
 
 def _start(options: TrainOptions | AgentOptions) -> None:
     set_threads(options.threads)
-    config: RunConfig | AgentConfig
-    if isinstance(options, AgentOptions):
-        if not options.config.env.env:
-            raise ValueError(
-                "which environment? Pass --env with the id of one of images and discrete actions, "
-                "as in: foveal train control --env foveal/Catch-v0"
-            )
-        config = fitted(options.config)
-    else:
-        config = options.config
+    config = configuration_of(options.config)
     directory = options.out or _free_directory(options)
     _check_empty(directory)
     content = {
