@@ -19,6 +19,7 @@ from foveal.engine import Engine, OptimizationConfig, Progress, changed, check_w
 from foveal.envs import EnvConfig, Games
 from foveal.layers import CoreState
 from foveal.model import RecurrentAttention
+from foveal.parallel import world_size
 from foveal.playing import play
 
 VALIDATION_SEED = 1406
@@ -132,6 +133,11 @@ class ControlTrainer(Engine):
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
     ) -> None:
+        if world_size() > 1:
+            raise ValueError(
+                "an agent trains in one process; give it more games at once with --num-envs, and "
+                "more cores with --threads."
+            )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length
         self.total_steps = config.decisions // self.seen_per_step

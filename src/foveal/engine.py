@@ -17,16 +17,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from foveal import checkpoint
-from foveal.journal import Journal
-from foveal.machine import precision_on, stop_on_signal
+from foveal.journal import Journal, NoJournal
+from foveal.machine import stop_on_signal
 from foveal.optimizers import OPTIMIZERS, load_state_tensors, make_optimizers, state_tensors
+from foveal.parallel import (
+    lost_processes_explained,
+    make_fabric,
+    make_generator,
+    mean_of_all,
+    rank,
+    world_size,
+)
 
 SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
+ASK_EVERY = 10  # steps between the processes' questions whether to stop
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
 
 
@@ -170,7 +178,9 @@ class Engine(ABC):
         self.step = 0
         self.seconds = 0.0  # of the processes before this one
         self.validation: dict[str, float] = {}
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.fabric = make_fabric(self.device, config.precision, all_used=self._all_used())
+        self.writes = rank() == 0  # one process of several keeps the run directory
+        self.generator = make_generator(self.device, config.seed)
         self.totals = torch.zeros(len(self.MEASURES), device=self.device)
         self.counted = 0  # steps in the totals
         self.optimizers = make_optimizers(
@@ -203,20 +213,17 @@ class Engine(ABC):
         Raises:
             TrainingStopped: on SIGINT or SIGTERM, after saving.
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
+            ProcessLost: if another of several processes ended; the last checkpoint is kept.
             OSError: if the run directory cannot be written.
         """
         config = self.optimization
-        self.fabric = Fabric(
-            accelerator="cuda" if self.device.type == "cuda" else "cpu",
-            devices=[self.device.index or 0] if self.device.type == "cuda" else 1,
-            precision=precision_on(self.device, config.precision),
-        )
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
         self.model.train()
         began = saved = time.monotonic()
         first_step = self.step
-        with Journal(self.directory, self.step) as journal, stop_on_signal() as stopping:
+        keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
+        with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
             while self.step < self.total_steps:
                 for optimizer in self.stepped:
                     for group in optimizer.param_groups:
@@ -230,13 +237,14 @@ class Engine(ABC):
                 if self.step % config.log_every == 0 or ended:
                     self._report(journal, self.seconds + elapsed, rate, self._read_totals())
                 if ended or self._validation_due():
-                    self.validation = self._validate()
+                    self.validation = self._validate_once()
                     self._report(journal, self.seconds + elapsed, rate, {})
+                stopping = self._any(signalled.is_set())
                 due = time.monotonic() - saved > 60 * config.checkpoint_minutes
-                if due or ended or stopping.is_set():
+                if due or ended or stopping:
                     self.save(self.seconds + time.monotonic() - began)
                     saved = time.monotonic()
-                if stopping.is_set() and not ended:
+                if stopping and not ended:
                     raise TrainingStopped(f"stopped at step {self.step:,} of {self.total_steps:,}")
         self.seconds += time.monotonic() - began
         return Outcome(self.step, self.step * self.seen_per_step, self.seconds, self.validation)
@@ -257,6 +265,8 @@ class Engine(ABC):
         finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
         if not bool(torch.stack(finite).all()):
             raise self._diverged()
+        if not self.writes:
+            return
         tensors |= state_tensors(self.optimizers)
         tensors["generator"] = self.generator.get_state()
         tensors["totals"] = self.totals
@@ -312,9 +322,27 @@ class Engine(ABC):
             return first
         return float(first + (last - first) * self.progress)
 
+    def _all_used(self) -> bool:
+        """Whether every weight gets a gradient at every step."""
+        return True
+
+    def _any(self, here: bool) -> bool:
+        """Whether something is so in any of the processes; they ask one another now and then."""
+        if world_size() == 1:
+            return here
+        if self.step % ASK_EVERY and self.step < self.total_steps:
+            return False
+        return bool(mean_of_all(torch.tensor(float(here), device=self.device)) > 0)
+
+    def _validate_once(self) -> dict[str, float]:
+        """What the process that writes measures; the others wait for it."""
+        found = self._validate() if self.writes else {}
+        result: dict[str, float] = self.fabric.broadcast(found)
+        return result
+
     def _read_totals(self) -> dict[str, float]:
         """Means since the last reading: the one place where the host waits for the device."""
-        values = (self.totals / max(self.counted, 1)).tolist()
+        values = (mean_of_all(self.totals) / max(self.counted, 1)).tolist()
         if not all(math.isfinite(value) for value in values):
             raise self._diverged()
         self.totals.zero_()
@@ -322,7 +350,7 @@ class Engine(ABC):
         return dict(zip(self.MEASURES, values, strict=True))
 
     def _report(
-        self, journal: Journal, seconds: float, rate: float, measures: dict[str, float]
+        self, journal: Journal | NoJournal, seconds: float, rate: float, measures: dict[str, float]
     ) -> None:
         epoch = self._epoch()
         line: dict[str, Any] = {"step": self.step}
@@ -335,7 +363,7 @@ class Engine(ABC):
             line |= self.validation
         line["seconds"] = round(seconds, 1)
         journal.write(line)
-        if self.listener:
+        if self.listener and self.writes:
             report = Progress(
                 step=self.step,
                 total_steps=self.total_steps,

@@ -41,6 +41,19 @@ class Journal:
         self.board.close()
 
 
+class NoJournal:
+    """Keeps nothing: for the processes of a training that do not write."""
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def write(self, line: dict[str, Any]) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def read_metrics(directory: Path) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``, in order."""
     return list(_complete_lines(directory / METRICS_FILE))

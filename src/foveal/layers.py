@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from foveal.parallel import random_rows
 from foveal.sensor import check_sensor
 
 CORES = ("rnn", "lstm")
@@ -228,8 +229,7 @@ class LocationPolicy(nn.Module):
     def _draw(self, mean: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
         if not self.training:
             return mean
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return mean + std * noise
+        return mean + std * random_rows(torch.randn, mean.shape, generator, mean.device)
 
     def _pull(self, gradient: Tensor, choice: Tensor) -> Tensor:
         """What of the gradient ``(B, 2)`` of a mean over B images moves the gaze.
@@ -301,9 +301,7 @@ def make_policy(config: RAMConfig) -> LocationPolicy | RandomPolicy | CenterPoli
 
 def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """``(B, 2)`` uniform in [-1, 1], for the B rows of ``like`` and on its device."""
-    source = like.device if generator is None else generator.device
-    numbers = torch.rand(len(like), 2, generator=generator, device=source)
-    return (numbers * 2 - 1).to(like.device)
+    return random_rows(torch.rand, (len(like), 2), generator, like.device) * 2 - 1
 
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveal.model import Rollout
+from foveal.parallel import spread
 
 REWARDS = ("correct", "log_likelihood")
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
@@ -170,7 +171,7 @@ def hybrid_loss(
     reward = reward_of(rollout.logits, labels, config.reward)
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
     if config.standardize_advantages and advantage.numel() > 1:
-        advantage = advantage / (advantage.std() + 1e-6)
+        advantage = advantage / (spread(advantage) + 1e-6)
     supervised = supervised_loss(rollout.logits, labels)
     reinforce = reinforce_loss(rollout.log_probs, advantage)
     baseline = baseline_loss(rollout.baselines, reward)

@@ -69,7 +69,7 @@ def train_run(
         judged: whether to judge at all; not where runs are compared to choose among them.
 
     Returns:
-        The content of ``result.json``.
+        The content of ``result.json``; nothing in those of several processes that do not write.
 
     Raises:
         ValueError: if the parts of the configuration do not fit together, files are damaged,
@@ -101,8 +101,11 @@ def train_run(
     if not trainer.restore():
         if config.start is not None:
             checkpoint.load_weights(checkpoint.locate_model(config.start), trainer.model)
-        checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
+        if trainer.writes:
+            checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
     outcome = trainer.run()
+    if not trainer.writes:
+        return {}
     checkpoint.save_model(directory, trainer.model, content)
     result = {
         "task": about["name"],

@@ -13,6 +13,7 @@ from foveal.engine import Engine, OptimizationConfig, Progress, changed, check_w
 from foveal.evaluation import Task, evaluate
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
+from foveal.parallel import rank, world_size
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ class Trainer(Engine):
                 f"batch_size must be at most the {task.size('train'):,} training images; "
                 f"got {config.batch_size}."
             )
+        if config.batch_size % world_size():
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size()} processes; "
+                f"got {config.batch_size}."
+            )
         self.total_steps = config.epochs * self.steps_per_epoch
         self.seen_per_step = config.batch_size
         architecture = getattr(model, "config", None)
@@ -119,8 +125,13 @@ class Trainer(Engine):
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if self._shuffled is None or self._shuffled[0] != epoch:
             self._shuffled = (epoch, self._order(epoch))
-        first = place * self.config.batch_size
-        return self._shuffled[1][first : first + self.config.batch_size]
+        share = self.config.batch_size // world_size()
+        first = place * self.config.batch_size + rank() * share
+        return self._shuffled[1][first : first + share]
+
+    def _all_used(self) -> bool:
+        # With one glimpse nothing is decided, and the policy and the baseline have nothing to do.
+        return getattr(getattr(self.model, "config", None), "num_glimpses", 2) > 1
 
     def _order(self, epoch: int) -> Tensor:
         """The order of the training images in an epoch: of the seed and the epoch alone."""

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,12 @@ from rich.console import Console
 
 from foveal.engine import TrainingDiverged, TrainingStopped
 from foveal.model import RecurrentAttention
+from foveal.parallel import ProcessLost, rank
 from foveal.recipes import RunConfig, choose
 from foveal.runs import load_network, run_config
 from foveal.tasks import TASKS, TaskConfig
 
-console = Console(stderr=False, highlight=False)
+console = Console(stderr=False, highlight=False, quiet=rank() > 0)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 
 
@@ -46,6 +48,8 @@ def stops_explained(next_step: str) -> Iterator[None]:
         raise Stop(f"{stop}. Go on with: {next_step}", INTERRUPTED) from None
     except TrainingDiverged as diverged:
         raise Stop(str(diverged), FAILED) from None
+    except ProcessLost as lost:
+        raise Stop(f"{lost}. Go on with: {next_step}", FAILED) from None
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
@@ -96,7 +100,9 @@ def choose_device(name: str) -> torch.device:
         ValueError: if PyTorch does not know the name, or has no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: a device for each process
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -183,6 +183,8 @@ def _train(
     with ProgressBar(quiet=json) as bar, stops_explained(f"foveal train --resume {directory}"):
         device = choose_device(device_name)
         result = train_run(config, content, directory, device, bar.update)
+    if not result:  # another of several processes speaks
+        return
     _show(result | {"run": str(directory)}, json)
 
 

@@ -7,6 +7,7 @@ draw each, the same on every machine.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from foveal.parallel import random_rows
 from foveal.tasks.digits import SPLITS, Digits, load_digits
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
@@ -190,5 +192,4 @@ class CanvasTask:
     def _integers(
         self, shape: tuple[int, int], limit: int, generator: torch.Generator | None
     ) -> Tensor:
-        source = self.device if generator is None else generator.device
-        return torch.randint(limit, shape, generator=generator, device=source).to(self.device)
+        return random_rows(functools.partial(torch.randint, limit), shape, generator, self.device)
