@@ -103,3 +103,22 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     checkpoint.save_model(tmp_path, torch.nn.Linear(3, 4), {})
     with pytest.raises(ValueError, match=r"weight must be \(4, 5\); got \(4, 3\)"):
         checkpoint.load_weights(tmp_path, torch.nn.Linear(5, 4))
+
+
+def test_a_checkpoint_is_known_by_what_differs_from_the_defaults() -> None:
+    """So that a field that is added later, at a default that changes nothing, orphans no run."""
+
+    @dataclass(frozen=True)
+    class Old:
+        lr: float = 0.1
+        seed: int = 0
+
+    @dataclass(frozen=True)
+    class New:
+        lr: float = 0.1
+        momentum: float = 0.9
+        seed: int = 0
+
+    assert checkpoint.changed(Old(seed=3)) == checkpoint.changed(New(seed=3)) == {"seed": 3}
+    assert checkpoint.changed(New(momentum=0.5)) == {"momentum": 0.5}
+    assert checkpoint.changed(Old(seed=3)) != checkpoint.changed(Old())

@@ -111,6 +111,19 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def changed(config: Any) -> dict[str, Any]:
+    """What of a configuration differs from its defaults, by name.
+
+    A checkpoint is known by this, so that a new field with a default that changes nothing leaves
+    the checkpoints of before as they are.
+    """
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }
+
+
 def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     """Rebuild a (nested) configuration dataclass from what `dataclasses.asdict` gave.
 

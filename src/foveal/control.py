@@ -14,11 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foveal.checkpoint import changed
 from foveal.control_objective import ControlObjective, control_loss, generalized_advantages
-from foveal.engine import Engine, OptimizationConfig, Progress, changed, check_whole
+from foveal.engine import Engine, Progress
 from foveal.envs import EnvConfig, Games
 from foveal.layers import CoreState
 from foveal.model import RecurrentAttention
+from foveal.optimizers import OptimizationConfig, check_whole
 from foveal.parallel import world_size
 from foveal.playing import play
 

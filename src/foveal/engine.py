@@ -7,14 +7,13 @@ checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,12 @@ from torch import Tensor, nn
 from foveal import checkpoint
 from foveal.journal import Journal, NoJournal
 from foveal.machine import stop_on_signal
-from foveal.optimizers import OPTIMIZERS, load_state_tensors, make_optimizers, state_tensors
+from foveal.optimizers import (
+    OptimizationConfig,
+    load_state_tensors,
+    make_optimizers,
+    state_tensors,
+)
 from foveal.parallel import (
     lost_processes_explained,
     make_fabric,
@@ -32,68 +36,8 @@ from foveal.parallel import (
     world_size,
 )
 
-SCHEDULES = ("linear", "cosine")
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
-
-
-@dataclass(frozen=True)
-class OptimizationConfig:
-    """How weights are trained, whatever for.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
-
-    optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
-    lr: float = 1e-3  # learning rate at the start
-    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
-    momentum: float = 0.9  # of SGD
-    weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
-    final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
-    gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
-    seed: int = 0  # of weights, data and exploration
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
-    log_every: int = 100  # steps between readings of the metrics
-    checkpoint_minutes: float = 2.0  # between checkpoints
-
-    def __post_init__(self) -> None:
-        check_whole(self, "log_every")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be above 0; got {self.lr!r}.")
-        for name in ("weight_decay", "final_location_std", "gradient_clip", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
-                )
-
-    def remaining(self, progress: float) -> float:
-        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
-        if self.schedule == "linear":
-            return 1 - progress
-        return 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def check_whole(config: object, *names: str) -> None:
-    """Refuse fields of a configuration that are not whole numbers of at least 1.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
 
 
 class TrainingStopped(Exception):
@@ -190,7 +134,9 @@ class Engine(ABC):
             weight_decay=config.weight_decay,
             momentum=config.momentum,
         )
-        self._identity = checkpoint.fingerprint({"training": changed(config), **identity})
+        self._identity = checkpoint.fingerprint(
+            {"training": checkpoint.changed(config), **identity}
+        )
 
     @abstractmethod
     def _train_step(self) -> Tensor:
@@ -385,16 +331,3 @@ class Engine(ABC):
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
             "Train again with a lower --lr, or with --gradient-clip 5."
         )
-
-
-def changed(config: Any) -> dict[str, Any]:
-    """What of a configuration differs from its defaults, by name.
-
-    A checkpoint is known by this, so that a new field with a default that changes nothing leaves
-    the checkpoints of before as they are.
-    """
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    }

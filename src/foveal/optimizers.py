@@ -1,14 +1,77 @@
-"""Optimizers by name, and their state as plain tensors, for checkpoints without pickles."""
+"""How weights are trained: the configuration, optimizers by name, and their state as tensors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adam", "sgd")
+SCHEDULES = ("linear", "cosine")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How weights are trained, whatever for.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
+    lr: float = 1e-3  # learning rate at the start
+    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
+    momentum: float = 0.9  # of SGD
+    weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
+    final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
+    gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
+    seed: int = 0  # of weights, data and exploration
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
+    log_every: int = 100  # steps between readings of the metrics
+    checkpoint_minutes: float = 2.0  # between checkpoints
+
+    def __post_init__(self) -> None:
+        check_whole(self, "log_every")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise ValueError(f"lr must be above 0; got {self.lr!r}.")
+        for name in ("weight_decay", "final_location_std", "gradient_clip", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
+
+    def remaining(self, progress: float) -> float:
+        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
+        if self.schedule == "linear":
+            return 1 - progress
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def check_whole(config: object, *names: str) -> None:
+    """Refuse fields of a configuration that are not whole numbers of at least 1.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
 
 
 def make_optimizers(

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from foveal.engine import Engine, OptimizationConfig, Progress, changed, check_whole
+from foveal.checkpoint import changed
+from foveal.engine import Engine, Progress
 from foveal.evaluation import Task, evaluate
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
+from foveal.optimizers import OptimizationConfig, check_whole
 from foveal.parallel import rank, world_size
 
 
