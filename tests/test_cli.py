@@ -22,6 +22,7 @@ from conftest import idx_bytes
 from foveal import RAMConfig, RecurrentAttention, cli
 from foveal.checkpoint import read_tensors, save_model
 from foveal.envs import CATCH_ID
+from foveal.journal import read_metrics
 from foveal.recipes import recipe
 from foveal.reference_models import make_reference_network
 from foveal.runs import run_config
@@ -302,7 +303,41 @@ def test_a_game_of_a_package_trains_an_agent(foveal: Foveal) -> None:
     assert Path("play.gif").stat().st_size > 1000
 
 
+def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
+    assert foveal(f"{train} --epochs 2 --out runs/first")[0] == 0
+    assert foveal(f"{train} --epochs 2 --out runs/second --seed 1")[0] == 0
+    Path("runs/second/result.json").unlink()
+    Path("runs/other").mkdir()
+    Path("runs/other/config.json").write_text('{"format": "not ours"}')
+    code, out, _ = foveal("runs --json")
+    lines = json.loads(out)["runs"]
+    assert code == 0
+    assert [line["run"] for line in lines] == ["runs/first", "runs/second"]
+    assert [line["finished"] for line in lines] == [True, False]
+    curve = [
+        line["validation_error"]
+        for line in read_metrics(Path("runs/first"))
+        if "validation_error" in line
+    ]
+    assert (lines[0]["last"], lines[0]["best"], lines[0]["done"]) == (curve[-1], min(curve), 1.0)
+    assert "mnist-28" in foveal("runs")[1]
+    code, out, _ = foveal("compare runs/first runs/second --json")
+    assert code == 0
+    points = json.loads(out)["curves"]["runs/first"]
+    assert [value for _, value in points] == curve
+    assert foveal("compare runs/first --time --out time.png")[0] == 0
+    for name in ("compare.png", "time.png"):
+        with Image.open(name) as picture:
+            assert picture.format == "PNG"
+    assert foveal("runs runs/other")[1].startswith("no runs in runs/other")
+
+
 WRONG = {
+    "runs /nowhere": "there is no directory '/nowhere'",
+    "compare": "which runs\\? Name them",
+    "compare mnist-28": "mnist-28 must be a run directory",
+    "compare model": "model has no validation yet",
+    "compare model --out x.jpg": "--out must be a .png file",
     "trian": "unknown command 'trian'; .* Did you mean train?",
     "train": "It must be one of mnist-28, .* as in: foveal train mnist-28",
     "train mnist28": "unknown task 'mnist28'; .* Did you mean mnist-28?",

@@ -21,6 +21,8 @@ COMMANDS = {
     "models": "the pretrained models that ship with foveal",
     "reproduce": "the rows of the paper's tables: trained, evaluated, beside the paper's figures",
     "search": "hyper-parameters: random search as in the paper, or guided; many workers, one study",
+    "runs": "runs in a table: task, recipe, progress, validation",
+    "compare": "the curves of runs in one picture",
     "bench": "how fast the training step and the sensor are on this machine",
 }
 USAGE = "usage: foveal COMMAND [flags]"

@@ -244,6 +244,25 @@ def run_config(content: dict[str, Any], where: Path) -> RunConfig | AgentConfig:
     return checkpoint.config_from_dict(kind, parts, str(where / checkpoint.CONFIG_FILE))
 
 
+def share_done(content: dict[str, Any], directory: Path) -> float:
+    """How much of a run is done, 0 to 1, from its ``config.json`` and its metrics.
+
+    Raises:
+        ValueError: if the configuration is damaged.
+    """
+    lines = read_metrics(directory)
+    if not lines or "training" not in content:
+        return 0.0
+    config = run_config(content, directory)
+    if isinstance(config, AgentConfig):
+        training = config.training
+        update = training.num_envs * training.rollout_length
+        return float(lines[-1]["step"] / (training.decisions // update))
+    # Epochs count from 0, and a line of validation ends its epoch.
+    epoch = lines[-1]["epoch"] + (1 if "validation_error" in lines[-1] else 0)
+    return float(epoch / config.training.epochs)
+
+
 def _difference(begun: RunConfig | AgentConfig, wanted: RunConfig | AgentConfig) -> str:
     """The first value in which two configurations differ, in words."""
     if type(begun) is not type(wanted):

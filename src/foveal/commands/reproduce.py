@@ -38,7 +38,7 @@ from foveal.journal import read_metrics
 from foveal.recipes import AgentConfig, RunConfig, choose
 from foveal.report import read_row, row_result, write_row
 from foveal.rows import ROWS, Row
-from foveal.runs import RESULT_FILE, train_run
+from foveal.runs import RESULT_FILE, share_done, train_run
 
 QUICK = 50  # --quick trains each row for one part in this many
 
@@ -181,17 +181,10 @@ def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
 
 def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
-    lines = read_metrics(plan.directory(row, seed))
-    if not lines:
+    directory = plan.directory(row, seed)
+    if not (directory / checkpoint.CONFIG_FILE).exists():
         return None
-    config = _config(plan, row, seed)
-    if isinstance(config, AgentConfig):
-        training = config.training
-        update = training.num_envs * training.rollout_length
-        return float(lines[-1]["step"] * update / training.decisions)
-    # Epochs count from 0, and a line of validation ends its epoch.
-    epoch = lines[-1]["epoch"] + (1 if "validation_error" in lines[-1] else 0)
-    return float(epoch / config.training.epochs)
+    return share_done(checkpoint.read_config(directory), directory)
 
 
 # --- Training -------------------------------------------------------------------------------

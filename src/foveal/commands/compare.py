@@ -1,0 +1,73 @@
+"""``foveal compare``: the curves of runs in one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tyro
+
+from foveal import checkpoint
+from foveal.commands import parse, print_json, say
+from foveal.commands.runs import MEASURES
+from foveal.journal import read_metrics
+from foveal.scanpath import save_picture
+
+
+def run(arguments: list[str]) -> None:
+    parse(compare, "compare", arguments)
+
+
+def compare(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path = Path("compare.png"),
+    time: bool = False,
+    json: bool = False,
+) -> None:
+    """Draw the validation curves of runs in one picture.
+
+    Args:
+        runs: run directories, of one kind: classifiers, or agents.
+        out: the picture to write, a PNG.
+        time: against minutes of training instead of steps.
+        json: print the curves as one JSON object.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
+
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out must be a .png file; got {str(out)!r}.")
+    if not runs:
+        raise ValueError(
+            "which runs? Name them: foveal compare RUN RUN... (foveal runs lists them)"
+        )
+    curves, measures = {}, set()
+    for directory in dict.fromkeys(runs):
+        checkpoint.read_config(directory)
+        lines = read_metrics(directory)
+        measure = next((name for name in MEASURES for line in lines if name in line), None)
+        if measure is None:
+            raise ValueError(f"{directory} has no validation yet. Let it train on.")
+        measures.add(measure)
+        curves[str(directory)] = [
+            (line["seconds"] / 60 if time else line["step"], line[measure])
+            for line in lines
+            if measure in line
+        ]
+    if len(measures) > 1:
+        raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
+    (measure,) = measures
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label=name)
+    unit = ", %" if measure == "validation_error" else ""
+    axes.set(xlabel="minutes" if time else "steps", ylabel=measure.replace("_", " ") + unit)
+    values = [value for points in curves.values() for _, value in points]
+    if measure == "validation_error" and min(values) > 0:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    save_picture(figure, out)
+    if json:
+        print_json({"measure": measure, "curves": curves, "picture": str(out)})
+        return
+    say(f"{len(curves)} curves of {measure.replace('_', ' ')}: {out}")

@@ -1,0 +1,82 @@
+"""``foveal runs``: the runs of a directory, in a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.table import Column, Table
+
+from foveal import checkpoint
+from foveal.commands import console, parse, print_json, say
+from foveal.journal import read_metrics
+from foveal.runs import RESULT_FILE, share_done
+
+MEASURES = {"validation_error": min, "validation_return": max}  # and which of two is better
+
+
+def run(arguments: list[str]) -> None:
+    parse(runs, "runs", arguments)
+
+
+def runs(
+    directories: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),), json: bool = False
+) -> None:
+    """List runs: task, recipe, how far they are, and their best and last validation.
+
+    Args:
+        directories: where to look, in all directories below as well.
+        json: print one JSON object instead of a table.
+    """
+    for directory in directories:
+        if not directory.is_dir():
+            raise FileNotFoundError(
+                f"there is no directory {str(directory)!r}. Name one that holds runs, or begin "
+                "one: foveal train mnist-28"
+            )
+    rows = [line for directory in directories for line in find_runs(directory)]
+    if json:
+        print_json({"runs": rows})
+        return
+    if not rows:
+        say(f"no runs in {', '.join(map(str, directories))}; foveal train begins one.")
+        return
+    table = Table(Column("run", overflow="fold"), "task", "recipe", "done", "validation", "best")
+    for row in rows:
+        last, best = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("last", "best"))
+        done = "yes" if row["finished"] else f"{100 * row['done']:.0f} %"
+        measure = (row["measure"] or "").removeprefix("validation_")
+        table.add_row(row["run"], row["task"], row["recipe"], done, f"{measure} {last}", best)
+    console.print(table)
+    say("Their curves in one picture: foveal compare RUN RUN...")
+
+
+def find_runs(directory: Path) -> list[dict[str, Any]]:
+    """What is known of each run below a directory; what is no run, or damaged, is left out."""
+    found = []
+    for path in sorted(directory.rglob(checkpoint.CONFIG_FILE)):
+        try:
+            content = checkpoint.read_config(path.parent)
+            share = share_done(content, path.parent)
+        except (ValueError, OSError):
+            continue
+        if "training" in content:
+            found.append(_describe(path.parent, content, share))
+    return found
+
+
+def _describe(directory: Path, content: dict[str, Any], share: float) -> dict[str, Any]:
+    lines = read_metrics(directory)
+    measure = next((name for name in MEASURES for line in lines if name in line), None)
+    values = [line[measure] for line in lines if measure in line] if measure else []
+    return {
+        "run": str(directory),
+        "task": content.get("name", ""),
+        "recipe": content.get("recipe", ""),
+        "finished": (directory / RESULT_FILE).exists(),
+        "done": share,
+        "measure": measure,
+        "last": values[-1] if values else None,
+        "best": MEASURES[measure](values) if measure else None,
+    }
