@@ -64,6 +64,8 @@ def compare(
     values = [value for points in curves.values() for _, value in points]
     if measure == "validation_error" and min(values) > 0:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     save_picture(figure, out)
