@@ -43,7 +43,7 @@ def models(json: bool = False) -> None:
             row["command"],
         )
     console.print(table)
-    say("See one look: foveal look mnist-28 --out look.png")
+    say("See one look: foveal look cluttered-60 --out look.png")
     say("See one play: foveal play catch --gif play.gif")
 
 
