@@ -61,9 +61,9 @@ CATCH_PAPER = 85.0  # "about"
 # the recipe. Fewer glimpses start from the weights of the most, which ship with the package.
 EPOCHS = {
     "mnist-28-ram": 100,
-    "translated-60-ram": 60,
-    "cluttered-60-ram": 100,
-    "cluttered-100-ram": 100,
+    "translated-60-ram": 40,
+    "cluttered-60-ram": 40,
+    "cluttered-100-ram": 60,
     "random": 60,
     "center": 40,
 }
