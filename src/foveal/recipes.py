@@ -100,10 +100,8 @@ def _fast_coarse(task: str) -> RunConfig:
 
     REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
     sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
-    (`foveal.objective.glimpse_loss`); the last only among clutter: on an empty canvas it made
-    training come apart. docs/reproducing.md has what each of these is worth.
+    (`foveal.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
     """
-    cluttered = TASKS[task].num_clutter > 0
     return RunConfig(
         task=TASKS[task],
         model=dataclasses.replace(
@@ -113,17 +111,15 @@ def _fast_coarse(task: str) -> RunConfig:
             location_std=0.1,
             detach_policy=False,
             location_gradient=1.0,
-            glimpse_head=cluttered,
+            glimpse_head=True,
             privileged_baseline=True,
         ),
-        objective=dataclasses.replace(
-            FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5 if cluttered else 0.0
-        ),
+        objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5),
         training=TrainConfig(
             epochs=200 if task == "translated-60" else 400,
             batch_size=512,
             optimizer="muon",
-            lr=1.5e-3 if cluttered else 3e-3,
+            lr=1.5e-3,
             weight_decay=0.02,
             final_location_std=0.03,
             gradient_clip=5.0,
