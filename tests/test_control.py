@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from conftest import StopAt
+from foveal import control
 from foveal.checkpoint import read_tensors
 from foveal.control import ControlConfig, ControlTrainer
-from foveal.control_objective import ControlObjective
+from foveal.control_objective import ControlObjective, control_loss
 from foveal.engine import CHECKPOINT_FILE, TrainingStopped
 from foveal.envs import CATCH_ID, EnvConfig
 from foveal.journal import read_metrics
@@ -112,6 +114,24 @@ def test_the_baseline_after_a_segment_is_that_before_the_next(tmp_path: Path) ->
     with torch.no_grad():
         first, second = trainer._play(0.2), trainer._play(0.2)
     torch.testing.assert_close(first.baselines[-1], second.baselines[0])
+
+
+def test_the_trainer_scores_no_look_that_is_never_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments of 7 over games of 4: an action between games, and the last location of each."""
+    trainer = make_trainer(tmp_path, config={"rollout_length": 7, "decisions": 7 * 32})
+    seen = []
+
+    def keep(*arguments: Any) -> Any:
+        seen.append(arguments[7])
+        return control_loss(*arguments)
+
+    monkeypatch.setattr(control, "control_loss", keep)
+    trainer.run()
+    played, looked = seen[0]
+    assert played[:, 0].tolist() == [True, True, True, True, False, True, True]
+    assert looked[:, 0].tolist() == [True, True, True, False, False, True, True]
 
 
 def test_an_agent_learns_to_catch(tmp_path: Path) -> None:

@@ -26,10 +26,11 @@ ABLATIONS = {
     "seed-1": ("the same, another seed", "--seed 1"),
     "seed-2": ("the same, a third seed", "--seed 2"),
     "adam": ("Adam, rate 1.5e-3", "--optimizer adam --lr 1.5e-3"),
-    "lr-low": ("rate 1e-3", "--lr 1e-3"),
-    "lr-high": ("rate 6e-3", "--lr 6e-3"),
+    "lr-low": ("rate 7.5e-4", "--lr 7.5e-4"),
+    "lr-high": ("rate 3e-3", "--lr 3e-3"),
     "std-narrow": ("std 0.03", "--location-std 0.03"),
     "std-wide": ("std 0.3 to 0.03", "--location-std 0.3"),
+    "no-glimpse-term": ("no term for single glimpses", "--glimpse-weight 0"),
     "no-gradient": ("no gradient to the gaze but REINFORCE's", "--location-gradient 0"),
     "detached": (
         "the same, and the gaze does not shape the core",

@@ -39,6 +39,11 @@ class Stop(Exception):
         self.exit_code = exit_code
 
 
+def interrupt(_number: int, _frame: object) -> None:
+    """A handler that makes of a signal what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def stops_explained(next_step: str) -> Iterator[None]:
     """What ends training before its end becomes a message; ``next_step`` goes on with it."""

@@ -27,6 +27,7 @@ from foveal.commands import (
     Stop,
     choose_device,
     console,
+    interrupt,
     parse,
     print_json,
     say,
@@ -271,7 +272,7 @@ def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> Non
         console=console,
         disable=json or not console.is_terminal,
     )
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         with bars:
             while waiting or running:
@@ -303,10 +304,6 @@ def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> Non
         signal.signal(signal.SIGTERM, before)
     if failed:
         raise Stop(f"{len(failed)} run(s) failed: {' '.join(failed)}", FAILED)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _log(plan: _Plan, row: Row, seed: int) -> Path:

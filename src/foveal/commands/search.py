@@ -23,6 +23,7 @@ from foveal.commands import (
     Stop,
     choose_device,
     console,
+    interrupt,
     parse,
     print_json,
     say,
@@ -166,7 +167,7 @@ def _work_together(options: SearchOptions, arguments: list[str], out: Path, upda
     """Processes that each work on the study as if alone; what one that dies leaves, others do."""
     out.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "foveal", "search", *arguments, "--workers", "1", "--json"]
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, interrupt)
     workers, logs = [], []
     try:
         for number in range(options.workers):
@@ -192,10 +193,6 @@ def _work_together(options: SearchOptions, arguments: list[str], out: Path, upda
     if len(failed) == len(workers):
         lines = failed[0].read_text(encoding="utf-8", errors="replace").splitlines()
         raise Stop(f"every worker failed: {lines[-1] if lines else 'they were killed.'}", FAILED)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _best_in_words(study: optuna.Study, config: RunConfig | AgentConfig) -> str:
