@@ -28,6 +28,7 @@ from foveal.optimizers import (
     state_tensors,
 )
 from foveal.parallel import (
+    leave,
     lost_processes_explained,
     make_fabric,
     make_generator,
@@ -154,7 +155,7 @@ class Engine(ABC):
         return None
 
     def run(self) -> Outcome:
-        """Train from where the run stands to its end.
+        """Train from where the run stands to its end. Of several processes, they part after it.
 
         Raises:
             TrainingStopped: on SIGINT or SIGTERM, after saving.
@@ -162,9 +163,16 @@ class Engine(ABC):
             ProcessLost: if another of several processes ended; the last checkpoint is kept.
             OSError: if the run directory cannot be written.
         """
-        config = self.optimization
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
+        try:
+            return self._run()
+        finally:
+            del self.wrapped, self.stepped
+            leave()
+
+    def _run(self) -> Outcome:
+        config = self.optimization
         self.model.train()
         began = saved = time.monotonic()
         first_step = self.step

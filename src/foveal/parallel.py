@@ -6,6 +6,7 @@ together they compute what one process would.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -127,3 +128,13 @@ def make_fabric(device: torch.device, precision: str, *, all_used: bool = True) 
     )
     fabric.launch()
     return fabric
+
+
+def leave() -> None:
+    """Part from the other processes, once the wrapped model is let go of.
+
+    Without it the interpreter may end while a thread of the connection still works, which aborts.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()  # the wrapped model keeps the connection open, and is part of a cycle
+        torch.distributed.destroy_process_group()
