@@ -58,3 +58,24 @@ def test_bfloat16_locations_keep_the_pixels_they_name() -> None:
 def test_wrong_shapes_say_what_was_wanted() -> None:
     with pytest.raises(ValueError, match=r"locations must be \(\.\.\., 2\).*got \(4, 3\)"):
         geometry.to_pixels(torch.zeros(4, 3), 10, 10)
+
+
+def test_each_location_may_have_an_image_of_its_own(generator: torch.Generator) -> None:
+    locations = torch.rand(50, 2, generator=generator) * 2 - 1
+    sizes = torch.randint(1, 3000, (50, 2), generator=generator)
+    got = geometry.to_pixels(locations, sizes[:, 0], sizes[:, 1])
+    back = geometry.to_normalized(got, sizes[:, 0], sizes[:, 1])
+    for i, (height, width) in enumerate(sizes.tolist()):
+        assert torch.equal(got[i], geometry.to_pixels(locations[i], height, width))
+        assert torch.equal(back[i], geometry.to_normalized(got[i], height, width))
+
+
+def test_padding_is_zeros_to_the_right_and_below() -> None:
+    images = [torch.ones(2, 3, 1, dtype=torch.uint8), torch.ones(2, 1, 4, dtype=torch.uint8)]
+    padded, sizes = geometry.pad_images(images)
+    assert padded.dtype == torch.uint8
+    assert sizes.tolist() == [[3, 1], [1, 4]]
+    assert padded[:, 1].tolist() == [
+        [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]],
+        [[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]],
+    ]

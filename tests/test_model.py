@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from foveal.geometry import pad_images
 from foveal.layers import CoreState, LocationPolicy, RAMConfig
 from foveal.model import RecurrentAttention
 from foveal.objective import hybrid_loss
@@ -301,3 +302,22 @@ def test_glimpses_answer_alone_in_training(generator: torch.Generator) -> None:
     plain = RecurrentAttention(RAMConfig(num_glimpses=3))
     assert plain(images).glimpse_logits is None
     assert model.count_multiply_adds() == plain.count_multiply_adds()
+
+
+def test_images_of_different_sizes_are_looked_at_as_each_alone(generator: torch.Generator) -> None:
+    """In a rollout, and step by step."""
+    model = RecurrentAttention(ODD).eval()
+    images = [torch.rand(3, h, w, generator=generator) for h, w in ((20, 26), (7, 40), (33, 5))]
+    padded, sizes = pad_images(images)
+    first = torch.rand(3, 2, generator=generator) * 2 - 1
+    together = model(padded, sizes=sizes, first_location=first)
+    location, state = first, model.initial_state(3)
+    for t in range(ODD.num_glimpses):
+        torch.testing.assert_close(location, together.locations[:, t])
+        step = model.step(padded, location, state, sizes=sizes)
+        location, state = step.next_location, step.state
+    torch.testing.assert_close(step.logits, together.logits)
+    for i, image in enumerate(images):
+        alone = model(image[None], first_location=first[i : i + 1])
+        torch.testing.assert_close(alone.step_logits[0], together.step_logits[i])
+        torch.testing.assert_close(alone.locations[0], together.locations[i])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.geometry import to_normalized, to_pixels
+from foveal.geometry import pad_images, to_normalized, to_pixels
 from foveal.sensor import GlimpseSensor
 
 
@@ -194,3 +194,44 @@ def test_a_loss_reaches_the_location_through_the_slopes(
                 gain = (patch * weights[:, scale]).flatten(1).sum(1)
                 wanted[:, axis] += sign * gain * (size / 2) / (2 * reach)
     torch.testing.assert_close(locations.grad, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_images_of_different_sizes_give_the_glimpses_that_each_gives_alone(
+    generator: torch.Generator,
+) -> None:
+    images = [torch.rand(2, h, w, generator=generator) for h, w in ((30, 41), (1, 1), (64, 9))]
+    padded, sizes = pad_images(images)
+    assert sizes.tolist() == [[30, 41], [1, 1], [64, 9]]
+    sensor = GlimpseSensor(5, 3)
+    weights = torch.rand(3, 3, 2, 5, 5, generator=generator)
+    for reach in (1.0, 1.5):
+        locations = (torch.rand(3, 2, generator=generator) * 2 - 1) * reach
+        alone = [
+            sensor(image[None], place[None])[0]
+            for image, place in zip(images, locations, strict=True)
+        ]
+        alone_slopes = [
+            sensor.slopes(image[None], place[None])[0]
+            for image, place in zip(images, locations, strict=True)
+        ]
+        prepared = sensor.prepare(padded, sizes)
+        for got in (sensor(padded, locations, sizes), sensor(prepared, locations)):
+            torch.testing.assert_close(got, torch.stack(alone))
+        for got in (sensor.slopes(padded, locations, sizes), sensor.slopes(prepared, locations)):
+            torch.testing.assert_close(got, torch.stack(alone_slopes))
+        moved = locations.clone().requires_grad_()
+        (sensor(prepared, moved) * weights).sum().backward()
+        pull = (torch.stack(alone_slopes) * weights[:, None]).flatten(2).sum(2)
+        torch.testing.assert_close(moved.grad, pull)
+
+
+def test_wrong_sizes_say_what_was_wanted() -> None:
+    sensor, images, where = GlimpseSensor(4, 1), torch.zeros(2, 1, 8, 9), torch.zeros(2, 2)
+    with pytest.raises(ValueError, match=r"sizes must be \(2, 2\) int.*got \(2,\)"):
+        sensor(images, where, torch.tensor([8, 9]))
+    with pytest.raises(ValueError, match=r"sizes must be \(2, 2\) int.*torch.float32"):
+        sensor.prepare(images, torch.ones(2, 2))
+    with pytest.raises(ValueError, match=r"1 to \(8, 9\).*got \[8, 0\] to \[9, 9\]"):
+        sensor(images, where, torch.tensor([[8, 9], [9, 0]]))
+    with pytest.raises(ValueError, match="prepared images know their sizes"):
+        sensor(sensor.prepare(images), where, torch.tensor([[8, 9], [8, 9]]))

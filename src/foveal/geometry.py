@@ -5,23 +5,52 @@ A location is ``(x, y)`` with -1 and +1 at the *outer edges* of the image, as in
 (0, 0) the centre. In pixels, a position counts the boundaries between pixels: 0 is the left or
 top edge of the image and ``width`` or ``height`` the right or bottom one.
 
+Images of different sizes share a batch as `PaddedImages`; a location then is each image's own.
+
 No other module converts between the two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 
-def to_pixels(locations: Tensor, height: int, width: int) -> Tensor:
+class PaddedImages(NamedTuple):
+    """Images of different sizes in one tensor.
+
+    Attributes:
+        pixels: ``(B, C, H, W)``, each image at the top left, zeros to the right of it and below. As
+            pixels outside an image are 0, nothing but the sizes tells the padding from the outside.
+        sizes: ``(B, 2)`` int64, each image's own ``(height, width)`` in pixels.
+    """
+
+    pixels: Tensor
+    sizes: Tensor
+
+
+def pad_images(images: Sequence[Tensor]) -> PaddedImages:
+    """Put ``(C, H_i, W_i)`` images of one number of channels and one type into one tensor."""
+    sizes = torch.tensor([image.shape[1:] for image in images])
+    height, width = sizes.amax(0).tolist()
+    pixels = images[0].new_zeros((len(images), images[0].shape[0], height, width))
+    for place, image in zip(pixels, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return PaddedImages(pixels, sizes.to(pixels.device))
+
+
+def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
     """Round normalized locations to the nearest pixel boundary.
 
     Args:
         locations: ``(..., 2)`` float, ``(x, y)``; -1 and +1 are the image's outer edges, values
             beyond them lie outside the image.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: of the image, in pixels; where each location has its own image, a tensor that
+            broadcasts with ``locations[..., 0]``.
+        width: of the image, likewise.
 
     Returns:
         ``(..., 2)`` int64, ``(x, y)`` in pixels: ``floor((x + 1) / 2 * width + 0.5)``.
@@ -36,13 +65,13 @@ def to_pixels(locations: Tensor, height: int, width: int) -> Tensor:
     return pixels.add_(0.5).floor_().long()
 
 
-def to_normalized(pixels: Tensor, height: int, width: int) -> Tensor:
+def to_normalized(pixels: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
     """Convert pixel positions to normalized locations: the inverse of `to_pixels`.
 
     Args:
         pixels: ``(..., 2)`` int or float, ``(x, y)`` from the top left corner.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: of the image, in pixels, or of each image; see `to_pixels`.
+        width: of the image, likewise.
 
     Returns:
         ``(..., 2)`` float32, ``(x, y)``; -1 and +1 are the image's outer edges.
@@ -54,7 +83,9 @@ def to_normalized(pixels: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([x.float() * (2 / width) - 1, y.float() * (2 / height) - 1], dim=-1)
 
 
-def pixels_per_unit(height: int, width: int) -> tuple[float, float]:
+def pixels_per_unit(
+    height: int | Tensor, width: int | Tensor
+) -> tuple[float | Tensor, float | Tensor]:
     """The slope of `to_pixels`, without its rounding: pixels in x and y for a step of 1."""
     return width / 2, height / 2
 

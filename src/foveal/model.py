@@ -93,6 +93,7 @@ class RecurrentAttention(nn.Module):
         self,
         images: Tensor,
         *,
+        sizes: Tensor | None = None,
         num_glimpses: int | None = None,
         first_location: Tensor | None = None,
         labels: Tensor | None = None,
@@ -103,6 +104,9 @@ class RecurrentAttention(nn.Module):
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1].
+            sizes: ``(B, 2)`` int, each image's own height and width, where images of different
+                sizes are padded with zeros (see `foveal.geometry.pad_images`); locations are then
+                each image's own.
             num_glimpses: T; the configuration's if None. It may differ from training.
             first_location: ``(B, 2)`` in [-1, 1]; the policy's if None: uniformly random, as in the
                 paper, unless the policy is "center".
@@ -123,7 +127,7 @@ class RecurrentAttention(nn.Module):
                 f"images must have {config.num_channels} channel(s), as the model was made for; "
                 f"got {images.shape[1]}."
             )
-        prepared = self.sensor.prepare(images)
+        prepared = self.sensor.prepare(images, sizes)
         batch = images.shape[0]
         location = first_location
         if location is None:
@@ -212,6 +216,7 @@ class RecurrentAttention(nn.Module):
         location: Tensor,
         state: CoreState,
         *,
+        sizes: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Step:
         """One glimpse at each image: the unit of streams (video, robots, games).
@@ -224,20 +229,26 @@ class RecurrentAttention(nn.Module):
             images: ``(B, C, H, W)`` float in [0, 1], or prepared images.
             location: ``(B, 2)``, where to look.
             state: from `initial_state` or the last step.
+            sizes: ``(B, 2)``, as for `forward`; not with prepared images, which know theirs.
             generator: source of the policy's noise (training mode).
         """
-        _, state = self._look(images, location, state)
+        _, state = self._look(images, location, state, sizes)
         next_location, log_prob = self._choose(state, self.config.location_std, generator)
         logits = self.action_head(state.hidden)
         baseline = self.baseline_head(state.hidden, logits, None)
         return Step(logits, next_location, log_prob, baseline, state)
 
     def _look(
-        self, images: Tensor | PreparedImages, location: Tensor, state: CoreState
+        self,
+        images: Tensor | PreparedImages,
+        location: Tensor,
+        state: CoreState,
+        sizes: Tensor | None = None,
     ) -> tuple[Tensor, CoreState]:
         # The answer's gradient moves the gaze by what it would see, never by where it says it is:
         # that would make a message of the location.
-        features: Tensor = self.glimpse_network(self.sensor(images, location), location.detach())
+        glimpses = self.sensor(images, location, sizes)
+        features: Tensor = self.glimpse_network(glimpses, location.detach())
         return features, self.core(features, state)
 
     def _choose(

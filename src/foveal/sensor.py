@@ -40,12 +40,14 @@ class PreparedImages:
         height: H of the images, in pixels.
         width: W of the images, in pixels.
         border: width of the zeros before the first pixel: the side of the coarsest box.
+        sizes: ``(B, 2)``, each image's own height and width where they are padded; else None.
     """
 
     sums: Tensor
     height: int
     width: int
     border: int
+    sizes: Tensor | None = None
 
 
 class GlimpseSensor(nn.Module):
@@ -88,13 +90,17 @@ class GlimpseSensor(nn.Module):
         """Pixels a side of the coarsest scale's patch."""
         return self.glimpse_size * self.box_sizes[-1]
 
-    def forward(self, images: Tensor | PreparedImages, locations: Tensor) -> Tensor:
+    def forward(
+        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None = None
+    ) -> Tensor:
         """Cut one glimpse out of every image.
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them.
             locations: ``(B, 2)`` float, ``(x, y)`` as in `foveal.geometry`; any value, locations
                 far outside give glimpses of zeros.
+            sizes: ``(B, 2)`` int, each image's own height and width, where they are padded with
+                zeros (see `foveal.geometry.PaddedImages`); not with prepared images, which know.
 
         Returns:
             ``(B, S, C, G, G)`` float32, finest scale first. Where ``locations`` requires a
@@ -104,17 +110,19 @@ class GlimpseSensor(nn.Module):
         Raises:
             ValueError: if a shape or type is not as above.
         """
-        height, width = self._check(images, locations)
+        height, width = self._check(images, locations, sizes)
         centers = geometry.to_pixels(locations, height, width)
         if torch.is_grad_enabled() and locations.requires_grad:
-            window = self._look_up(self._prepared(images), centers, margin=SLOPE_REACH)
+            window = self._look_up(self._prepared(images, sizes), centers, margin=SLOPE_REACH)
             glimpses: Tensor = _SlopedGlimpse.apply(locations, self, window, (height, width))  # type: ignore[no-untyped-call]
             return glimpses
         if isinstance(images, PreparedImages):
             return self._look_up(images, centers, margin=0)
         return self._read_window(images, centers)
 
-    def slopes(self, images: Tensor | PreparedImages, locations: Tensor) -> Tensor:
+    def slopes(
+        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None = None
+    ) -> Tensor:
         """How glimpses change with the location: differences over some pixels each way.
 
         That is 2 pixels, and a box where boxes are larger: by whole boxes a look at the coarse
@@ -123,6 +131,7 @@ class GlimpseSensor(nn.Module):
         Args:
             images: as for `forward`.
             locations: ``(B, 2)``, as for `forward`.
+            sizes: as for `forward`.
 
         Returns:
             ``(B, 2, S, C, G, G)`` float32, for x and y, per unit of normalized location.
@@ -130,15 +139,18 @@ class GlimpseSensor(nn.Module):
         Raises:
             ValueError: if a shape or type is not as above.
         """
-        height, width = self._check(images, locations)
+        height, width = self._check(images, locations, sizes)
         centers = geometry.to_pixels(locations, height, width)
-        window = self._look_up(self._prepared(images), centers, margin=SLOPE_REACH)
+        window = self._look_up(self._prepared(images, sizes), centers, margin=SLOPE_REACH)
         return self._slopes(window, height, width)
 
-    def _slopes(self, window: Tensor, height: int, width: int) -> Tensor:
+    def _slopes(self, window: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
         """`slopes`, from glimpses with a margin of ``SLOPE_REACH`` boxes on every side."""
         size, inner = self.glimpse_size, slice(SLOPE_REACH, -SLOPE_REACH)
-        units = geometry.pixels_per_unit(height, width)
+        units = [
+            unit.view(-1, 1, 1, 1) if isinstance(unit, Tensor) else unit
+            for unit in geometry.pixels_per_unit(height, width)
+        ]
         slopes = window.new_empty(window.shape[0], 2, *window.shape[1:3], size, size)
         for scale, box in enumerate(self.box_sizes):
             part, reach = window[:, scale], -(-SLOPE_REACH // box)  # in boxes
@@ -151,35 +163,44 @@ class GlimpseSensor(nn.Module):
                 torch.sub(ahead, behind, out=place).mul_(units[axis] / (2 * reach * box))
         return slopes
 
-    def _check(self, images: Tensor | PreparedImages, locations: Tensor) -> tuple[int, int]:
-        """Height and width of the images; raises `ValueError` unless the two fit together."""
+    def _check(
+        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None
+    ) -> tuple[int, int] | tuple[Tensor, Tensor]:
+        """Height and width of the images, or of each; raises `ValueError` if something is unfit."""
         if isinstance(images, PreparedImages):
+            if sizes is not None:
+                raise ValueError("prepared images know their sizes: pass sizes to prepare alone.")
             batch, height, width = images.sums.shape[1], images.height, images.width
+            sizes = images.sizes
         else:
-            check_images(images)
+            check_images(images, sizes)
             batch, height, width = images.shape[0], images.shape[2], images.shape[3]
         if locations.shape != (batch, 2):
             raise ValueError(
                 f"locations must be ({batch}, 2), an (x, y) for each image; "
                 f"got {tuple(locations.shape)}."
             )
-        return height, width
+        if sizes is None:
+            return height, width
+        sizes = sizes.to(locations.device)
+        return sizes[:, 0], sizes[:, 1]
 
-    def _prepared(self, images: Tensor | PreparedImages) -> PreparedImages:
-        return images if isinstance(images, PreparedImages) else self.prepare(images)
+    def _prepared(self, images: Tensor | PreparedImages, sizes: Tensor | None) -> PreparedImages:
+        return images if isinstance(images, PreparedImages) else self.prepare(images, sizes)
 
-    def prepare(self, images: Tensor) -> PreparedImages:
+    def prepare(self, images: Tensor, sizes: Tensor | None = None) -> PreparedImages:
         """Sum the boxes of every scale once, so that each look costs G x G look-ups a scale.
 
         Takes time and memory in proportion to ``B * C * H * W * S``.
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1].
+            sizes: as for `forward`.
 
         Raises:
-            ValueError: if the shape or type is not as above.
+            ValueError: if a shape or type is not as above.
         """
-        check_images(images)
+        check_images(images, sizes)
         batch, channels, height, width = images.shape
         border = self.box_sizes[-1]
         rows, row = height + border + 1, width + border + 1
@@ -197,7 +218,7 @@ class GlimpseSensor(nn.Module):
             self._add_shifted(planes[i], box, out=wide[0])
             self._add_shifted(wide[0], box * row, out=planes[i + 1])
         sums = planes[:, :length].view(self.num_scales, batch, channels, rows * row)
-        return PreparedImages(sums, height, width, border)
+        return PreparedImages(sums, height, width, border, sizes)
 
     def _add_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
         """Add to each element the ``scale_factor - 1`` that follow it at steps of ``shift``."""
@@ -253,7 +274,7 @@ class _SlopedGlimpse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, _locations: Tensor, sensor: GlimpseSensor, window: Tensor, size: tuple[int, int]
+        ctx: Any, _locations: Tensor, sensor: GlimpseSensor, window: Tensor, size: Any
     ) -> Tensor:
         ctx.sensor, ctx.window, ctx.size = sensor, window, size
         inner = slice(SLOPE_REACH, -SLOPE_REACH)
@@ -301,8 +322,12 @@ def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
         )
 
 
-def check_images(images: Tensor) -> None:
-    """Raise `ValueError` unless ``images`` is a float tensor ``(B, C, H, W)`` with pixels."""
+def check_images(images: Tensor, sizes: Tensor | None = None) -> None:
+    """Raise `ValueError` unless ``images`` is float ``(B, C, H, W)`` with pixels.
+
+    And unless ``sizes``, if given, is ``(B, 2)`` int, and within the images where it lies on a CPU:
+    on another device a look at its values would stop the device's work.
+    """
     if images.ndim != 4:
         raise ValueError(
             f"images must be (B, C, H, W); got {tuple(images.shape)}. "
@@ -314,3 +339,16 @@ def check_images(images: Tensor) -> None:
         )
     if min(images.shape[1:]) < 1:
         raise ValueError(f"images must have at least one pixel; got {tuple(images.shape)}.")
+    if sizes is None:
+        return
+    if sizes.shape != (len(images), 2) or sizes.is_floating_point():
+        raise ValueError(
+            f"sizes must be ({len(images)}, 2) int, a (height, width) for each image; got "
+            f"{tuple(sizes.shape)} of {sizes.dtype}."
+        )
+    whole = torch.tensor(images.shape[2:])
+    if sizes.device.type == "cpu" and not ((sizes >= 1) & (sizes <= whole)).all():
+        raise ValueError(
+            f"sizes must be 1 to {tuple(whole.tolist())} (height, width), the padded images'; got "
+            f"{sizes.amin(0).tolist()} to {sizes.amax(0).tolist()}."
+        )
