@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.geometry import pad_images
-from foveal.layers import CoreState, LocationPolicy, RAMConfig
+from foveal.layers import CoreState, LocationPolicy, RAMConfig, sum_of_linear
 from foveal.model import RecurrentAttention
 from foveal.objective import hybrid_loss
 from foveal.sensor import GlimpseSensor
@@ -321,3 +321,24 @@ def test_images_of_different_sizes_are_looked_at_as_each_alone(generator: torch.
         alone = model(image[None], first_location=first[i : i + 1])
         torch.testing.assert_close(alone.step_logits[0], together.step_logits[i])
         torch.testing.assert_close(alone.locations[0], together.locations[i])
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_two_products_at_once_are_two_added(precision: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.nn.Linear(5, 7), torch.nn.Linear(3, 7)
+    inputs = torch.randn(4, 5, generator=generator)
+    others = torch.randn(4, 3, generator=generator)
+
+    def gradients(total: torch.Tensor) -> list[torch.Tensor]:
+        total.float().square().sum().backward()
+        found = [p.grad.clone() for layer in (one, other) for p in layer.parameters()]  # type: ignore[union-attr]
+        one.zero_grad()
+        other.zero_grad()
+        return [total.detach().float(), *found]
+
+    with torch.autocast("cpu", dtype=precision, enabled=precision is torch.bfloat16):
+        ours = gradients(sum_of_linear(one, inputs, other, others))
+    wanted = gradients(one(inputs) + other(others))
+    tolerance = 1e-5 if precision is torch.float32 else 0.05
+    torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -235,3 +236,33 @@ def test_wrong_sizes_say_what_was_wanted() -> None:
         sensor(images, where, torch.tensor([[8, 9], [9, 0]]))
     with pytest.raises(ValueError, match="prepared images know their sizes"):
         sensor(sensor.prepare(images), where, torch.tensor([[8, 9], [8, 9]]))
+
+
+def test_memory_that_is_used_again_holds_nothing_of_the_images_before() -> None:
+    sensor = GlimpseSensor(8, 3)
+    generator = torch.Generator().manual_seed(0)
+    # Large enough for memory of their own: 3 x 60 x 165 x 145 floats.
+    first = torch.rand(60, 1, 160, 140, generator=generator)
+    second = torch.zeros_like(first)
+    second[:, :, 80, 70] = 1
+    locations = torch.rand(60, 2, generator=generator) * 2 - 1
+    lone = GlimpseSensor(8, 3)(second, locations)  # from the images, in memory of its own
+    sensor.prepare(first)
+    prepared = sensor.prepare(second)
+    torch.testing.assert_close(sensor(prepared, locations), lone)
+    again = sensor.prepare(first)  # while the others are still looked at
+    torch.testing.assert_close(sensor(prepared, locations), lone)
+    torch.testing.assert_close(sensor(again, locations), sensor(first, locations))
+
+
+def test_threads_prepare_their_own_images() -> None:
+    sensor = GlimpseSensor(8, 2)
+    locations = torch.zeros(40, 2)
+
+    def wrong(value: int) -> int:
+        images = torch.full((40, 1, 160, 140), float(value))
+        looks = (sensor(sensor.prepare(images), locations) for _ in range(20))
+        return sum(int((look != value).sum()) for look in looks)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(wrong, range(1, 5))) == [0, 0, 0, 0]

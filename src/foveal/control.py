@@ -215,7 +215,7 @@ class ControlTrainer(Engine):
             hidden = self.state.hidden
             logits = agent.action_head(hidden).float()
             actions = logits.softmax(-1).multinomial(1, generator=generator)
-            choices = agent.location_policy.propose(hidden, std, generator)
+            _, choices = agent.location_policy(hidden, std, generator)
             turn = self.games.step(actions.squeeze(1))
             row = {
                 "fresh": fresh,

@@ -135,9 +135,18 @@ class GlimpseNetwork(nn.Module):
         """``(B, S, C, G, G)`` glimpses and ``(B, 2)`` locations to ``(B, glimpse_features)``."""
         if not self.plain:
             glimpses = glimpses * self.gains
-        pixels = torch.relu(self.from_pixels(glimpses.flatten(1)))
-        places = torch.relu(self.from_location(locations))
-        return torch.relu(self.pixels_to_features(pixels) + self.location_to_features(places))
+        pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))
+        places = torch.relu_(self.from_location(locations))
+        return torch.relu_(
+            sum_of_linear(self.pixels_to_features, pixels, self.location_to_features, places)
+        )
+
+
+def sum_of_linear(one: nn.Linear, inputs: Tensor, other: nn.Linear, others: Tensor) -> Tensor:
+    """``one(inputs) + other(others)``, the second product added to the first in its place."""
+    total = nn.functional.linear(inputs, one.weight, one.bias + other.bias)
+    # In bfloat16 autocast, PyTorch makes the types of operations alike, but not of those in place.
+    return total.addmm_(others.to(total.dtype), other.weight.t().to(total.dtype))
 
 
 class RNNCore(nn.Module):
@@ -156,7 +165,8 @@ class RNNCore(nn.Module):
 
     def forward(self, features: Tensor, state: CoreState) -> CoreState:
         """``(B, glimpse_features)`` and the last state to the next state."""
-        return CoreState(torch.relu(self.from_hidden(state.hidden) + self.from_features(features)))
+        hidden = sum_of_linear(self.from_features, features, self.from_hidden, state.hidden)
+        return CoreState(torch.relu_(hidden))
 
 
 class LSTMCore(nn.Module):
@@ -207,29 +217,39 @@ class LocationPolicy(nn.Module):
 
         Returns:
             The location, ``(B, 2)``, clamped into the image, without gradient unless there is a
-            ``location_gradient``; and ``(B,)``, the log-probability of the choice before it was
-            clamped, which carries REINFORCE's.
+            ``location_gradient``; and the choice before it was clamped, ``(B, 2)``, for `score`.
         """
-        mean = self.mean(hidden).float()
-        choice = self._draw(mean.detach(), std, generator)
+        followed = bool(self.training and self.location_gradient and torch.is_grad_enabled())
+        with torch.set_grad_enabled(followed):
+            mean = self._mean(hidden)
+        choice = mean.detach()
+        if self.training:
+            noise = random_rows(torch.randn, mean.shape, generator, mean.device)
+            choice = choice + std * noise
         location = choice.clamp(-1, 1)
-        if self.training and self.location_gradient and mean.requires_grad:
+        if followed:
             location = location + (mean - mean.detach())
-            location.register_hook(lambda gradient: self._pull(gradient, choice))
-        return location, gaussian_log_prob(choice, mean, std)
-
-    def propose(self, hidden: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
-        """The choice before it is clamped, ``(B, 2)``, without gradient: for `score`."""
-        return self._draw(self.mean(hidden).float().detach(), std, generator)
+            location.register_hook(lambda pull: self._pull(pull, choice))  # type: ignore[no-untyped-call]
+        return location, choice
 
     def score(self, hidden: Tensor, choice: Tensor, std: float) -> Tensor:
-        """The log-probability of a choice that was proposed before; ``(B,)``."""
-        return gaussian_log_prob(choice, self.mean(hidden).float(), std)
+        """The log-probability of choices, which carries REINFORCE's gradient.
 
-    def _draw(self, mean: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
-        if not self.training:
-            return mean
-        return mean + std * random_rows(torch.randn, mean.shape, generator, mean.device)
+        Args:
+            hidden: ``(..., core_size)``, what was chosen from.
+            choice: ``(..., 2)``, before it was clamped.
+            std: the standard deviation then.
+
+        Returns:
+            ``(...)`` float32.
+        """
+        return gaussian_log_prob(choice, self._mean(hidden), std)
+
+    def _mean(self, hidden: Tensor) -> Tensor:
+        # In bfloat16 a location would have too few digits to name a pixel.
+        with torch.autocast(hidden.device.type, enabled=False):
+            mean: Tensor = self.mean(hidden.float())
+        return mean
 
     def _pull(self, gradient: Tensor, choice: Tensor) -> Tensor:
         """What of the gradient ``(B, 2)`` of a mean over B images moves the gaze.
@@ -256,17 +276,13 @@ class RandomPolicy(nn.Module):
     def forward(
         self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """See `LocationPolicy.forward`; the log-probability has no gradient, and is log(1/4)."""
+        """See `LocationPolicy.forward`."""
         choice = uniform_locations(hidden, generator)
-        return choice, self.score(hidden, choice, _std)
+        return choice, choice
 
-    def propose(self, hidden: Tensor, _std: float, generator: torch.Generator | None) -> Tensor:
-        """See `LocationPolicy.propose`."""
-        return uniform_locations(hidden, generator)
-
-    def score(self, hidden: Tensor, _choice: Tensor, _std: float) -> Tensor:
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float) -> Tensor:
         """See `LocationPolicy.score`; the density over [-1, 1] x [-1, 1] is 1/4."""
-        return hidden.new_full((len(hidden),), math.log(1 / 4))
+        return choice.new_full(choice.shape[:-1], math.log(1 / 4))
 
 
 class CenterPolicy(nn.Module):
@@ -279,17 +295,13 @@ class CenterPolicy(nn.Module):
     def forward(
         self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """See `LocationPolicy.forward`; what is certain has a log-probability of 0."""
+        """See `LocationPolicy.forward`."""
         choice = self.first(hidden, generator)
-        return choice, self.score(hidden, choice, _std)
+        return choice, choice
 
-    def propose(self, hidden: Tensor, _std: float, generator: torch.Generator | None) -> Tensor:
-        """See `LocationPolicy.propose`."""
-        return self.first(hidden, generator)
-
-    def score(self, hidden: Tensor, _choice: Tensor, _std: float) -> Tensor:
-        """See `LocationPolicy.score`."""
-        return hidden.new_zeros((len(hidden),))
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float) -> Tensor:
+        """See `LocationPolicy.score`; what is certain has a log-probability of 0."""
+        return choice.new_zeros(choice.shape[:-1])
 
 
 def make_policy(config: RAMConfig) -> LocationPolicy | RandomPolicy | CenterPolicy:
@@ -305,7 +317,7 @@ def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor
 
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
-    """Log-density of ``(B, 2)`` values under independent Gaussians; ``(B,)``."""
+    """Log-density of ``(..., 2)`` values under independent Gaussians; ``(...)``."""
     variance = std * std
     squares = (value - mean).square().sum(-1)
     return squares * (-0.5 / variance) - math.log(2 * math.pi * variance)
@@ -343,12 +355,12 @@ class BaselineHead(nn.Module):
         """Expected return.
 
         Args:
-            hidden: ``(B, core_size)``, h_t.
-            logits: ``(B, K)``, the answer that h_t would give.
+            hidden: ``(..., B, core_size)``, h_t.
+            logits: ``(..., B, K)``, the answer that h_t would give.
             labels: ``(B,)`` int64; the model's own belief takes their place if None.
 
         Returns:
-            ``(B,)`` float32.
+            ``(..., B)`` float32.
         """
         inputs = hidden.detach() if self.detached else hidden
         if self.privileged:
@@ -357,6 +369,7 @@ class BaselineHead(nn.Module):
                 belief = log_beliefs.exp()
             else:
                 belief = nn.functional.one_hot(labels, self.num_classes).to(log_beliefs)
+                belief = belief.expand_as(log_beliefs)
             # Far below -3 the answer is hopeless, and how far does not matter.
             known = (belief * log_beliefs).sum(-1, keepdim=True).clamp(min=-3)
             inputs = torch.cat([inputs, belief.to(inputs), known.to(inputs)], dim=-1)

@@ -134,24 +134,32 @@ class RecurrentAttention(nn.Module):
             location = self.location_policy.first(images, generator)
         std = config.location_std if location_std is None else location_std
         state = self.initial_state(batch)
-        locations, logits, log_probs, baselines, alone = [], [], [], [], []
+        locations, choices, states, alone = [], [], [], []
         for t in range(num_glimpses):
             locations.append(location)
             features, state = self._look(prepared, location, state)
+            states.append(state.hidden)
             if config.glimpse_head and self.training:
                 alone.append(self.glimpse_head(features))
-            logits.append(self.action_head(state.hidden))
             if t + 1 < num_glimpses:
-                location, log_prob = self._choose(state, std, generator)
-                log_probs.append(log_prob)
-                baselines.append(self.baseline_head(state.hidden, logits[-1], labels))
-        no_decision = images.new_zeros((batch, 0), dtype=torch.float32)
+                location, choice = self._choose(state, std, generator)
+                choices.append(choice)
+        # What does not decide where to look next is computed for all glimpses at once.
+        logits = self.action_head(state.hidden)
+        step_logits = logits[None]
+        log_probs = baselines = images.new_zeros((0, batch), dtype=torch.float32)
+        if choices:
+            hidden = torch.stack(states[:-1])
+            earlier = self.action_head(hidden)
+            step_logits = torch.cat([earlier, step_logits])
+            log_probs = self._score(hidden, torch.stack(choices), std)
+            baselines = self.baseline_head(hidden, earlier, labels)
         return Rollout(
-            logits=logits[-1],
-            step_logits=torch.stack(logits, dim=1),
+            logits=logits,
+            step_logits=step_logits.transpose(0, 1),
             locations=torch.stack(locations, dim=1),
-            log_probs=torch.stack(log_probs, dim=1) if log_probs else no_decision,
-            baselines=torch.stack(baselines, dim=1) if baselines else no_decision,
+            log_probs=log_probs.t(),
+            baselines=baselines.t(),
             state=state,
             glimpse_logits=torch.stack(alone, dim=1) if alone else None,
         )
@@ -161,7 +169,7 @@ class RecurrentAttention(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self) -> int:
-        """Multiply-adds of one glimpse: every layer once, the sensor's sums left out."""
+        """Multiply-adds of one glimpse: every layer once, the sensor's means left out."""
         of_training_alone = ("baseline_head", "glimpse_head")
         return sum(
             parameter.numel()
@@ -233,7 +241,9 @@ class RecurrentAttention(nn.Module):
             generator: source of the policy's noise (training mode).
         """
         _, state = self._look(images, location, state, sizes)
-        next_location, log_prob = self._choose(state, self.config.location_std, generator)
+        std = self.config.location_std
+        next_location, choice = self._choose(state, std, generator)
+        log_prob = self._score(state.hidden, choice, std)
         logits = self.action_head(state.hidden)
         baseline = self.baseline_head(state.hidden, logits, None)
         return Step(logits, next_location, log_prob, baseline, state)
@@ -254,6 +264,13 @@ class RecurrentAttention(nn.Module):
     def _choose(
         self, state: CoreState, std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        hidden = state.hidden.detach() if self.config.detach_policy else state.hidden
-        choice: tuple[Tensor, Tensor] = self.location_policy(hidden, std, generator)
+        choice: tuple[Tensor, Tensor] = self.location_policy(
+            self._for_policy(state.hidden), std, generator
+        )
         return choice
+
+    def _score(self, hidden: Tensor, choices: Tensor, std: float) -> Tensor:
+        return self.location_policy.score(self._for_policy(hidden), choices, std)
+
+    def _for_policy(self, hidden: Tensor) -> Tensor:
+        return hidden.detach() if self.config.detach_policy else hidden

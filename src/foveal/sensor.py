@@ -4,11 +4,11 @@ Two ways lead to the same glimpses, to rounding:
 
 - **from images**: the widest window is read and averaged down. The cost depends on the glimpse
   alone, whatever the size of the image: for one look at an image, as in a video.
-- **from prepared images**: `GlimpseSensor.prepare` stores, for every scale, the sum of the box
+- **from prepared images**: `GlimpseSensor.prepare` stores, for every scale, the mean of the box
   of pixels that starts at each position. A glimpse is then G x G look-ups a scale: for several
   looks at one image.
 
-Sums of boxes rather than one summed-area table, because their rounding error depends on the box
+Means of boxes rather than one summed-area table, because their rounding error depends on the box
 and not on the whole image: float32 is exact enough at any image size, and a pixel of a glimpse
 takes one look-up instead of four.
 """
@@ -17,25 +17,29 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import weakref
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foveal import geometry
 
 HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
+LARGEST_SPARE = 256 * 2**20  # bytes; more is given back to the system
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
 SLOPE_REACH = 2  # pixels each way at least: a stroke's width; its flank is felt before its edge
 
 
 @dataclass(frozen=True)
 class PreparedImages:
-    """Box sums of a batch of images at every scale, made by `GlimpseSensor.prepare`.
+    """Box means of a batch of images at every scale, made by `GlimpseSensor.prepare`.
 
     Attributes:
-        sums: ``(S, B, C, (H + border + 1) * (W + border + 1))`` float32; for scale i, the sum of
+        means: ``(B, S, C, (H + border + 1) * (W + border + 1))`` float32; for scale i, the mean of
             the box of pixels that starts at each position from ``-border`` to H (or W).
         height: H of the images, in pixels.
         width: W of the images, in pixels.
@@ -43,7 +47,7 @@ class PreparedImages:
         sizes: ``(B, 2)``, each image's own height and width where they are padded; else None.
     """
 
-    sums: Tensor
+    means: Tensor
     height: int
     width: int
     border: int
@@ -67,7 +71,6 @@ class GlimpseSensor(nn.Module):
     """
 
     offsets: Tensor
-    areas: Tensor
 
     def __init__(self, glimpse_size: int, num_scales: int, scale_factor: int = 2) -> None:
         super().__init__()
@@ -83,7 +86,6 @@ class GlimpseSensor(nn.Module):
         boxes_from = torch.arange(-SLOPE_REACH, glimpse_size + SLOPE_REACH)
         offsets = torch.tensor(starts)[:, None] + boxes * boxes_from
         self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("areas", boxes.square().view(-1, 1, 1, 1, 1).float(), persistent=False)
 
     @property
     def widest_patch(self) -> int:
@@ -170,7 +172,7 @@ class GlimpseSensor(nn.Module):
         if isinstance(images, PreparedImages):
             if sizes is not None:
                 raise ValueError("prepared images know their sizes: pass sizes to prepare alone.")
-            batch, height, width = images.sums.shape[1], images.height, images.width
+            batch, height, width = images.means.shape[0], images.height, images.width
             sizes = images.sizes
         else:
             check_images(images, sizes)
@@ -189,7 +191,7 @@ class GlimpseSensor(nn.Module):
         return images if isinstance(images, PreparedImages) else self.prepare(images, sizes)
 
     def prepare(self, images: Tensor, sizes: Tensor | None = None) -> PreparedImages:
-        """Sum the boxes of every scale once, so that each look costs G x G look-ups a scale.
+        """Average the boxes of every scale once, so that a look costs G x G look-ups a scale.
 
         Takes time and memory in proportion to ``B * C * H * W * S``.
 
@@ -206,43 +208,47 @@ class GlimpseSensor(nn.Module):
         rows, row = height + border + 1, width + border + 1
         length = batch * channels * rows * row
         # All planes lie flat in memory, so that shifting the whole batch by some pixels or rows
-        # is a contiguous addition at the speed of memory. What a shift brings over the end of a
-        # row, or of an image, is the border of zeros of the next; the last has a tail of zeros.
+        # is a contiguous pass at the speed of memory. What a shift brings over the end of a row,
+        # or of an image, is the border of zeros of the next; the last has a tail of zeros.
         tail = border * (row + 1)
         planes = _empty(self.num_scales, length + tail, images.device)
-        planes[0].zero_()
         finest = planes[0, :length].view(batch, channels, rows, row)
+        finest[:, :, :border] = 0
+        finest[:, :, border:-1, :border] = 0
         finest[:, :, border:-1, border:-1] = images
+        finest[:, :, border:-1, -1] = 0
+        finest[:, :, -1] = 0
+        planes[0, length:] = 0
         wide = _empty(min(1, self.num_scales - 1), length + tail, images.device)
         for i, box in enumerate(self.box_sizes[:-1]):
-            self._add_shifted(planes[i], box, out=wide[0])
-            self._add_shifted(wide[0], box * row, out=planes[i + 1])
-        sums = planes[:, :length].view(self.num_scales, batch, channels, rows * row)
-        return PreparedImages(sums, height, width, border, sizes)
+            self._average_shifted(planes[i], box, out=wide[0])
+            self._average_shifted(wide[0], box * row, out=planes[i + 1])
+        means = planes[:, :length].view(self.num_scales, batch, channels, rows * row)
+        return PreparedImages(means.transpose(0, 1), height, width, border, sizes)
 
-    def _add_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
-        """Add to each element the ``scale_factor - 1`` that follow it at steps of ``shift``."""
+    def _average_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
+        """The mean of each element and the ``scale_factor - 1`` that follow at steps of shift."""
         kept = out[: -(self.scale_factor - 1) * shift]
         shifted = [plane[j * shift : j * shift + len(kept)] for j in range(self.scale_factor)]
-        torch.add(shifted[0], shifted[1], out=kept)
-        for more in shifted[2:]:
-            kept += more
+        torch.lerp(shifted[0], shifted[1], 0.5, out=kept)
+        for count, more in enumerate(shifted[2:], start=3):
+            kept.lerp_(more, 1 / count)  # the mean of so many
         out[len(kept) :] = 0
 
     def _look_up(self, images: PreparedImages, centers: Tensor, *, margin: int) -> Tensor:
         """Glimpses ``(B, S, C, N, N)`` with N = G + 2 * margin: more boxes on every side."""
-        scales, batch, channels, _ = images.sums.shape
+        batch, scales, channels, _ = images.means.shape
         border, size = images.border, self.glimpse_size + 2 * margin
         first = SLOPE_REACH - margin
-        offsets = self.offsets[:, None, None, first : first + size]
-        # Boxes that do not touch the image are sent to the border of zeros: (S, B, 1, N) each.
-        x, y = (centers[None, :, axis, None, None] + offsets for axis in (0, 1))
+        offsets = self.offsets[:, first : first + size]
+        # Boxes that do not touch the image are sent to the border of zeros: (B, S, N) each.
+        x, y = (centers[:, axis, None, None] + offsets for axis in (0, 1))
         columns = (x + border).clamp_(0, images.width + border)
-        rows = (y + border).clamp_(0, images.height + border) * (images.width + border + 1)
-        where = (rows[..., :, None] + columns[..., None, :]).view(scales, batch, 1, -1)
-        glimpses = images.sums.gather(3, where.expand(-1, -1, channels, -1))
-        glimpses = glimpses.view(scales, batch, channels, size, size)
-        return (glimpses / self.areas).transpose(0, 1)
+        rows = (y + border).clamp_(0, images.height + border)
+        row = images.width + border + 1
+        where = torch.add(columns[..., None, :], rows[..., :, None], alpha=row)
+        where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
+        return images.means.gather(3, where).view(batch, scales, channels, size, size)
 
     def _read_window(self, images: Tensor, centers: Tensor) -> Tensor:
         batch, channels, height, width = images.shape
@@ -290,16 +296,40 @@ class _SlopedGlimpse(torch.autograd.Function):
 def _empty(rows: int, columns: int, device: torch.device) -> Tensor:
     """An uninitialized float32 tensor, on a CPU in huge pages where the system has them.
 
-    Fresh memory in small pages costs several times as much to touch as the sums cost to make,
-    and random look-ups in it miss the page tables' cache.
+    Fresh memory costs several times as much to touch as the means cost to make, in small pages
+    above all, in which random look-ups also miss the page tables' cache. So the memory of the
+    last tensors is used again once nothing refers to them.
     """
     size = 4 * rows * columns
     if device.type != "cpu" or size < HUGE_PAGES_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(rows, columns, device=device)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.float32).view(rows, columns)
+    memory = _take(size)
+    if memory is None:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    array = np.frombuffer(memory, dtype=np.float32)
+    weakref.finalize(array, _keep, memory).atexit = False  # when the last tensor on it is gone
+    return torch.from_numpy(array).view(rows, columns)
+
+
+_spare: deque[mmap.mmap] = deque(maxlen=4)  # planes and the row of passes, of two sizes of batch
+
+
+def _take(size: int) -> mmap.mmap | None:
+    for _ in range(len(_spare)):
+        # Whatever other threads do meanwhile, each of these two has all of it or nothing.
+        with contextlib.suppress(IndexError):
+            memory = _spare.popleft()
+            if len(memory) == size:
+                return memory
+            _spare.append(memory)
+    return None
+
+
+def _keep(memory: mmap.mmap) -> None:
+    if len(memory) <= LARGEST_SPARE:
+        _spare.append(memory)
 
 
 def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
