@@ -404,7 +404,7 @@ WRONG = {
     "reproduce mnist-28-conv --threads 0": "threads must be at least 1 for each run; got 0",
     "reproduce mnist-28-conv --seeds 1 1": "seeds must be different numbers",
     "reproduce mnist-28-conv --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
-    "bench --rounds 0": "batch_size and rounds must be at least 1",
+    "bench --rounds 0": "batch_sizes and rounds must be at least 1",
     "demo --out full": "holds other files than an earlier demo's",
     "demo --out text": "--out must be a directory; text is a file",
 }
@@ -509,18 +509,24 @@ def test_the_demo_tells_its_story(foveal: Foveal) -> None:
 
 
 def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
+    from foveal import benchmark  # noqa: PLC0415
     from foveal.commands import bench  # noqa: PLC0415
 
-    monkeypatch.setattr(bench, "LARGE", 200)
-    code, out, _ = foveal("bench --batch-size 4 --rounds 2 --json")
+    monkeypatch.setattr(benchmark, "LARGE", 200)
+    monkeypatch.setattr(bench, "COMPARED_BATCH", 4)
+    code, out, _ = foveal("bench --batch-sizes 4 --rounds 2 --json")
     answer = json.loads(out)
     assert code == 0
+    assert len(answer["steps"]) == len(benchmark.STEPS) * len(benchmark.CORES)
     for row in answer["steps"]:
         assert row["ratio"] == pytest.approx(row["step"][1] / row["floor"][1])
-        assert row["images_per_second"] > 0
-    assert [row["part"] for row in answer["sensors"]] == list(bench.SENSORS)
+        assert row["images_per_second"] == pytest.approx(4000 / row["step"][1])
+        assert row["speedup"] == pytest.approx(row["obvious"][1] / row["step"][1])
+    assert [row["part"] for row in answer["sensors"]] == list(benchmark.SENSORS)
     game = answer["environment"]
     assert game["steps_per_second"] == pytest.approx(23_000 * game["games"] / game["game"][1])
-    code, out, _ = foveal("bench --batch-size 4 --rounds 2")
+    code, out, _ = foveal("bench --parts step latency synthesis --batch-sizes 4 --rounds 2")
     assert code == 0
-    assert "matrix products" in out
+    assert "obvious sensor" in out
+    assert "% of a step" in out
+    assert "Catch" not in out

@@ -66,7 +66,9 @@ MAY_IMPORT = {
     },
     "report": {"checkpoint", "evaluation", "recipes", "rows", "tasks"},
     "scanpath": {"checkpoint", "geometry", "model"},
+    "benchmark": {"envs", "layers", "model", "objective", "recipes", "sensor", "tasks"},
     "commands": {
+        "benchmark",
         "checkpoint",
         "commands",
         "engine",

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,18 @@ def task_of(
     return config if digits is None else dataclasses.replace(config, digits=digits)
 
 
-def working(what: str, *, quiet: bool) -> contextlib.AbstractContextManager[object]:
-    """A sign of life on a terminal, for what takes seconds but has no steps to count."""
-    return contextlib.nullcontext() if quiet else console.status(what)
+@contextlib.contextmanager
+def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A sign of life on a terminal, for what takes seconds but has no steps to count.
+
+    Yields:
+        What changes its words.
+    """
+    if quiet:
+        yield lambda _: None
+        return
+    with console.status(what) as status:
+        yield status.update
 
 
 def say(text: str) -> None:

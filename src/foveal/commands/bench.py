@@ -1,15 +1,12 @@
-"""``foveal bench``: a training step beside its matrix products, a look at images of any size."""
+"""``foveal bench``: how fast every part is here, beside the least that it could cost."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
-import torch
 from rich.table import Table
 
+from foveal import benchmark
 from foveal.commands import (
     choose_device,
     console,
@@ -19,20 +16,11 @@ from foveal.commands import (
     set_threads,
     working,
 )
-from foveal.envs.catch import ACTIONS, CatchConfig, CatchGames
-from foveal.layers import RAMConfig
 from foveal.machine import commit, hardware
-from foveal.model import RecurrentAttention
-from foveal.objective import ObjectiveConfig, hybrid_loss
-from foveal.sensor import GlimpseSensor
 
-STEPS = {
-    "mnist-28, 7 glimpses": (28, RAMConfig(glimpse_size=8, num_scales=1, num_glimpses=7)),
-    "100 x 100, 8 glimpses": (100, RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=8)),
-}
-SENSORS = {"8 x 8, 1 scale": (8, 1), "12 x 12, 3 scales": (12, 3), "12 x 12, 4 scales": (12, 4)}
-SENSOR_BATCH, SMALL, LARGE = 64, 100, 2000  # images, pixels a side
-GAMES = 4096
+Part = Literal["step", "evaluation", "latency", "synthesis", "sensor", "environment"]
+PARTS: tuple[Part, ...] = get_args(Part)
+COMPARED_BATCH = 512  # the batch at which the obvious implementation is measured
 
 
 def run(arguments: list[str]) -> None:
@@ -40,185 +28,122 @@ def run(arguments: list[str]) -> None:
 
 
 def bench(
-    batch_size: int = 512,
-    rounds: int = 15,
+    parts: tuple[Part, ...] = PARTS,
+    batch_sizes: tuple[int, ...] = (128, 512, 2048),
+    rounds: int = 9,
     device: str = "auto",
     threads: int = 0,
     json: bool = False,
 ) -> None:
-    """Measure the training step, the sensor and the game of Catch on this machine.
+    """Measure the parts on this machine, each beside its floor; all of it takes minutes.
 
     What is compared is measured in the same run, in turns; times are medians, with quartiles.
     The floor of a step is its matrix products alone: forward, and both backward products, of
-    every layer at every glimpse.
+    every layer at every glimpse. In a checkout of the repository, the obvious way to write the
+    sensor (benchmarks/obvious.py) is measured too, with the same network.
 
     Args:
-        batch_size: images in a training step.
+        parts: which: step, evaluation, latency, synthesis, sensor, environment.
+        batch_sizes: images in a training step.
         rounds: turns of measurement.
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object.
     """
-    if batch_size < 1 or rounds < 1:
-        raise ValueError(f"batch_size and rounds must be at least 1; got {batch_size}, {rounds}.")
+    if min(*batch_sizes, rounds, 1) < 1 or not batch_sizes:
+        raise ValueError(f"batch_sizes and rounds must be at least 1; got {batch_sizes}, {rounds}.")
     set_threads(threads)
     place = choose_device(device)
-    with working("measuring", quiet=json):
-        steps = [
-            {"part": name, **_compare_step(side, config, batch_size, rounds, place)}
-            for name, (side, config) in STEPS.items()
-        ]
-        sensors = [
-            {"part": name, **_compare_sensor(*size, rounds, place)}
-            for name, size in SENSORS.items()
-        ]
-        environment = _play(rounds, place)
+    obvious = benchmark.obvious_sensor()
+    found: dict[str, Any] = {}
+    with working("measuring", quiet=json) as tell:
+        if "step" in parts:
+            found["steps"] = []
+            for task, core, size in (
+                (task, core, size)
+                for size in batch_sizes
+                for task in benchmark.STEPS
+                for core in benchmark.CORES
+            ):
+                tell(f"training step of {task}, {core}, batch {size}")
+                other = obvious if size == COMPARED_BATCH else None
+                row = benchmark.training_step(task, core, size, rounds, place, other)
+                found["steps"].append(row)
+        if "evaluation" in parts:
+            tell("evaluation")
+            found["evaluation"] = [
+                benchmark.evaluation(task, 1000, rounds, place) for task in benchmark.STEPS
+            ]
+        if "latency" in parts:
+            tell("latency")
+            found["latency"] = benchmark.latency(rounds, place)
+        if "synthesis" in parts:
+            tell("canvases")
+            found["synthesis"] = [
+                benchmark.synthesis(task, COMPARED_BATCH, rounds, place) for task in benchmark.STEPS
+            ]
+        if "sensor" in parts:
+            tell("the sensor")
+            found["sensors"] = [
+                {"part": name, **benchmark.glimpse(*size, rounds, place)}
+                for name, size in benchmark.SENSORS.items()
+            ]
+        if "environment" in parts:
+            tell("Catch")
+            found["environment"] = benchmark.environment(rounds, place)
     if json:
-        about = {"hardware": hardware(place), "commit": commit(), "batch_size": batch_size}
-        print_json({**about, "steps": steps, "sensors": sensors, "environment": environment})
+        print_json({"hardware": hardware(place), "commit": commit(), **found})
         return
-    say(f"{hardware(place)}; batch {batch_size}; milliseconds: median (quartiles)")
-    table = Table("training step", "step", "matrix products", "ratio", "images/s")
-    for row in steps:
-        table.add_row(
-            row["part"],
-            _spread(row["step"]),
-            _spread(row["floor"]),
-            f"{row['ratio']:.2f}",
-            f"{row['images_per_second']:,.0f}",
+    say(f"{hardware(place)}; milliseconds: median (quartiles)")
+    _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table("part", "time", "floor", "ratio", "images/s", title="each part and its floor")
+    for row in found.get("steps", []):
+        table.add_row(f"step: {row['part']}", *_cells(row, "step"))
+    for row in found.get("evaluation", []):
+        table.add_row(f"evaluation: {row['part']}", *_cells(row, "evaluation"))
+    for row in found.get("synthesis", []):
+        table.add_row(f"canvases: {row['part']}", *_cells(row, "synthesis"))
+    if "latency" in found:
+        one = found["latency"]
+        table.add_row(f"latency: {one['part']}", _spread(one["latency"]), "", "", "")
+    if table.row_count:
+        console.print(table)
+    for row in found.get("steps", []):
+        if "speedup" in row:
+            say(f"{row['part']}: {row['speedup']:.1f} x as fast as with the obvious sensor")
+    for row in found.get("synthesis", []):
+        say(f"canvases, {row['part']}: {row['share']:.1f} % of a step")
+    if "sensors" in found:
+        small, large = f"{benchmark.SMALL} px", f"{benchmark.LARGE} px"
+        title = f"one glimpse of {benchmark.SENSOR_BATCH} prepared images"
+        table = Table("retina", small, large, "ratio", "preparation", "its copy", title=title)
+        for row in found["sensors"]:
+            table.add_row(
+                row["part"],
+                _spread(row["small"]),
+                _spread(row["large"]),
+                f"{row['ratio']:.2f}",
+                *(" and ".join(f"{time:,.1f}" for time in row[key]) for key in ("prepare", "copy")),
+            )
+        console.print(table)
+    if "environment" in found:
+        games = found["environment"]
+        say(
+            f"Catch, {games['games']:,} games at once, screens included, without a network: "
+            f"{games['steps_per_second']:,.0f} steps/s"
         )
-    console.print(table)
-    table = Table(
-        f"one glimpse, batch {SENSOR_BATCH}", f"{SMALL} px", f"{LARGE} px", "ratio", "preparation"
+
+
+def _cells(row: dict[str, Any], name: str) -> tuple[str, str, str, str]:
+    return (
+        _spread(row[name]),
+        _spread(row["floor"]),
+        f"{row['ratio']:.2f}",
+        f"{row['images_per_second']:,.0f}",
     )
-    for row in sensors:
-        prepared = f"{row['prepare_small']:.1f} and {row['prepare_large']:,.0f} once"
-        table.add_row(
-            row["part"],
-            _spread(row["small"]),
-            _spread(row["large"]),
-            f"{row['ratio']:.2f}",
-            prepared,
-        )
-    console.print(table)
-    say(
-        f"Catch, {GAMES:,} games at once, screens included, without a network: "
-        f"{environment['steps_per_second']:,.0f} steps/s"
-    )
-
-
-def _compare_step(
-    side: int, config: RAMConfig, batch_size: int, rounds: int, device: torch.device
-) -> dict[str, Any]:
-    torch.manual_seed(0)
-    model = RecurrentAttention(config).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    images = torch.rand(batch_size, 1, side, side, device=device)
-    labels = torch.randint(config.num_classes, (batch_size,), device=device)
-    objective = ObjectiveConfig()
-
-    def step() -> None:
-        terms = hybrid_loss(model(images), labels, objective)
-        optimizer.zero_grad()
-        torch.autograd.backward(terms.total)
-        optimizer.step()
-
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    products = [
-        (
-            torch.randn(batch_size, layer.in_features, device=device),
-            torch.randn(layer.in_features, layer.out_features, device=device),
-            torch.randn(batch_size, layer.out_features, device=device),
-        )
-        for layer in layers
-    ]
-
-    def floor() -> None:
-        for _ in range(config.num_glimpses):
-            for inputs, weights, gradients in products:
-                torch.mm(inputs, weights)
-                torch.mm(gradients, weights.t())
-                torch.mm(inputs.t(), gradients)
-
-    measured, least = _in_turns([step, floor], rounds, device)
-    ratio = statistics.median(measured) / statistics.median(least)
-    return {
-        "step": _quartiles(measured),
-        "floor": _quartiles(least),
-        "ratio": ratio,
-        "images_per_second": 1000 * batch_size / statistics.median(measured),
-    }
-
-
-def _compare_sensor(
-    glimpse_size: int, num_scales: int, rounds: int, device: torch.device
-) -> dict[str, Any]:
-    sensor = GlimpseSensor(glimpse_size, num_scales).to(device)
-    looks: list[Callable[[], object]] = []
-    preparations = []
-    for side in (SMALL, LARGE):
-        images = torch.rand(SENSOR_BATCH, 1, side, side, device=device)
-        began = time.perf_counter()
-        prepared = sensor.prepare(images)
-        _wait(device)
-        preparations.append(1000 * (time.perf_counter() - began))
-
-        def look(prepared: Any = prepared) -> None:
-            sensor(prepared, torch.rand(SENSOR_BATCH, 2, device=device) * 2 - 1)
-
-        looks.append(look)
-    # A look takes a fraction of a millisecond: many of them, so that noise has its chance.
-    small, large = _in_turns(looks, 20 * rounds, device)
-    return {
-        "small": _quartiles(small),
-        "large": _quartiles(large),
-        "ratio": statistics.median(large) / statistics.median(small),
-        "prepare_small": preparations[0],
-        "prepare_large": preparations[1],
-    }
-
-
-def _play(rounds: int, device: torch.device) -> dict[str, Any]:
-    """A whole game of many, with a screen drawn before each decision."""
-    games = CatchGames(CatchConfig(), GAMES, device)
-    generator = torch.Generator(device).manual_seed(0)
-    actions = torch.randint(len(ACTIONS), (GAMES,), device=device)
-
-    def game() -> None:
-        games.reset(generator)
-        while not games.over:
-            games.screens()
-            games.step(actions)
-
-    (times,) = _in_turns([game], rounds, device)
-    steps = 1000 * GAMES * games.length / statistics.median(times)
-    return {"games": GAMES, "game": _quartiles(times), "steps_per_second": steps}
-
-
-def _in_turns(
-    functions: list[Callable[[], object]], rounds: int, device: torch.device
-) -> list[list[float]]:
-    """Milliseconds of each function in each round, the functions taking turns."""
-    times: list[list[float]] = [[] for _ in functions]
-    for turn in range(rounds + 2):
-        for function, kept in zip(functions, times, strict=True):
-            _wait(device)
-            began = time.perf_counter()
-            function()
-            _wait(device)
-            if turn >= 2:  # the first two warm up
-                kept.append(1000 * (time.perf_counter() - began))
-    return times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _quartiles(times: list[float]) -> list[float]:
-    """First quartile, median, third quartile."""
-    return statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
 
 
 def _spread(quartiles: list[float]) -> str:

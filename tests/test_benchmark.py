@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+
+from foveal.benchmark import in_turns, obvious_sensor, training_step
+from foveal.sensor import GlimpseSensor
+
+
+def test_functions_take_turns_and_the_first_two_rounds_are_not_counted() -> None:
+    calls: list[str] = []
+    times = in_turns([lambda: calls.append("a"), lambda: calls.append("b")], 3, torch.device("cpu"))
+    assert calls == ["a", "b"] * 5
+    assert [len(kept) for kept in times] == [3, 3]
+
+
+def test_the_obvious_sensor_sees_what_ours_sees() -> None:
+    make_obvious = obvious_sensor()
+    assert make_obvious is not None
+    images, locations = torch.rand(6, 2, 31, 40), torch.rand(6, 2) * 2.4 - 1.2
+    ours, obvious = (kind(5, 3)(images, locations) for kind in (GlimpseSensor, make_obvious))
+    torch.testing.assert_close(ours, obvious)
+
+
+def test_the_floor_has_the_products_of_every_layer() -> None:
+    """By the paper's widths, without looking at the model: layers of 128, 256 and their heads."""
+    counted: list[tuple[int, int, int]] = []
+    real = torch.mm
+
+    def counting(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        counted.append((one.shape[0], one.shape[1], other.shape[1]))
+        return real(one, other)
+
+    torch.mm = counting
+    try:
+        training_step("mnist-28", "rnn", 4, 1, torch.device("cpu"))
+    finally:
+        torch.mm = real
+    layers = [(64, 128), (2, 128), (128, 256), (128, 256), (256, 256), (256, 256)]
+    heads = [(256, 2), (256, 10), (256, 1)]
+    wanted = sum(4 * inputs * outputs for inputs, outputs in layers + heads)
+    rounds, glimpses, factors = 3, 7, 3
+    assert sum(a * b * c for a, b, c in counted) == wanted * rounds * glimpses * factors
