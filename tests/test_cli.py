@@ -387,8 +387,8 @@ WRONG = {
     "evaluate model --task clutterd-60": "Did you mean cluttered-60?",
     "evaluate model --task mnist-28 --digits empty": "empty must hold IDX files",
     "look model --out look.jpg": "--out must be a .png file; got 'look.jpg'",
-    "look model missing.png": "IMAGE must be a file; there is no 'missing.png'",
-    "look model text": "text is not a readable image",
+    "look model missing.png": "missing.png is missing",
+    "look model text": "text is not a PNG, JPEG, WebP, TIFF or BMP image",
     "look model --task mnist-28 --digits uci --index 299": "--index must be 0 to 298; got 299",
     "evaluate clutterd-60": "there is no directory 'clutterd-60'",
     "train mnist-28 --network cnn": "invalid choice 'cnn' for argument '--network'",
@@ -492,7 +492,7 @@ def test_version_and_tasks(foveal: Foveal) -> None:
     code, out, _ = foveal("tasks --json")
     names = [task["task"] for task in json.loads(out)["tasks"]]
     assert names[:4] == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
-    assert names[4:] == ["catch", "control"]
+    assert names[4:] == ["catch", "control", "folder"]
 
 
 def test_the_demo_tells_its_story(foveal: Foveal) -> None:

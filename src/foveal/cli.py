@@ -16,6 +16,7 @@ COMMANDS = {
     "tasks": "what can be trained",
     "train": "train a model on a task, or go on with a run",
     "evaluate": "the error of a model, with a 95 % interval",
+    "predict": "what a model answers on your own image files, and where it looked",
     "look": "a picture of where a model looked, what it saw and what it believed",
     "play": "an agent in games: success, return, and an animation of where it looks",
     "models": "the pretrained models that ship with foveal",
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     try:
         return _call(name, rest)
+    except BrokenPipeError:  # whoever read our output, as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
     except (ValueError, OSError) as problem:
         if os.environ.get("FOVEAL_DEBUG"):
             raise

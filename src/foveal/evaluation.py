@@ -9,9 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
+
+
+Images = Tensor | PaddedImages  # (B, C, H, W), or padded where they differ in size
 
 
 class Task(Protocol):
@@ -21,9 +25,9 @@ class Task(Protocol):
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Images, Tensor]: ...
 
-    def fixed_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]: ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Evaluation:
     count: int
 
 
+def pixels_and_sizes(images: Images) -> tuple[Tensor, Tensor | None]:
+    """The tensor that images lie in, and each one's own height and width where they are padded."""
+    return images if isinstance(images, PaddedImages) else (images, None)
+
+
 def evaluate(
     model: nn.Module,
     task: Task,
@@ -49,7 +58,20 @@ def evaluate(
     num_glimpses: int | None = None,
     rollouts: int = 1,
 ) -> Evaluation:
-    """Error on a split's fixed draw: one rollout, the mean policy, a random first location.
+    """Error on a split's fixed draw: see `answers`, whose arguments these are."""
+    labels, given = answers(model, task, split, num_glimpses=num_glimpses, rollouts=rollouts)
+    return evaluation_of(int((labels != given).sum()), len(labels))
+
+
+def answers(
+    model: nn.Module,
+    task: Task,
+    split: str,
+    *,
+    num_glimpses: int | None = None,
+    rollouts: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
     The locations drawn are one fixed draw too, on every device, so that the figure can be repeated.
 
@@ -60,25 +82,36 @@ def evaluate(
         num_glimpses: of a `RecurrentAttention`; its own if None.
         rollouts: of a `RecurrentAttention`, from as many first locations; the answer is the class
             of the largest mean probability. More than one is not the paper's protocol.
+
+    Returns:
+        The right classes and those answered, ``(N,)`` int64 each, on the CPU.
+
+    Raises:
+        ValueError: if the split has no images.
     """
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
     training = model.training
     model.eval()
-    wrong, done = torch.zeros((), dtype=torch.long), 0
+    right, given = [], []
     with torch.inference_mode():
         for images, labels in task.fixed_batches(split):
+            pixels, sizes = pixels_and_sizes(images)
             if isinstance(model, RecurrentAttention):
-                answer = sum(
-                    model(images, num_glimpses=num_glimpses, generator=generator).logits.softmax(-1)
+                belief = sum(
+                    model(
+                        pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator
+                    ).logits.softmax(-1)
                     for _ in range(rollouts)
                 )
             else:
-                answer = model(images)
-            assert isinstance(answer, Tensor)
-            wrong = wrong.to(labels.device) + (answer.argmax(-1) != labels).sum()
-            done += len(labels)
+                belief = model(pixels)
+            assert isinstance(belief, Tensor)
+            right.append(labels)
+            given.append(belief.argmax(-1))
     model.train(training)
-    return evaluation_of(int(wrong.item()), done)
+    if not right:
+        raise ValueError(f"the {split} split has no images to judge the model by.")
+    return torch.cat(right).cpu(), torch.cat(given).cpu()
 
 
 def evaluation_of(wrong: int, count: int) -> Evaluation:

@@ -31,6 +31,11 @@ class PaddedImages(NamedTuple):
     pixels: Tensor
     sizes: Tensor
 
+    def image(self, index: int) -> Tensor:
+        """One of them, without padding; ``(C, H, W)``."""
+        height, width = self.sizes[index].tolist()
+        return self.pixels[index, :, :height, :width]
+
 
 def pad_images(images: Sequence[Tensor]) -> PaddedImages:
     """Put ``(C, H_i, W_i)`` images of one number of channels and one type into one tensor."""

@@ -36,6 +36,8 @@ class RAMConfig:
     scale_gain: float = 1.0  # scale i also times this to the i; 1 as published
     num_glimpses: int = 7  # looks at an image before the answer
     num_channels: int = 1  # of the images
+    pixel_mean: tuple[float, ...] = ()  # of each channel, taken off glimpses; () for nothing
+    pixel_std: tuple[float, ...] = ()  # of each channel, which glimpses are divided by; () for 1
     num_classes: int = 10  # of the answer
     glimpse_hidden: int = 128  # units of h_g, from the pixels
     location_hidden: int = 128  # units of h_l, from the location
@@ -69,6 +71,15 @@ class RAMConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
+        for name in ("pixel_mean", "pixel_std"):
+            value = getattr(self, name)
+            if len(value) not in (0, self.num_channels):
+                raise ValueError(
+                    f"{name} must have a number for each of the {self.num_channels} channel(s), "
+                    f"or none; got {len(value)}."
+                )
+        if not all(std > 0 for std in self.pixel_std):
+            raise ValueError(f"pixel_std must be above 0; got {self.pixel_std}.")
         if self.core not in CORES:
             raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
         if self.policy not in POLICIES:
@@ -114,18 +125,24 @@ class GlimpseNetwork(nn.Module):
 
     An average over a coarse box dims what is smaller than the box, down to where the first layer
     hardly feels it; ``scale_gain`` makes up for that. ``glimpse_gain`` does for a scene that is
-    nearly all black, as a game's.
+    nearly all black, as a game's. ``pixel_mean`` and ``pixel_std``, of the training images, are
+    applied here and not to the images: what lies outside an image stays a 0 that is known exactly.
     """
 
     gains: Tensor
+    mean: Tensor
 
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         pixels = config.num_scales * config.num_channels * config.glimpse_size**2
         steps = torch.arange(config.num_scales).view(-1, 1, 1, 1)
-        gains = config.glimpse_gain * config.scale_gain**steps
+        std = torch.tensor(config.pixel_std or (1.0,)).view(-1, 1, 1)
+        gains = config.glimpse_gain * config.scale_gain**steps / std
         self.register_buffer("gains", gains, persistent=False)
+        mean = torch.tensor(config.pixel_mean or (0.0,)).view(-1, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
         self.plain = bool((gains == 1).all())
+        self.centred = bool((mean == 0).all())
         self.from_pixels = nn.Linear(pixels, config.glimpse_hidden)
         self.from_location = nn.Linear(2, config.location_hidden)
         self.pixels_to_features = nn.Linear(config.glimpse_hidden, config.glimpse_features)
@@ -133,6 +150,8 @@ class GlimpseNetwork(nn.Module):
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """``(B, S, C, G, G)`` glimpses and ``(B, 2)`` locations to ``(B, glimpse_features)``."""
+        if not self.centred:
+            glimpses = glimpses - self.mean
         if not self.plain:
             glimpses = glimpses * self.gains
         pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))

@@ -132,12 +132,18 @@ def baseline_loss(baselines: Tensor, reward: Tensor) -> Tensor:
     return (baselines - reward[:, None]).square().mean()
 
 
-def supervised_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the answer after the last glimpse, in nats; ``(B, K)`` and ``(B,)``."""
-    return functional.cross_entropy(logits.float(), labels)
+def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the answer after the last glimpse, in nats.
+
+    Args:
+        logits: ``(B, K)``.
+        labels: ``(B,)`` int64.
+        weights: ``(B,)``, what each image counts; all 1 if None.
+    """
+    return _mean_cross_entropy(logits, labels, weights)
 
 
-def glimpse_loss(glimpse_logits: Tensor, labels: Tensor) -> Tensor:
+def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of the answers that glimpses 2 to T give alone, in nats.
 
     It asks the gaze for views that can be recognized by themselves. Without it a recognizer that
@@ -147,15 +153,30 @@ def glimpse_loss(glimpse_logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         glimpse_logits: ``(B, T, K)``.
         labels: ``(B,)`` int64.
+        weights: as for `supervised_loss`.
     """
     chosen = glimpse_logits[:, 1:].float()
     if chosen.shape[1] == 0:
         return chosen.sum()
-    return functional.cross_entropy(chosen.flatten(0, 1), labels.repeat_interleave(chosen.shape[1]))
+    looks = chosen.shape[1]
+    return _mean_cross_entropy(
+        chosen.flatten(0, 1),
+        labels.repeat_interleave(looks),
+        None if weights is None else weights.repeat_interleave(looks),
+    )
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return functional.cross_entropy(logits.float(), labels)
+    return (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).mean()
 
 
 def hybrid_loss(
-    rollout: Rollout, labels: Tensor, config: ObjectiveConfig | None = None
+    rollout: Rollout,
+    labels: Tensor,
+    config: ObjectiveConfig | None = None,
+    weights: Tensor | None = None,
 ) -> LossTerms:
     """The hybrid objective of the paper's §3.2, for a rollout in training mode.
 
@@ -163,6 +184,7 @@ def hybrid_loss(
         rollout: of B images.
         labels: ``(B,)`` int64.
         config: the paper's if None.
+        weights: ``(B,)``, what each image counts in what trains answer and gaze; all 1 if None.
 
     Raises:
         ValueError: if there is a ``glimpse_weight`` and the model has no ``glimpse_head``.
@@ -172,7 +194,9 @@ def hybrid_loss(
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
     if config.standardize_advantages and advantage.numel() > 1:
         advantage = advantage / (spread(advantage) + 1e-6)
-    supervised = supervised_loss(rollout.logits, labels)
+    if weights is not None:
+        advantage = advantage * weights[:, None]
+    supervised = supervised_loss(rollout.logits, labels, weights)
     reinforce = reinforce_loss(rollout.log_probs, advantage)
     baseline = baseline_loss(rollout.baselines, reward)
     total = supervised + config.reinforce_weight * reinforce + config.baseline_weight * baseline
@@ -182,6 +206,8 @@ def hybrid_loss(
                 f"glimpse_weight {config.glimpse_weight} needs a model with a glimpse_head, in "
                 "training mode. Pass --glimpse-head, or --glimpse-weight 0."
             )
-        total = total + config.glimpse_weight * glimpse_loss(rollout.glimpse_logits, labels)
+        total = total + config.glimpse_weight * glimpse_loss(
+            rollout.glimpse_logits, labels, weights
+        )
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(total, supervised, reinforce, baseline, reward.mean(), error)

@@ -17,7 +17,7 @@ from foveal.control_objective import ControlObjective
 from foveal.envs import EnvConfig
 from foveal.layers import RAMConfig
 from foveal.objective import ObjectiveConfig
-from foveal.tasks import TASKS, TaskConfig
+from foveal.tasks import TASKS, FolderConfig, TaskConfig
 from foveal.training import TrainConfig
 
 # Glimpse size, scales and glimpses of each task (Mnih et al. 2014, §4.1 and tables 1 to 3).
@@ -44,6 +44,13 @@ class RunConfig:
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class FolderRun(RunConfig):
+    """Everything that decides what a run on one's own images computes."""
+
+    task: FolderConfig = field(default_factory=FolderConfig)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from foveal.journal import read_metrics
 from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
 from foveal.playing import check_fit, play
-from foveal.recipes import AgentConfig, RunConfig
+from foveal.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.reference_models import ReferenceNetwork, make_reference_network
-from foveal.tasks import CanvasTask
+from foveal.tasks import CanvasTask, FolderTask
 from foveal.training import Trainer
 
 RESULT_FILE = "result.json"
@@ -43,6 +44,7 @@ class _Job:
     about: dict[str, Any]
     judge: Callable[[], dict[str, Any]]
     curve: tuple[str, ...]  # what of each validation the result keeps
+    keep: Callable[[], None] = lambda: None  # writes what else of the task the run directory keeps
 
 
 def train_run(
@@ -53,6 +55,7 @@ def train_run(
     listener: Callable[[Progress], None] | None = None,
     *,
     judged: bool = True,
+    task: FolderTask | None = None,
 ) -> dict[str, Any]:
     """Train from where the run directory stands to the end, and judge what it became, once.
 
@@ -67,6 +70,7 @@ def train_run(
         device: where it trains.
         listener: see `Engine`.
         judged: whether to judge at all; not where runs are compared to choose among them.
+        task: of a `FolderRun` that begins: its images, examined.
 
     Returns:
         The content of ``result.json``; nothing in those of several processes that do not write.
@@ -88,7 +92,7 @@ def train_run(
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
     if isinstance(config, RunConfig):
-        job = _image_job(config, directory, device, listener)
+        job = _image_job(config, directory, device, listener, task)
     else:
         job = _agent_job(config, directory, device, listener)
     trainer = job.trainer
@@ -102,6 +106,7 @@ def train_run(
         if config.start is not None:
             checkpoint.load_weights(checkpoint.locate_model(config.start), trainer.model)
         if trainer.writes:
+            job.keep()
             checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
     outcome = trainer.run()
     if not trainer.writes:
@@ -135,22 +140,38 @@ def _image_job(
     directory: Path,
     device: torch.device,
     listener: Callable[[Progress], None] | None,
+    examined: FolderTask | None,
 ) -> _Job:
-    task = CanvasTask(config.task, device)
+    task = examined or open_task(config, directory, device)
     _check_fit(config, task)
     torch.manual_seed(config.training.seed)
-    network = make_network(config, task.image_size, len(task.classes))
+    network = make_network(config, task.image_size, len(task.classes), task.num_channels)
     trainer = Trainer(
         network,
         task,
         config.training,
         config.objective,
         directory,
+        class_weights=task.class_weights if isinstance(task, FolderTask) else None,
         device=device,
         listener=listener,
     )
     about = {"classes": list(task.classes), "image_size": list(task.image_size)}
-    return _Job(trainer, about, lambda: _test(network, task, config), ("validation_error",))
+    job = _Job(trainer, about, lambda: _test(network, task, config), ("validation_error",))
+    if isinstance(task, FolderTask):
+        return replace(job, keep=partial(task.save, directory))
+    return job
+
+
+def open_task(config: RunConfig, directory: Path, device: torch.device) -> CanvasTask | FolderTask:
+    """The task of a run: canvases are made anew, one's own images read as the run split them.
+
+    Raises:
+        OSError, ValueError: if digits or images are missing or unfit.
+    """
+    if isinstance(config, FolderRun):
+        return FolderTask.restore(config.task, directory, config.model.num_channels, device)
+    return CanvasTask(config.task, device)
 
 
 def _agent_job(
@@ -194,11 +215,13 @@ def fitted(config: AgentConfig) -> AgentConfig:
     return dataclasses.replace(config, model=model)
 
 
-def make_network(config: RunConfig, image_size: tuple[int, int], num_classes: int) -> Network:
+def make_network(
+    config: RunConfig, image_size: tuple[int, int], num_classes: int, num_channels: int = 1
+) -> Network:
     """The untrained network of a configuration, for images of ``(height, width)`` pixels."""
     if config.network == "ram":
         return RecurrentAttention(config.model)
-    return make_reference_network(config.network, image_size, num_classes)
+    return make_reference_network(config.network, image_size, num_classes, num_channels)
 
 
 def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict[str, Any]]:
@@ -225,7 +248,8 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
     assert isinstance(config, RunConfig)
     try:
         height, width = content["image_size"]
-        network = make_network(config, (height, width), len(content["classes"]))
+        channels = config.model.num_channels
+        network = make_network(config, (height, width), len(content["classes"]), channels)
     except (KeyError, TypeError, ValueError) as problem:
         raise ValueError(
             f"{directory / checkpoint.CONFIG_FILE} must say the size and the classes of a "
@@ -238,6 +262,9 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
 def run_config(content: dict[str, Any], where: Path) -> RunConfig | AgentConfig:
     """The configuration of a run, from the content of its ``config.json``."""
     kind: type[RunConfig | AgentConfig] = AgentConfig if "env" in content else RunConfig
+    task = content.get("task")
+    if isinstance(task, dict) and "data" in task:
+        kind = FolderRun
     added = ("network", "start")  # since the first release of the format
     names = (field.name for field in dataclasses.fields(kind))
     parts = {name: content.get(name) for name in names if name not in added or name in content}
@@ -280,12 +307,17 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _check_fit(config: RunConfig, task: CanvasTask) -> None:
+def _check_fit(config: RunConfig, task: CanvasTask | FolderTask) -> None:
     if config.network != "ram":
+        if isinstance(task, FolderTask) and not task.one_size:
+            raise ValueError(
+                f"a {config.network} network sees the whole image, and the images must have one "
+                "size; they differ. Scale them to one size, or pass --network ram."
+            )
         return
     if len(task.classes) != config.model.num_classes:
         raise ValueError(
-            f"num_classes must be {len(task.classes)}, as the digits have; got "
+            f"num_classes must be {len(task.classes)}, as the images have; got "
             f"{config.model.num_classes}. Pass --num-classes {len(task.classes)}."
         )
     if config.objective.glimpse_weight and not config.model.glimpse_head:
@@ -300,7 +332,7 @@ def _check_fit(config: RunConfig, task: CanvasTask) -> None:
         )
 
 
-def _test(network: Network, task: CanvasTask, config: RunConfig) -> dict[str, Any]:
+def _test(network: Network, task: CanvasTask | FolderTask, config: RunConfig) -> dict[str, Any]:
     """The test error, and what it takes. The test split is used here, once a run."""
     test = evaluate(network, task, "test")
     result: dict[str, Any] = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foveal.checkpoint import changed
 from foveal.engine import Engine, Progress
-from foveal.evaluation import Task, evaluate
+from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 from foveal.optimizers import OptimizationConfig, check_whole
@@ -37,19 +37,23 @@ class TrainConfig(OptimizationConfig):
 
 def loss_of(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     objective: ObjectiveConfig,
     location_std: float | None,
     generator: torch.Generator,
+    weights: Tensor | None = None,
 ) -> LossTerms:
     """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network."""
     inner = getattr(model, "module", model)
+    pixels, sizes = pixels_and_sizes(images)
     if isinstance(inner, RecurrentAttention):
-        rollout = model(images, labels=labels, location_std=location_std, generator=generator)
-        return hybrid_loss(rollout, labels, objective)
-    logits = model(images)
-    supervised = supervised_loss(logits, labels)
+        rollout = model(
+            pixels, sizes=sizes, labels=labels, location_std=location_std, generator=generator
+        )
+        return hybrid_loss(rollout, labels, objective, weights)
+    logits = model(pixels)
+    supervised = supervised_loss(logits, labels, weights)
     right = reward_of(logits, labels).mean()
     none = torch.zeros_like(right)
     return LossTerms(supervised, supervised, none, none, right, 1 - right)
@@ -64,6 +68,7 @@ class Trainer(Engine):
         config: how to train.
         objective: of a `RecurrentAttention`.
         directory: of the run; created when something is written.
+        class_weights: ``(K,)``, what an image of each class counts; all 1 if None.
         device: as PyTorch names it; the task's.
         listener: called at every reading of the metrics.
     """
@@ -79,10 +84,12 @@ class Trainer(Engine):
         objective: ObjectiveConfig,
         directory: Path,
         *,
+        class_weights: Tensor | None = None,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
     ) -> None:
         self.task, self.config, self.objective = task, config, objective
+        self.class_weights = class_weights
         self.steps_per_epoch = task.size("train") // config.batch_size
         if self.steps_per_epoch < 1:
             raise ValueError(
@@ -107,7 +114,8 @@ class Trainer(Engine):
     def _train_step(self) -> Tensor:
         images, labels = self.task.batch("train", self._chosen(), self.generator)
         std = self._location_std()
-        terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator)
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator, weights)
         norm = self._descend(terms.total)
         return torch.stack(
             [terms.total.detach(), 100 * terms.error, terms.reward, terms.baseline.detach(), norm]

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from typing import Any
 import torch
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foveal import checkpoint
 from foveal.engine import TrainingDiverged, TrainingStopped
 from foveal.model import RecurrentAttention
 from foveal.parallel import ProcessLost, rank
-from foveal.recipes import RunConfig, choose
-from foveal.runs import load_network, run_config
-from foveal.tasks import TASKS, TaskConfig
+from foveal.recipes import FolderRun, RunConfig, choose
+from foveal.runs import Network, load_network, open_task, run_config
+from foveal.tasks import TASKS, CanvasTask, FolderTask, TaskConfig
 
 console = Console(stderr=False, highlight=False, quiet=rank() > 0)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -147,25 +150,56 @@ def load_model(model: str, device: torch.device) -> tuple[RecurrentAttention, di
     return network, content
 
 
-def task_of(
-    content: dict[str, Any], task: str | None, digits: str | None, where: Path
-) -> TaskConfig:
-    """The task that a model is shown: the named one, or its own; with other digits if asked.
+def task_shown(
+    network: Network,
+    content: dict[str, Any],
+    model: Path,
+    device: torch.device,
+    *,
+    task: str | None = None,
+    digits: str | None = None,
+    data: str | None = None,
+) -> CanvasTask | FolderTask:
+    """The task that a model is shown: the named one, or its own; with other digits or images.
+
+    Args:
+        network: the model.
+        content: of its ``config.json``.
+        model: as it was named on the command line.
+        device: where the images go.
+        task: name of a task of canvases; the model's own if None.
+        digits: source of their digits; the model's own if None.
+        data: a directory or manifest of images; the model's own if None.
 
     Raises:
         ValueError: if there is no such task, or the model names none.
+        OSError: if digits or images are missing.
     """
+    if data is not None:
+        if task is not None or digits is not None:
+            raise ValueError("--data is for your own images; --task and --digits for canvases.")
+        channels = network.config.num_channels
+        named = content.get("classes") or range(network.config.num_classes)
+        classes = tuple(str(name) for name in named)
+        with counting("reading headers") as count:
+            return FolderTask.judge(data, classes, channels, device, on_progress=count)
     if task is not None:
-        config = TASKS[choose(task, TASKS, "task")]
+        config: TaskConfig = TASKS[choose(task, TASKS, "task")]
     elif "env" in content:
-        raise ValueError(f"{where} is an agent. See how it plays: foveal play {where}")
+        raise ValueError(f"{model} is an agent. See how it plays: foveal play {model}")
     elif "task" in content:
-        run = run_config(content, where)
+        run = run_config(content, model)
         assert isinstance(run, RunConfig)
+        if isinstance(run, FolderRun):
+            if digits is not None:
+                raise ValueError("--digits is for canvases; for your own images pass --data.")
+            return open_task(run, checkpoint.locate_model(model), device)
         config = run.task
     else:
-        raise ValueError(f"{where} does not say what it was trained on. Pass --task.")
-    return config if digits is None else dataclasses.replace(config, digits=digits)
+        raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")
+    return CanvasTask(
+        config if digits is None else dataclasses.replace(config, digits=digits), device
+    )
 
 
 @contextlib.contextmanager
@@ -180,6 +214,33 @@ def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         return
     with console.status(what) as status:
         yield status.update
+
+
+@contextlib.contextmanager
+def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for steps that can be counted; gives what to call with (done, of how many).
+
+    On standard error where standard output goes to a file or another program.
+    """
+    screen = console if console.is_terminal else Console(stderr=True, highlight=False)
+    bar = Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=screen,
+        transient=True,
+        disable=quiet or rank() > 0 or not screen.is_terminal,
+    )
+    task = bar.add_task(what, total=None)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def complain(name: str, text: str) -> None:
+    """A line on standard error about something that does not stop the command."""
+    if rank() == 0:
+        print(f"foveal {name}: {' '.join(text.split())}", file=sys.stderr)
 
 
 def say(text: str) -> None:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
+from rich.markup import escape
+from rich.table import Table
 
 from foveal.commands import (
+    FAILED,
+    Stop,
     choose_device,
+    complain,
+    console,
     parse,
     print_json,
     say,
     set_threads,
-    task_of,
+    task_shown,
     working,
 )
-from foveal.evaluation import evaluate as measure
+from foveal.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.evaluation import answers, evaluation_of
 from foveal.model import RecurrentAttention
 from foveal.reference_models import ReferenceNetwork
 from foveal.runs import load_network
-from foveal.tasks import CanvasTask
+from foveal.scanpath import save_picture
+from foveal.tasks import CanvasTask, FolderTask
+
+MOST_ROWS = 30  # of the table by class
 
 
 def run(arguments: list[str]) -> None:
@@ -32,71 +42,120 @@ def evaluate(
     model: tyro.conf.Positional[str],
     task: str | None = None,
     digits: str | None = None,
+    data: str | None = None,
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
     rollouts: int = 1,
+    confusion: Path | None = None,
     device: str = "auto",
     threads: int = 0,
     json: bool = False,
 ) -> None:
     """Measure the error of a model: one rollout, mean policy, random first location.
 
-    The canvases and the first locations are one fixed draw, so that the figure can be repeated.
+    The canvases and the first locations are one fixed draw, so that the figure can be repeated. A
+    model of your own images is measured on those that its run held out, or on others with --data;
+    files that cannot be read are named and left out, and the exit code is then 1.
 
     Args:
         model: a run directory, a saved model, or the name of a pretrained one (foveal models).
         task: what to evaluate on; the task it was trained on if not given.
         digits: mnist, uci, or the path of IDX files or an image folder; the model's own if not
             given.
+        data: your own images to evaluate on: a directory with a subfolder a class, or a manifest;
+            its test split, or all of it if it has none. Classes go by their names.
         split: test, or validation for choosing between recipes.
         num_glimpses: looks at each image; as in training if not given.
         rollouts: average the probabilities of so many rollouts, each from another first location;
             more than 1 is another protocol than the paper's.
+        confusion: a PNG to draw the confusion matrix into.
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
-        json: print one JSON object.
+        json: print one JSON object, the table by class and the confusion matrix included.
     """
+    if confusion is not None and confusion.suffix.lower() != ".png":
+        raise ValueError(f"--confusion must be a .png file; got {str(confusion)!r}.")
     if rollouts < 1:
         raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     set_threads(threads)
     place = choose_device(device)
     network, content = load_network(model, place)
-    config = task_of(content, task, digits, Path(model))
-    data = CanvasTask(config, place)
-    height, width = data.image_size
+    shown = task_shown(network, content, Path(model), place, task=task, digits=digits, data=data)
+    height, width = shown.image_size
     looks, pixels = 0, height * width
     if isinstance(network, RecurrentAttention):
         looks = network.config.num_glimpses if num_glimpses is None else num_glimpses
         pixels = network.count_pixels_read(looks)
     else:
-        _check_whole_image(network, data, num_glimpses)
+        _check_whole_image(network, shown, num_glimpses)
         rollouts = 1
-    if len(data.classes) != network.config.num_classes:
+    if len(shown.classes) != network.config.num_classes:
         raise ValueError(
-            f"the task has {len(data.classes)} classes; the model was made for "
+            f"the task has {len(shown.classes)} classes; the model was made for "
             f"{network.config.num_classes}. Choose other digits or another model."
         )
     with working("evaluating", quiet=json):
-        result = measure(network, data, split, num_glimpses=num_glimpses, rollouts=rollouts)
+        labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
+    result = evaluation_of(int((labels != given).sum()), len(labels))
+    matrix = confusion_matrix(labels, given, len(shown.classes))
+    rows = by_class(matrix, shown.classes)
+    if confusion is not None:
+        save_picture(draw_confusion(matrix, shown.classes), confusion)
     answer = {
         "model": model,
-        "task": task or content.get("name"),
+        "task": data or task or content.get("name"),
         "split": split,
         **dataclasses.asdict(result),
         "num_glimpses": looks,
         "rollouts": rollouts,
         "pixels_read": rollouts * pixels,
         "parameters": network.count_parameters(),
+        "classes": rows,
+        "confusion": matrix.tolist(),
     }
     if json:
         print_json(answer)
-        return
-    low, high = result.interval
-    say(
-        f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval {low:.2f} "
-        f"to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
-        f"read of {height} x {width}"
-    )
+    else:
+        console.print(_table(rows))
+        low, high = result.interval
+        size = f"{height} x {width}" + ("" if _one_size(shown) else " at most")
+        say(
+            f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
+            f"{low:.2f} to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
+            f"read of {size}"
+        )
+    if isinstance(shown, FolderTask) and shown.problems:
+        for problem in shown.problems:
+            complain("evaluate", f"left out: {problem}")
+        raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """By class, the worst first where there are many."""
+    title = None
+    if len(rows) > MOST_ROWS:
+        title = f"the {MOST_ROWS} worst of {len(rows)} classes (--json has all)"
+        rows = sorted(rows, key=lambda row: -row["error"])[:MOST_ROWS]
+    table = Table("class", title=title)
+    for name in ("images", "error", "95 % interval", "precision"):
+        table.add_column(name, justify="right")
+    table.add_column("taken for")
+    for row in rows:
+        low, high = row["interval"]
+        precision = row["precision"]
+        table.add_row(
+            escape(row["class"]),
+            f"{row['count']:,}",
+            f"{row['error']:.1f} %",
+            f"{low:.1f} to {high:.1f}",
+            "" if precision is None else f"{precision:.1f} %",
+            escape(row["taken_for"] or ""),
+        )
+    return table
+
+
+def _one_size(task: CanvasTask | FolderTask) -> bool:
+    return not isinstance(task, FolderTask) or task.one_size
 
 
 def _protocol(looks: int, rollouts: int) -> str:
@@ -106,12 +165,12 @@ def _protocol(looks: int, rollouts: int) -> str:
 
 
 def _check_whole_image(
-    network: ReferenceNetwork, data: CanvasTask, num_glimpses: int | None
+    network: ReferenceNetwork, shown: CanvasTask | FolderTask, num_glimpses: int | None
 ) -> None:
     if num_glimpses is not None:
         raise ValueError("--num-glimpses is for networks that look; this one sees the whole image.")
-    if data.image_size != network.config.image_size:
+    if shown.image_size != network.config.image_size or not _one_size(shown):
         raise ValueError(
             f"the network was made for images of {network.config.image_size} pixels (height, "
-            f"width); the task's have {data.image_size}. Choose another --task."
+            f"width); the task's have {shown.image_size}. Choose another --task."
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import choose_device, load_model, parse, print_json, say, task_of
+from foveal.commands import choose_device, load_model, parse, print_json, say, task_shown
+from foveal.geometry import PaddedImages
 from foveal.scanpath import draw, follow, save_picture
-from foveal.tasks import CanvasTask
+from foveal.tasks import CanvasTask, FolderTask
+from foveal.tasks.pictures import read_picture
 
 
 def run(arguments: list[str]) -> None:
@@ -49,7 +50,7 @@ def look(
     place = choose_device(device)
     network, content = load_model(model, place)
     if image is None:
-        data = CanvasTask(task_of(content, task, digits, Path(model)), place)
+        data = task_shown(network, content, Path(model), place, task=task, digits=digits)
         picture, label = _test_image(data, index)
         classes = data.classes
     else:
@@ -85,13 +86,14 @@ def look(
     )
 
 
-def _test_image(data: CanvasTask, index: int) -> tuple[Tensor, int]:
+def _test_image(data: CanvasTask | FolderTask, index: int) -> tuple[Tensor, int]:
     total = data.size("test")
     if not 0 <= index < total:
         raise ValueError(f"--index must be 0 to {total - 1}; got {index}.")
     for images, labels in data.fixed_batches("test"):
         if index < len(labels):
-            return images[index], int(labels[index])
+            one = images.image(index) if isinstance(images, PaddedImages) else images[index]
+            return one, int(labels[index])
         index -= len(labels)
     raise AssertionError("the batches cover the split")
 
@@ -103,16 +105,4 @@ def read_image(path: Path, num_channels: int) -> Tensor:
         OSError: if the file is missing.
         ValueError: if it is not an image, or the model takes neither 1 nor 3 channels.
     """
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
-
-    modes = {1: "L", 3: "RGB"}
-    if num_channels not in modes:
-        raise ValueError(f"image files have 1 or 3 channels; the model takes {num_channels}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"IMAGE must be a file; there is no {str(path)!r}.")
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert(modes[num_channels]), dtype=np.float32) / 255
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as problem:
-        raise ValueError(f"{path} is not a readable image ({problem}).") from None
-    return torch.tensor(pixels).reshape(*pixels.shape[:2], num_channels).movedim(-1, 0)
+    return torch.from_numpy(read_picture(path, num_channels)).float() / 255

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from foveal.commands import console, parse, print_json, say
 from foveal.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
-from foveal.tasks import DESCRIPTIONS, TASKS
+from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
 
 
 def run(arguments: list[str]) -> None:
@@ -34,6 +34,10 @@ def tasks(json: bool = False) -> None:
             }
             for name, model in models.items()
         ]
+        rows += [
+            {"task": name, "description": description, "recipes": list(RECIPES)}
+            for name, description in FOLDER_TASKS.items()
+        ]
         print_json({"tasks": rows})
         return
     table = Table("task", "what it is", "retina", "glimpses", "recipes")
@@ -42,5 +46,7 @@ def tasks(json: bool = False) -> None:
         retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
         looks = "1 a decision" if name in AGENT_TASKS else str(model.num_glimpses)
         table.add_row(name, described[name], retina, looks, ", ".join(RECIPES))
+    for name, description in FOLDER_TASKS.items():
+        table.add_row(name, description, "by the images", "by the images", ", ".join(RECIPES))
     console.print(table)
     say("Train one: foveal train mnist-28 --recipe fast")

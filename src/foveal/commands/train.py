@@ -32,7 +32,7 @@ from foveal.recipes import (
     recipe,
 )
 from foveal.runs import RESULT_FILE, fitted, run_config, train_run
-from foveal.tasks import TASKS
+from foveal.tasks import FOLDER_TASKS, TASKS, FolderTask
 
 WATCHED = {
     "error": "error {:.1f} %",
@@ -91,8 +91,13 @@ def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
         parse(_resume, "train", arguments)
         return
+    if arguments[:1] == ["folder"]:
+        from foveal.commands import train_folder  # noqa: PLC0415 (it imports this module)
+
+        train_folder.run(arguments)
+        return
     task, rest, config = choose_recipe(arguments, "train")
-    chosen = _value_of("--recipe", arguments) or TrainOptions.recipe
+    chosen = value_of("--recipe", arguments) or TrainOptions.recipe
     default: TrainOptions | AgentOptions
     if isinstance(config, AgentConfig):
         default = AgentOptions(task=task, config=config, recipe=chosen)
@@ -110,13 +115,13 @@ def choose_recipe(
         ValueError: if there is no task, or no such one, or no such recipe.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
-    known = (*TASKS, *AGENT_TASKS)
+    known = (*TASKS, *AGENT_TASKS, *(FOLDER_TASKS if command == "train" else ()))
     if not positional and not {"-h", "--help"} & set(arguments):
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    chosen = _value_of("--recipe", arguments) or TrainOptions.recipe
+    chosen = value_of("--recipe", arguments) or TrainOptions.recipe
     find = agent_recipe if task in AGENT_TASKS else recipe
     return task, arguments if positional else [task, *arguments], find(task, chosen)
 
@@ -153,14 +158,14 @@ def _resume(
     content = checkpoint.read_config(resume)
     config = run_config(content, resume)
     set_threads(content["threads"] if threads is None else threads)
-    _train(config, content, resume, device, json)
+    train(config, content, resume, device, json)
 
 
 def _start(options: TrainOptions | AgentOptions) -> None:
     set_threads(options.threads)
     config = configuration_of(options.config)
-    directory = options.out or _free_directory(options)
-    _check_empty(directory)
+    directory = options.out or free_directory(options.task, options.recipe, config)
+    check_empty(directory)
     content = {
         "name": options.task,
         "recipe": options.recipe,
@@ -168,21 +173,23 @@ def _start(options: TrainOptions | AgentOptions) -> None:
         "command": shlex.join(["foveal", *sys.argv[1:]]),
         **dataclasses.asdict(config),
     }
-    _train(config, content, directory, options.device, options.json)
+    train(config, content, directory, options.device, options.json)
 
 
-def _train(
+def train(
     config: RunConfig | AgentConfig,
     content: dict[str, Any],
     directory: Path,
     device_name: str,
     json: bool,
+    task: FolderTask | None = None,
 ) -> None:
+    """Train from where the run directory stands, with a bar, and show the result."""
     if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
     with ProgressBar(quiet=json) as bar, stops_explained(f"foveal train --resume {directory}"):
         device = choose_device(device_name)
-        result = train_run(config, content, directory, device, bar.update)
+        result = train_run(config, content, directory, device, bar.update, task=task)
     if not result:  # another of several processes speaks
         return
     _show(result | {"run": str(directory)}, json)
@@ -262,7 +269,8 @@ def _show(result: dict[str, Any], json: bool) -> None:
         say(f"See it look: foveal look {result['run']} --out look.png")
 
 
-def _value_of(flag: str, arguments: list[str]) -> str | None:
+def value_of(flag: str, arguments: list[str]) -> str | None:
+    """What follows a flag on the command line, before the flags are read."""
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
         if word == flag:
             return following
@@ -271,17 +279,22 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _free_directory(options: TrainOptions | AgentOptions) -> Path:
-    config = options.config
-    stem = f"{options.task}-{options.recipe}-{config.training.seed}"
+def free_directory(task: str, recipe_name: str, config: RunConfig | AgentConfig) -> Path:
+    """A directory below ``runs`` that does not exist yet, named after a run."""
+    stem = f"{task}-{recipe_name}-{config.training.seed}"
     if isinstance(config, RunConfig):
         what = config.model.num_glimpses if config.network == "ram" else config.network
-        stem = f"{options.task}-{what}-{options.recipe}-{config.training.seed}"
+        stem = f"{task}-{what}-{recipe_name}-{config.training.seed}"
     names = (f"{stem}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
     return next(path for name in names if not (path := Path("runs", name)).exists())
 
 
-def _check_empty(directory: Path) -> None:
+def check_empty(directory: Path) -> None:
+    """Refuse a directory for a new run that holds anything.
+
+    Raises:
+        OSError: if it does, or is a file.
+    """
     if not directory.exists():
         return
     if not directory.is_dir():

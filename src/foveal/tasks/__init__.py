@@ -1,8 +1,9 @@
-"""What can be learned: the tasks of the paper, by name."""
+"""What can be learned: the tasks of the paper, by name, and one's own images."""
 
 from __future__ import annotations
 
 from foveal.tasks.canvases import CanvasTask, TaskConfig
+from foveal.tasks.folder import FolderConfig, FolderTask
 
 TASKS = {
     "mnist-28": TaskConfig(),
@@ -16,5 +17,14 @@ DESCRIPTIONS = {
     "cluttered-60": "digits anywhere on 60 x 60, among 4 pieces of other digits",
     "cluttered-100": "digits anywhere on 100 x 100, among 8 pieces of other digits",
 }
+FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 
-__all__ = ["DESCRIPTIONS", "TASKS", "CanvasTask", "TaskConfig"]
+__all__ = [
+    "DESCRIPTIONS",
+    "FOLDER_TASKS",
+    "TASKS",
+    "CanvasTask",
+    "FolderConfig",
+    "FolderTask",
+    "TaskConfig",
+]

@@ -1,0 +1,185 @@
+"""``foveal predict``: what a model answers on image files, and where it looked."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from foveal.commands import (
+    FAILED,
+    Stop,
+    choose_device,
+    complain,
+    console,
+    counting,
+    load_model,
+    parse,
+    print_json,
+    say,
+    set_threads,
+)
+from foveal.geometry import to_pixels
+from foveal.layers import uniform_locations
+from foveal.model import RecurrentAttention
+from foveal.tasks.decoding import Decoder
+from foveal.tasks.folder import grouped, on_device
+from foveal.tasks.pictures import Bytes, find_pictures
+
+
+def run(arguments: list[str]) -> None:
+    parse(predict, "predict", arguments)
+
+
+def predict(
+    model: tyro.conf.Positional[str],
+    images: tyro.conf.Positional[tuple[str, ...]],
+    top_k: int = 3,
+    num_glimpses: int | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    workers: int = -1,
+    device: str = "auto",
+    threads: int = 0,
+    json: bool = False,
+) -> None:
+    """Say what a model answers on your image files, one line a file.
+
+    PNG, JPEG, WebP, TIFF and BMP, of any sizes; upright as EXIF says. Colour becomes grey for a
+    model of one channel, and grey becomes colour for a model of three; transparent pixels become
+    black. The model looks with its mean policy, from one first location that --seed draws and that
+    is the same for all files, so that the answer on a file does not depend on the others.
+
+    A file that cannot be read is named on standard error and left out; the exit code is then 1.
+
+    Args:
+        model: a run directory, a saved model, or the name of a pretrained one (foveal models).
+        images: files, directories (with what is below them), patterns in quotes such as
+            "photos/**/*.jpg", or - for names on standard input, one a line.
+        top_k: how many classes to name, the likeliest first; 0 for all.
+        num_glimpses: looks at each image; as in training if not given.
+        seed: of the first location.
+        strict: stop at the first file that cannot be read.
+        workers: processes that decode; -1 for one a core, at most 8, where there are many files.
+        device: cpu, cuda or auto.
+        threads: cores for arithmetic; 0 for all.
+        json: print one JSON object a file: file, height, width, answer, probabilities, locations
+            (x, y in pixels), pixels_read.
+    """
+    if top_k < 0:
+        raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
+    if workers < -1:
+        raise ValueError(f"workers must be at least 0, or -1 for all; got {workers}.")
+    if not images:
+        raise ValueError(
+            "which images? Name files, directories or patterns, or - to read names from standard "
+            "input, as in: foveal predict mnist-28 photos"
+        )
+    set_threads(threads)
+    place = choose_device(device)
+    network, content = load_model(model, place)
+    classes = [str(n) for n in content.get("classes") or range(network.config.num_classes)]
+    paths = [path for image in images for path in _files(image)]
+    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(place)
+    decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
+    unreadable: list[Path] = []
+    with counting("predicting", quiet=not paths) as count:
+        done = 0
+        readable = _readable(decoder, paths, unreadable, strict=strict)
+        for group in grouped(readable, lambda item: item[1].shape[1:]):
+            for answer in _answers(network, group, classes, first, top_k, num_glimpses):
+                _print(answer, json)
+            done += len(group)
+            count(done + len(unreadable), len(paths))
+    decoder.close()
+    if unreadable:
+        raise Stop(
+            f"{len(unreadable):,} of {len(paths):,} files could not be read and were left out.",
+            FAILED,
+        )
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The files that an argument means; itself where it means none, which is then reported."""
+    if name == "-":
+        yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
+        return
+    matches = [name]
+    if glob.has_magic(name) and not os.path.lexists(name):
+        found = glob.glob(name, recursive=True)  # noqa: PTH207 (absolute patterns too)
+        matches = sorted(found) or [name]
+    for match in map(Path, matches):
+        yield from (list(find_pictures(match)) or [match]) if match.is_dir() else [match]
+
+
+def _readable(
+    decoder: Decoder, paths: list[Path], unreadable: list[Path], *, strict: bool
+) -> Iterator[tuple[Path, Bytes]]:
+    """The files that can be decoded, with their pixels; the others go to ``unreadable``."""
+    for path, picture in zip(paths, decoder.stream(paths), strict=True):
+        if not isinstance(picture, Exception):
+            yield path, picture
+        elif strict:
+            raise ValueError(f"{picture} (--strict)")
+        else:
+            complain("predict", str(picture))
+            unreadable.append(path)
+
+
+def _answers(
+    network: RecurrentAttention,
+    group: list[tuple[Path, Bytes]],
+    classes: list[str],
+    first: torch.Tensor,
+    top_k: int,
+    num_glimpses: int | None,
+) -> Iterator[dict[str, Any]]:
+    images = on_device([picture for _, picture in group], first.device)
+    with torch.inference_mode():
+        rollout = network(
+            images.pixels,
+            sizes=images.sizes,
+            num_glimpses=num_glimpses,
+            first_location=first.expand(len(group), -1),
+        )
+        beliefs = rollout.logits.float().softmax(-1)
+        likeliest = beliefs.topk(min(top_k or len(classes), len(classes)))
+        heights, widths = images.sizes[:, :1], images.sizes[:, 1:]
+        centers = to_pixels(rollout.locations, heights, widths)
+    pixels_read = network.count_pixels_read(num_glimpses)
+    rows = zip(
+        group, likeliest.values.tolist(), likeliest.indices.tolist(), centers.tolist(), strict=True
+    )
+    for (path, picture), values, labels, locations in rows:
+        _, height, width = picture.shape
+        yield {
+            "file": str(path),
+            "height": height,
+            "width": width,
+            "answer": classes[labels[0]],
+            "probabilities": {classes[n]: v for n, v in zip(labels, values, strict=True)},
+            "locations": locations,
+            "pixels_read": pixels_read,
+        }
+
+
+def _print(answer: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(answer)
+        return
+    beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
+    path = " ".join(f"({x}, {y})" for x, y in answer["locations"])
+    line = (
+        f"{answer['file']}: {beliefs}; looked at {path}; {answer['pixels_read']:,} pixels read of "
+        f"{answer['height']} x {answer['width']}"
+    )
+    if console.is_terminal:
+        say(line)  # above the bar
+    else:
+        print(line)

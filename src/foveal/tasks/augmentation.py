@@ -1,0 +1,78 @@
+"""Augmentation of training images: shifted, rescaled, rotated, mirrored, on the device."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from foveal.geometry import PaddedImages
+from foveal.parallel import random_rows
+
+FLIPS = ("none", "horizontal", "vertical", "both")
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How far a training image may be moved, each time anew; nothing by default.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    shift: float = 0.0  # most that an image is shifted, as a share of its height and width
+    rescale: float = 0.0  # most that it is magnified or reduced: 0.2 is 1/1.2 to 1.2 times
+    rotation: float = 0.0  # most that it is turned either way, in degrees
+    flips: Literal["none", "horizontal", "vertical", "both"] = "none"  # mirrored half of the time
+
+    def __post_init__(self) -> None:
+        for name, most in (("shift", 1.0), ("rescale", 10.0), ("rotation", 180.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 0 to {most:g}; got {getattr(self, name)!r}.")
+        if self.flips not in FLIPS:
+            raise ValueError(f"flips must be one of {', '.join(FLIPS)}; got {self.flips!r}.")
+
+
+def augment(
+    images: PaddedImages, config: AugmentationConfig, generator: torch.Generator | None
+) -> PaddedImages:
+    """Move each image about its own centre, within its own size; what comes from outside is 0.
+
+    Pixels between pixels are interpolated. Turned and rescaled in pixels, so that squares of an
+    image that is wider than high stay squares.
+
+    Args:
+        images: float pixels; sizes on the same device.
+        config: how far.
+        generator: source of the random numbers.
+    """
+    if config == AugmentationConfig():
+        return images
+    pixels, sizes = images
+    count, _, height, width = pixels.shape
+    chance = random_rows(torch.rand, (count, 6), generator, pixels.device) * 2 - 1  # in [-1, 1)
+    angle = chance[:, 0] * math.radians(config.rotation)
+    scale = (1 + config.rescale) ** chance[:, 1]
+    mirrored = chance[:, 2:4].sign()  # x, y
+    if config.flips not in ("horizontal", "both"):
+        mirrored[:, 0] = 1
+    if config.flips not in ("vertical", "both"):
+        mirrored[:, 1] = 1
+    own = sizes.flip(1).float()  # (B, 2): x, y, as all below
+    moved = chance[:, 4:6] * config.shift * own
+    whole = torch.tensor([width, height], device=pixels.device, dtype=torch.float32)
+    # From a pixel of the result to the place in the image that it shows: A (out - c - m) + c.
+    cos, sin = angle.cos() / scale, angle.sin() / scale
+    turn = torch.stack([cos, sin, -sin, cos], dim=1).view(count, 2, 2) * mirrored[:, :, None]
+    rows = torch.arange(height, device=pixels.device) + 0.5
+    columns = torch.arange(width, device=pixels.device) + 0.5
+    out = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2)
+    centred = out.view(1, -1, 2) - (own / 2 + moved)[:, None]
+    shown = torch.bmm(centred, turn.transpose(1, 2)) + (own / 2)[:, None]
+    grid = (shown / whole * 2 - 1).view(count, height, width, 2)
+    sampled = functional.grid_sample(pixels, grid, align_corners=False)
+    inside = (out < own[:, None, None]).all(-1)
+    return PaddedImages(sampled * inside[:, None], sizes)

@@ -1,0 +1,358 @@
+"""One's own images as a task: from a folder or a manifest, of any sizes, split once and for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.geometry import PaddedImages, pad_images
+from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.decoding import Decoder, PictureStore
+from foveal.tasks.digits import SPLITS
+from foveal.tasks.listing import Listing, list_images, read_split, split_images, write_split
+from foveal.tasks.pictures import Bytes, probe
+
+SPLIT_FILE = "split.csv"
+COLOURS = ("auto", "grey", "rgb")
+CLASS_WEIGHTS = ("none", "balanced")
+BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
+BATCH_IMAGES = 1000
+DARKEST_STD = 1 / 255  # of a channel that is the same everywhere
+
+Listener = Callable[[int, int], None]  # how many of how many are done
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """One's own images: where they are and how they are read.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
+    colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
+    held_out: float = 0.15  # share for validation, and for test, where the data has no splits
+    split_seed: int = 0  # of the images that are held out
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    cache_gb: float = 2.0  # memory for decoded images; the rest is decoded again each time
+    workers: int = -1  # processes that decode; -1 for one a core, at most 8
+    strict: bool = False  # stop at the first bad file, rather than leave it out
+
+    def __post_init__(self) -> None:
+        for name, known in (("colour", COLOURS), ("class_weights", CLASS_WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
+        if not 0 < self.held_out < 0.5:
+            raise ValueError(f"held_out must be above 0 and below 0.5; got {self.held_out!r}.")
+        if not self.cache_gb >= 0:
+            raise ValueError(f"cache_gb must be at least 0; got {self.cache_gb!r}.")
+        if self.workers < -1:
+            raise ValueError(f"workers must be at least 0, or -1 for all; got {self.workers}.")
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed must be at least 0; got {self.split_seed}.")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of the image files say.
+
+    Attributes:
+        listing: the files that seem sound, with their sizes, and what is wrong with the others.
+        grey: whether none is in colour.
+    """
+
+    listing: Listing
+    grey: bool
+
+
+def survey(data: str, on_progress: Listener | None = None) -> Survey:
+    """Find the images of a data set and read their headers.
+
+    Raises:
+        OSError, ValueError: see `foveal.tasks.listing.list_images`; also if no file is sound.
+    """
+    if not data:
+        raise ValueError(
+            "which images? Pass --data with a directory that has a subfolder a class, or with a "
+            "manifest, as in: foveal train folder --data photos"
+        )
+    listing = list_images(Path(data).expanduser())
+    good, problems, grey = [], [], True
+    for index, entry in enumerate(listing.entries):
+        try:
+            size, without_colour = probe(listing.path(entry))
+        except (OSError, ValueError) as problem:
+            problems.append(str(problem))
+        else:
+            good.append(replace(entry, size=size))
+            grey &= without_colour
+        if on_progress:
+            on_progress(index + 1, len(listing.entries))
+    if not good:
+        raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
+    return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey)
+
+
+class FolderTask:
+    """Batches of one's own images, on a device; images of different sizes are padded.
+
+    Args:
+        listing: every image with its split and its size.
+        config: how they are read.
+        num_channels: 1 for grey, 3 for RGB.
+        device: where the batches go; what is decoded stays in the host's memory.
+        classes: names, by label; the listing's own if None.
+        store: with what is decoded already; empty if None.
+
+    Attributes:
+        classes: names, by label.
+        num_channels: of the images.
+        image_size: the largest height and the largest width, in pixels.
+        one_size: whether all images are of that size.
+        problems: what is wrong with the files that were left out, a line each.
+        pixel_mean, pixel_std: of each channel over the training split; () until they are known.
+
+    Raises:
+        ValueError: if an image's class is not among ``classes``.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        config: FolderConfig,
+        num_channels: int,
+        device: torch.device | str = "cpu",
+        *,
+        classes: tuple[str, ...] | None = None,
+        store: PictureStore | None = None,
+    ) -> None:
+        self.listing, self.config, self.num_channels = listing, config, num_channels
+        self.device = torch.device(device)
+        self.classes = classes or listing.classes
+        self.problems = listing.problems
+        height, width = listing.sizes.max(0).tolist()
+        self.image_size = (height, width)
+        self.one_size = bool((listing.sizes == self.image_size).all())
+        self.pixel_mean: tuple[float, ...] = ()
+        self.pixel_std: tuple[float, ...] = ()
+        labels = {name: label for label, name in enumerate(self.classes)}
+        strangers = [entry for entry in listing.entries if entry.label not in labels]
+        if strangers:
+            raise ValueError(
+                f"{listing.path(strangers[0])} is of class {strangers[0].label!r}, which the model "
+                f"does not know; it knows {', '.join(self.classes)}. Rename the class, or leave "
+                "it out."
+            )
+        self.labels = torch.tensor([labels[entry.label] for entry in listing.entries])
+        splits = [entry.split for entry in listing.entries]
+        self._places = {
+            name: torch.tensor([i for i, split in enumerate(splits) if split == name]).long()
+            for name in SPLITS
+        }
+        self._store = store or _store_of(listing, config, num_channels)
+
+    @classmethod
+    def examine(
+        cls,
+        config: FolderConfig,
+        found: Survey,
+        device: torch.device | str = "cpu",
+        on_progress: Listener | None = None,
+    ) -> FolderTask:
+        """Decode every image once, leave out the damaged ones, split, and measure the pixels.
+
+        Raises:
+            OSError, ValueError: if the images make no task; with ``strict``, at the first bad file.
+        """
+        if config.strict and found.listing.problems:
+            raise ValueError(f"{found.listing.problems[0]} (--strict)")
+        grey = found.grey if config.colour == "auto" else config.colour == "grey"
+        channels = 1 if grey else 3
+        store = _store_of(found.listing, config, channels)
+        total = len(store.paths)
+        sums, good, problems = np.zeros((total, 3, channels)), [], []
+        for index, picture in enumerate(store.stream(range(total))):
+            if isinstance(picture, Exception):
+                if config.strict:
+                    raise ValueError(f"{picture} (--strict)")
+                problems.append(str(picture))
+            else:
+                good.append(index)
+                sums[index] = _sums(picture)
+            if on_progress:
+                on_progress(index + 1, total)
+        if not good:
+            raise ValueError(f"{config.data} holds no readable image; the first: {problems[0]}")
+        listing = split_images(
+            found.listing.only(good, problems), config.held_out, config.split_seed
+        )
+        kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
+        store.paths, store.kept = [store.paths[index] for index in good], kept
+        task = cls(listing, config, channels, device, store=store)
+        count, total_light, squares = sums[good][task._places["train"]].sum(0)
+        mean = total_light / (255 * count)
+        std = np.sqrt(np.maximum(squares / (255**2 * count) - mean**2, DARKEST_STD**2))
+        task.pixel_mean = tuple(round(float(value), 6) for value in mean)
+        task.pixel_std = tuple(round(float(value), 6) for value in std)
+        return task
+
+    @classmethod
+    def restore(
+        cls,
+        config: FolderConfig,
+        directory: Path,
+        num_channels: int,
+        device: torch.device | str = "cpu",
+    ) -> FolderTask:
+        """The task of a run, with the splits that its directory keeps.
+
+        Raises:
+            OSError, ValueError: if they are missing or damaged, or the images are gone.
+        """
+        data = Path(config.data)
+        if not data.exists():
+            raise FileNotFoundError(
+                f"the images of the run are missing: there is no {config.data!r}. "
+                "Put them back, or pass other images with --data."
+            )
+        listing = read_split(directory / SPLIT_FILE, data if data.is_dir() else data.parent)
+        return cls(listing, config, num_channels, device)
+
+    @classmethod
+    def judge(
+        cls,
+        data: str,
+        classes: tuple[str, ...],
+        num_channels: int,
+        device: torch.device | str = "cpu",
+        *,
+        strict: bool = False,
+        on_progress: Listener | None = None,
+    ) -> FolderTask:
+        """Other images for a trained model: their test split, or all of them if they have none.
+
+        Raises:
+            OSError, ValueError: if there are none, or one of a class that the model does not know.
+        """
+        found = survey(data, on_progress)
+        if strict and found.listing.problems:
+            raise ValueError(f"{found.listing.problems[0]} (--strict)")
+        entries = found.listing.entries
+        if not any(entry.split == "test" for entry in entries):
+            entries = [replace(entry, split="test") for entry in entries]
+        listing = Listing(found.listing.root, entries, found.listing.problems)
+        config = FolderConfig(data=data, strict=strict)
+        return cls(listing, config, num_channels, device, classes=classes)
+
+    def save(self, directory: Path) -> None:
+        """Write which image is in which split into a run directory, in one step."""
+        write_split(self.listing, directory / SPLIT_FILE)
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """``(K,)``: what an image of each class counts in training, 1 on average; None: all 1."""
+        if self.config.class_weights == "none":
+            return None
+        counts = self.labels[self._places["train"]].bincount(minlength=len(self.classes))
+        return (counts.sum() / (len(self.classes) * counts)).to(self.device)
+
+    def size(self, split: str) -> int:
+        """Number of images in a split."""
+        return len(self._places[split])
+
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[PaddedImages, Tensor]:
+        """The images ``indices`` of a split; those of the training split augmented.
+
+        Args:
+            split: "train", "validation" or "test".
+            indices: ``(B,)`` int64.
+            generator: source of the augmentation, on any device.
+
+        Returns:
+            Float32 images in [0, 1] and ``(B,)`` int64 labels, on the task's device.
+
+        Raises:
+            OSError, ValueError: if a file has become unreadable.
+        """
+        places = self._places[split][indices.cpu()]
+        pictures = []
+        for picture in self._store.stream(places.tolist()):
+            if isinstance(picture, Exception):
+                raise picture
+            pictures.append(picture)
+        images = on_device(pictures, self.device)
+        if split == "train":
+            images = augment(images, self.config.augmentation, generator)
+        return images, self.labels[places].to(self.device)
+
+    def fixed_batches(self, split: str) -> Iterator[tuple[PaddedImages, Tensor]]:
+        """A split's images in order, as `batch` returns them, without augmentation.
+
+        A file that cannot be read is left out and added to ``problems``, unless ``strict``.
+        """
+        places = self._places[split].tolist()
+        for group in grouped(self._readable(places), lambda item: item[1].shape[1:]):
+            images = on_device([picture for _, picture in group], self.device)
+            yield images, self.labels[[place for place, _ in group]].to(self.device)
+
+    def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes]]:
+        for place, picture in zip(places, self._store.stream(places), strict=True):
+            if not isinstance(picture, Exception):
+                yield place, picture
+            elif self.config.strict:
+                raise ValueError(f"{picture} (--strict)")
+            elif str(picture) not in self.problems:
+                self.problems.append(str(picture))
+
+
+def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
+    """Pictures of bytes as one padded batch of floats in [0, 1]."""
+    images = pad_images([torch.from_numpy(picture) for picture in pictures])
+    return PaddedImages(images.pixels.to(device).float() / 255, images.sizes.to(device))
+
+
+def grouped(items: Iterable[T], size_of: Callable[[T], tuple[int, ...]]) -> Iterator[list[T]]:
+    """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
+
+    Args:
+        items: whatever has a size.
+        size_of: its height and width.
+    """
+    group: list[T] = []
+    height = width = 0
+    for item in items:
+        high, wide = size_of(item)
+        height, width = max(height, high), max(width, wide)
+        full = len(group) >= BATCH_IMAGES or (len(group) + 1) * height * width > BATCH_PIXELS
+        if group and full:
+            yield group
+            group, height, width = [], high, wide
+        group.append(item)
+    if group:
+        yield group
+
+
+def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:
+    paths = [listing.path(entry) for entry in listing.entries]
+    decoder = Decoder(num_channels, None if config.workers < 0 else config.workers)
+    return PictureStore(paths, decoder, int(config.cache_gb * 2**30))
+
+
+def _sums(picture: Bytes) -> np.ndarray:
+    """Of each channel: how many pixels, their sum, the sum of their squares; ``(3, C)``."""
+    flat = picture.reshape(len(picture), -1)
+    squares = np.square(flat, dtype=np.uint16).sum(1, dtype=np.uint64)
+    return np.stack([np.full(len(flat), flat.shape[1]), flat.sum(1, dtype=np.uint64), squares])
