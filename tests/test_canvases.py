@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from conftest import idx_bytes
+from foveal.geometry import PaddedImages
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
+from foveal.tasks.augmentation import WARP_GRID, AugmentationConfig, augment
 
 
 def uci(**values: object) -> CanvasTask:
@@ -182,3 +185,34 @@ def test_the_papers_tasks() -> None:
         "cluttered-60": (60, 4),
         "cluttered-100": (100, 8),
     }
+
+
+def test_only_training_digits_are_augmented() -> None:
+    plain = CanvasTask(TaskConfig(digits="uci"))
+    moved = CanvasTask(TaskConfig(digits="uci", augmentation=AugmentationConfig(rotation=20)))
+    first = torch.arange(9)
+    for split, same in (("train", False), ("validation", True), ("test", True)):
+        ours = moved.batch(split, first, torch.Generator().manual_seed(0))[0]
+        theirs = plain.batch(split, first, torch.Generator().manual_seed(0))[0]
+        assert torch.equal(ours, theirs) == same
+    fixed = (next(task.fixed_batches("test"))[0] for task in (plain, moved))
+    assert torch.equal(*fixed)
+
+
+def test_a_warp_shows_what_lies_at_displaced_places() -> None:
+    """Against scipy's interpolation, at places displaced by smooth noise of the same draws."""
+    images = torch.rand(3, 1, 24, 30, generator=torch.Generator().manual_seed(1))
+    sizes = torch.tensor([[24, 30]]).expand(3, 2)
+    config = AugmentationConfig(warp=0.03)
+    ours = augment(PaddedImages(images, sizes), config, torch.Generator().manual_seed(2)).pixels
+    draws = torch.Generator().manual_seed(2)
+    torch.rand(3, 6, generator=draws)  # of the moves that are not asked for
+    noise = torch.randn(3, 2, WARP_GRID, WARP_GRID, generator=draws)
+    smooth = torch.nn.functional.interpolate(noise, (24, 30), mode="bicubic", align_corners=True)
+    assert smooth.std() == pytest.approx(0.75, abs=0.25), "about what was drawn, and smooth"
+    rows, columns = np.meshgrid(np.arange(24), np.arange(30), indexing="ij")
+    for image, (across, down), got in zip(images[:, 0], smooth, ours[:, 0], strict=True):
+        places = [rows + 0.03 * 24 * down.numpy(), columns + 0.03 * 30 * across.numpy()]
+        padded = np.pad(image.numpy(), 8)
+        wanted = map_coordinates(padded, [place + 8 for place in places], order=1)
+        np.testing.assert_allclose(got.numpy(), wanted, atol=1e-4)

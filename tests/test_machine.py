@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import foveal
-from foveal.machine import commit, hardware, precision_on, stop_on_signal
+from foveal.machine import (
+    DeviceFailed,
+    commit,
+    device_failures_explained,
+    hardware,
+    precision_on,
+    stop_on_signal,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +62,33 @@ def test_the_commit_is_gits() -> None:
 
 def test_hardware_names_the_processor_and_the_threads() -> None:
     assert hardware(torch.device("cpu")).endswith(f", {torch.get_num_threads()} thread(s)")
+
+
+def test_a_full_memory_is_explained(tmp_path: Path) -> None:
+    """Really full: the process may have 8 GB of addresses, and the canvases of a step take more."""
+    line = "train cluttered-100 --digits uci --canvas-size 4000 --batch-size 512 --epochs 1"
+    line += " --threads 1 --out run"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "foveal", *line.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=limit,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "there is not enough memory for --batch-size 512" in done.stderr
+
+
+def test_a_lost_device_is_explained_and_other_mistakes_are_not_hidden() -> None:
+    batch = "--batch-size 8"
+    lost = r"the device failed \(CUDA error: unspecified launch failure\)"
+    with pytest.raises(DeviceFailed, match=lost), device_failures_explained(batch):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+    with pytest.raises(RuntimeError, match="shapes"), device_failures_explained(batch):
+        raise RuntimeError("shapes differ")

@@ -142,6 +142,7 @@ class ControlTrainer(Engine):
             )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length
+        self.batch = f"--num-envs {config.num_envs}"
         self.total_steps = config.decisions // self.seen_per_step
         identity = {
             "env": changed(env),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveal import checkpoint
 from foveal.journal import Journal, NoJournal
-from foveal.machine import stop_on_signal
+from foveal.machine import device_failures_explained, stop_on_signal
 from foveal.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -106,6 +106,7 @@ class Engine(ABC):
 
     total_steps: int
     seen_per_step: int
+    batch: str  # the flag that says how much a step takes in at once, and its value
 
     def __init__(
         self,
@@ -161,12 +162,14 @@ class Engine(ABC):
             TrainingStopped: on SIGINT or SIGTERM, after saving.
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
             ProcessLost: if another of several processes ended; the last checkpoint is kept.
+            DeviceFailed: if the device ran out of memory or was lost; the last checkpoint is kept.
             OSError: if the run directory cannot be written.
         """
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
         try:
-            return self._run()
+            with device_failures_explained(self.batch):
+                return self._run()
         finally:
             del self.wrapped, self.stepped
             leave()

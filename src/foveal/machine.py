@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import signal
 import subprocess
@@ -50,6 +51,37 @@ def stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+
+
+class DeviceFailed(Exception):
+    """The device ran out of memory, or does not answer."""
+
+
+@contextmanager
+def device_failures_explained(batch: str) -> Iterator[None]:
+    """What a full or lost device says becomes a `DeviceFailed`.
+
+    Args:
+        batch: the flag that says how much is computed at once, and its value.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as problem:
+        full = isinstance(problem, (torch.OutOfMemoryError, MemoryError)) or (
+            getattr(problem, "errno", None) == errno.ENOMEM or "can't allocate" in str(problem)
+        )
+        if full:
+            flag = batch.split(maxsplit=1)[0]
+            raise DeviceFailed(
+                f"there is not enough memory for {batch}; the last checkpoint is kept. Begin again "
+                f"with a smaller {flag}, or on a device with more"
+            ) from problem
+        if isinstance(problem, torch.AcceleratorError):
+            first = str(problem).strip().splitlines()[0]
+            raise DeviceFailed(
+                f"the device failed ({first}); the last checkpoint is kept"
+            ) from problem
+        raise
 
 
 def commit() -> str | None:

@@ -103,6 +103,7 @@ class Trainer(Engine):
             )
         self.total_steps = config.epochs * self.steps_per_epoch
         self.seen_per_step = config.batch_size
+        self.batch = f"--batch-size {config.batch_size}"
         architecture = getattr(model, "config", None)
         identity = {
             "objective": changed(objective),

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from foveal import checkpoint
 from foveal.engine import TrainingDiverged, TrainingStopped
+from foveal.machine import DeviceFailed
 from foveal.model import RecurrentAttention
 from foveal.parallel import ProcessLost, rank
 from foveal.recipes import FolderRun, RunConfig, choose
@@ -58,6 +59,8 @@ def stops_explained(next_step: str) -> Iterator[None]:
         raise Stop(str(diverged), FAILED) from None
     except ProcessLost as lost:
         raise Stop(f"{lost}. Go on with: {next_step}", FAILED) from None
+    except DeviceFailed as failed:
+        raise Stop(f"{failed}. To go on as it was: {next_step}", FAILED) from None
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:

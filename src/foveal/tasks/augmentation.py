@@ -1,4 +1,4 @@
-"""Augmentation of training images: shifted, rescaled, rotated, mirrored, on the device."""
+"""Augmentation of training images: shifted, turned, warped, mirrored, on the device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from foveal.geometry import PaddedImages
 from foveal.parallel import random_rows
 
 FLIPS = ("none", "horizontal", "vertical", "both")
+WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class AugmentationConfig:
     shift: float = 0.0  # most that an image is shifted, as a share of its height and width
     rescale: float = 0.0  # most that it is magnified or reduced: 0.2 is 1/1.2 to 1.2 times
     rotation: float = 0.0  # most that it is turned either way, in degrees
+    warp: float = 0.0  # elastic deformation: std of the places' shifts, a share of height and width
     flips: Literal["none", "horizontal", "vertical", "both"] = "none"  # mirrored half of the time
 
     def __post_init__(self) -> None:
-        for name, most in (("shift", 1.0), ("rescale", 10.0), ("rotation", 180.0)):
+        for name, most in (("shift", 1.0), ("rescale", 10.0), ("rotation", 180.0), ("warp", 0.2)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be 0 to {most:g}; got {getattr(self, name)!r}.")
         if self.flips not in FLIPS:
@@ -73,6 +75,11 @@ def augment(
     centred = out.view(1, -1, 2) - (own / 2 + moved)[:, None]
     shown = torch.bmm(centred, turn.transpose(1, 2)) + (own / 2)[:, None]
     grid = (shown / whole * 2 - 1).view(count, height, width, 2)
+    if config.warp:
+        shape = (count, 2, WARP_GRID, WARP_GRID)
+        shifts = 2 * config.warp * random_rows(torch.randn, shape, generator, pixels.device)
+        smooth = functional.interpolate(shifts, (height, width), mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1) * (own / whole)[:, None, None]
     sampled = functional.grid_sample(pixels, grid, align_corners=False)
     inside = (out < own[:, None, None]).all(-1)
     return PaddedImages(sampled * inside[:, None], sizes)

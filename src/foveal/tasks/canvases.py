@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from foveal.geometry import PaddedImages
 from foveal.parallel import random_rows
+from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.digits import SPLITS, Digits, load_digits
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
@@ -38,6 +40,7 @@ class TaskConfig:
     composition: Literal["add", "over"] = (
         "add"  # clutter adds to the digit's light, or lies under it
     )
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
 
     def __post_init__(self) -> None:
         if not 0 <= self.canvas_size <= LARGEST_CANVAS:
@@ -117,7 +120,7 @@ class CanvasTask:
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Fresh canvases for the digits ``indices`` of a split.
+        """Fresh canvases for the digits ``indices`` of a split; those for training augmented.
 
         Args:
             split: "train", "validation" or "test"; clutter comes from the same one.
@@ -130,6 +133,8 @@ class CanvasTask:
         part = self._splits[split]
         indices = indices.to(self.device)
         digits, labels = part.images[indices], part.labels[indices]
+        if split == "train" and self.config.augmentation != AugmentationConfig():
+            digits = self._augmented(digits, generator)
         if self.config.canvas_size:
             digits = self._compose(digits, part.images, generator)
         return digits[:, None].float() / 255, labels
@@ -149,6 +154,12 @@ class CanvasTask:
             images, labels = self.batch(split, indices, generator)
             parts = torch.split(images, batch_size), torch.split(labels, batch_size)
             yield from zip(*parts, strict=True)
+
+    def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
+        sizes = torch.tensor([self.digit_size], device=self.device).expand(len(digits), 2)
+        images = PaddedImages(digits[:, None].float(), sizes)
+        moved = augment(images, self.config.augmentation, generator).pixels
+        return moved[:, 0].round_().to(torch.uint8)
 
     def _compose(self, digits: Tensor, pool: Tensor, generator: torch.Generator | None) -> Tensor:
         """Digits and clutter at random places; added, and clipped as one adds light.
