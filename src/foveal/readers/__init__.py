@@ -1,0 +1,126 @@
+"""Big images on disk, of which the sensor reads only the windows that it looks at.
+
+`open_source` opens a file as a source by what it holds: tiled and pyramidal TIFF, BigTIFF and
+OME-TIFF, NumPy arrays on disk, whole slides. `ArraySource` is the same over an array at hand. A
+model takes a sequence of sources in place of a batch of images::
+
+    model([open_source("slide.tif"), ArraySource(array)])
+
+What a glimpse costs does not depend on the size of the image: see `foveal.readers.sources`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.readers.slides import SlideSource, is_slide
+from foveal.readers.sources import ArraySource, Source, open_array
+
+LARGE = 2048 * 2048  # pixels; a larger TIFF is read by windows, a smaller one whole
+TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ARRAY_HEAD = b"\x93NUMPY"
+SLIDE_SUFFIXES = {
+    ".bif",
+    ".dcm",
+    ".mrxs",
+    ".ndpi",
+    ".scn",
+    ".svs",
+    ".svslide",
+    ".vms",
+    ".vmu",
+    ".czi",
+}
+
+
+def open_source(path: str | Path, num_channels: int | None = None) -> Source:
+    """Open an image file for reading by windows; by its content, whatever its name.
+
+    Args:
+        path: a TIFF, an array that `numpy.save` wrote, a whole slide; any other image that Pillow
+            reads is read whole.
+        num_channels: 1 or 3 to convert to grey or RGB, as a model takes; None leaves it as it is.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ImportError: if it is a whole slide, and OpenSlide is not installed.
+        ValueError: if it is damaged or of an unsupported kind.
+    """
+    path = Path(path)
+    head = _head(path)
+    if head.startswith(ARRAY_HEAD):
+        return open_array(path, num_channels)
+    slide = is_slide(path)
+    if slide or (path.suffix.lower() in SLIDE_SUFFIXES and not head.startswith(TIFF_HEADS)):
+        return SlideSource(path, num_channels)
+    if head.startswith(TIFF_HEADS):
+        from foveal.readers.tiff import TiffSource  # noqa: PLC0415 (slow to import)
+
+        return TiffSource(path, num_channels)
+    return ArraySource(_whole(path), num_channels, str(path))
+
+
+def open_if_large(
+    path: str | Path, num_channels: int | None = None, *, large: int = LARGE
+) -> Source | None:
+    """Open a file for reading by windows where that is the better way, or the only one.
+
+    Args:
+        path: any image file.
+        num_channels: as for `open_source`.
+        large: pixels from which on a TIFF is read by windows.
+
+    Returns:
+        The source of an array, of a whole slide, or of a TIFF of more than ``large`` pixels; None
+        for what is better read whole, and for what is no image of these kinds.
+
+    Raises:
+        OSError, ImportError, ValueError: as `open_source`.
+    """
+    path = Path(path)
+    head = _head(path)
+    is_tiff = head.startswith(TIFF_HEADS)
+    if (
+        not is_tiff
+        and not head.startswith(ARRAY_HEAD)
+        and path.suffix.lower() not in SLIDE_SUFFIXES
+    ):
+        return None
+    source = open_source(path, num_channels)
+    if is_tiff and source.height * source.width <= large:
+        source.close()
+        return None
+    return source
+
+
+def _head(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {str(path)!r}.")
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def _whole(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                white = Image.new("RGBA", upright.size, "white")
+                upright = Image.alpha_composite(white, upright.convert("RGBA"))
+            grey = upright.mode in ("1", "L", "LA")
+            return np.asarray(upright.convert("L" if grey else "RGB"))
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{path} is too large to be read whole. Write it in tiles: "
+            f"vips tiffsave {path} tiled.tif --tile --pyramid --bigtiff"
+        ) from None
+    except (UnidentifiedImageError, OSError, ValueError) as problem:
+        raise ValueError(f"{path} is not a readable image ({problem}).") from None
+
+
+__all__ = ["LARGE", "ArraySource", "Source", "open_if_large", "open_source"]
