@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "optimizers",
         "parallel",
     },
+    "readers": {"readers"},
     "reference_models": set(),
     "tasks": {"checkpoint", "geometry", "parallel", "tasks"},
     "envs": {"envs"},

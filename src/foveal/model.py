@@ -5,6 +5,7 @@ Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from foveal.layers import (
     RNNCore,
     make_policy,
 )
-from foveal.sensor import GlimpseSensor, PreparedImages
+from foveal.sensor import GlimpseSensor, Images, PatchSource, check_sources
 
 
 class Step(NamedTuple):
@@ -91,7 +92,7 @@ class RecurrentAttention(nn.Module):
 
     def forward(
         self,
-        images: Tensor,
+        images: Tensor | Sequence[PatchSource],
         *,
         sizes: Tensor | None = None,
         num_glimpses: int | None = None,
@@ -103,7 +104,8 @@ class RecurrentAttention(nn.Module):
         """Look T times at each image: sampled locations in training mode, means in eval mode.
 
         Args:
-            images: ``(B, C, H, W)`` float in [0, 1].
+            images: ``(B, C, H, W)`` float in [0, 1]; or B sources of any sizes, of which only what
+                is looked at is read (see `foveal.readers`).
             sizes: ``(B, 2)`` int, each image's own height and width, where images of different
                 sizes are padded with zeros (see `foveal.geometry.pad_images`); locations are then
                 each image's own.
@@ -116,28 +118,25 @@ class RecurrentAttention(nn.Module):
             generator: source of all randomness, on the images' device; the global one if None.
 
         Raises:
-            ValueError: if a shape, type or number is not as above.
+            ValueError: if a shape, type or number is not as above, or a source is damaged.
+            OSError: if a source cannot be read.
         """
         config = self.config
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
         if num_glimpses < 1:
             raise ValueError(f"num_glimpses must be at least 1; got {num_glimpses}.")
-        if images.ndim == 4 and images.shape[1] != config.num_channels:
-            raise ValueError(
-                f"images must have {config.num_channels} channel(s), as the model was made for; "
-                f"got {images.shape[1]}."
-            )
-        prepared = self.sensor.prepare(images, sizes)
-        batch = images.shape[0]
+        self._check_channels(images)
+        seen = self.sensor.prepare(images, sizes) if isinstance(images, Tensor) else images
+        batch = images.shape[0] if isinstance(images, Tensor) else len(images)
+        state = self.initial_state(batch)
         location = first_location
         if location is None:
-            location = self.location_policy.first(images, generator)
+            location = self.location_policy.first(state.hidden, generator)
         std = config.location_std if location_std is None else location_std
-        state = self.initial_state(batch)
         locations, choices, states, alone = [], [], [], []
         for t in range(num_glimpses):
             locations.append(location)
-            features, state = self._look(prepared, location, state)
+            features, state = self._look(seen, location, state)
             states.append(state.hidden)
             if config.glimpse_head and self.training:
                 alone.append(self.glimpse_head(features))
@@ -147,7 +146,7 @@ class RecurrentAttention(nn.Module):
         # What does not decide where to look next is computed for all glimpses at once.
         logits = self.action_head(state.hidden)
         step_logits = logits[None]
-        log_probs = baselines = images.new_zeros((0, batch), dtype=torch.float32)
+        log_probs = baselines = state.hidden.new_zeros((0, batch), dtype=torch.float32)
         if choices:
             hidden = torch.stack(states[:-1])
             earlier = self.action_head(hidden)
@@ -220,7 +219,7 @@ class RecurrentAttention(nn.Module):
 
     def step(
         self,
-        images: Tensor | PreparedImages,
+        images: Images,
         location: Tensor,
         state: CoreState,
         *,
@@ -234,10 +233,10 @@ class RecurrentAttention(nn.Module):
         the second look at the same images.
 
         Args:
-            images: ``(B, C, H, W)`` float in [0, 1], or prepared images.
+            images: ``(B, C, H, W)`` float in [0, 1], prepared images, or B sources.
             location: ``(B, 2)``, where to look.
             state: from `initial_state` or the last step.
-            sizes: ``(B, 2)``, as for `forward`; not with prepared images, which know theirs.
+            sizes: ``(B, 2)``, as for `forward`; prepared images and sources know theirs.
             generator: source of the policy's noise (training mode).
         """
         _, state = self._look(images, location, state, sizes)
@@ -248,9 +247,21 @@ class RecurrentAttention(nn.Module):
         baseline = self.baseline_head(state.hidden, logits, None)
         return Step(logits, next_location, log_prob, baseline, state)
 
+    def _check_channels(self, images: Tensor | Sequence[PatchSource]) -> None:
+        if isinstance(images, Tensor):
+            channels = images.shape[1] if images.ndim == 4 else self.config.num_channels
+        else:
+            check_sources(images)
+            channels = images[0].num_channels
+        if channels != self.config.num_channels:
+            raise ValueError(
+                f"images must have {self.config.num_channels} channel(s), as the model was made "
+                f"for; got {channels}."
+            )
+
     def _look(
         self,
-        images: Tensor | PreparedImages,
+        images: Images,
         location: Tensor,
         state: CoreState,
         sizes: Tensor | None = None,

@@ -1,12 +1,13 @@
 """The retina: square patches of several resolutions round a location (Mnih et al. 2014, §3.1).
 
-Two ways lead to the same glimpses, to rounding:
+Three ways lead to the same glimpses, to rounding:
 
 - **from images**: the widest window is read and averaged down. The cost depends on the glimpse
   alone, whatever the size of the image: for one look at an image, as in a video.
 - **from prepared images**: `GlimpseSensor.prepare` stores, for every scale, the mean of the box
   of pixels that starts at each position. A glimpse is then G x G look-ups a scale: for several
   looks at one image.
+- **from sources**: big images on disk, of which each patch is read by itself (`foveal.readers`).
 
 Means of boxes rather than one summed-area table, because their rounding error depends on the box
 and not on the whole image: float32 is exact enough at any image size, and a pixel of a glimpse
@@ -17,13 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import weakref
 from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal import geometry
@@ -52,6 +57,32 @@ class PreparedImages:
     width: int
     border: int
     sizes: Tensor | None = None
+
+
+class PatchSource(Protocol):
+    """An image that the sensor reads patch by patch; `foveal.readers` opens files as such.
+
+    Attributes:
+        height, width: of the image, in pixels.
+        num_channels: C.
+    """
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def num_channels(self) -> int: ...
+
+    def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
+        """Averages of boxes of ``box`` x ``box`` pixels: ``(C, count, count)``.
+
+        The first starts at ``(left, top)``, in pixels; pixels outside the image are 0. It must
+        be safe to call from several threads.
+        """
+
+
+Images = Tensor | PreparedImages | Sequence[PatchSource]  # what the sensor looks at
 
 
 class GlimpseSensor(nn.Module):
@@ -92,17 +123,16 @@ class GlimpseSensor(nn.Module):
         """Pixels a side of the coarsest scale's patch."""
         return self.glimpse_size * self.box_sizes[-1]
 
-    def forward(
-        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, images: Images, locations: Tensor, sizes: Tensor | None = None) -> Tensor:
         """Cut one glimpse out of every image.
 
         Args:
-            images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them.
+            images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them; or a sequence
+                of B sources, of any sizes, which are read in parallel.
             locations: ``(B, 2)`` float, ``(x, y)`` as in `foveal.geometry`; any value, locations
                 far outside give glimpses of zeros.
             sizes: ``(B, 2)`` int, each image's own height and width, where they are padded with
-                zeros (see `foveal.geometry.PaddedImages`); not with prepared images, which know.
+                zeros (see `foveal.geometry.PaddedImages`); prepared images and sources know theirs.
 
         Returns:
             ``(B, S, C, G, G)`` float32, finest scale first. Where ``locations`` requires a
@@ -110,21 +140,22 @@ class GlimpseSensor(nn.Module):
             whole pixels does not have. Images that are not prepared are, for that.
 
         Raises:
-            ValueError: if a shape or type is not as above.
+            ValueError: if a shape or type is not as above, or a source is damaged.
+            OSError: if a source cannot be read.
         """
         height, width = self._check(images, locations, sizes)
         centers = geometry.to_pixels(locations, height, width)
         if torch.is_grad_enabled() and locations.requires_grad:
-            window = self._look_up(self._prepared(images, sizes), centers, margin=SLOPE_REACH)
+            window = self._wide_look(images, centers, sizes)
             glimpses: Tensor = _SlopedGlimpse.apply(locations, self, window, (height, width))  # type: ignore[no-untyped-call]
             return glimpses
         if isinstance(images, PreparedImages):
             return self._look_up(images, centers, margin=0)
-        return self._read_window(images, centers)
+        if isinstance(images, Tensor):
+            return self._read_window(images, centers)
+        return self._read_sources(images, centers, margin=0)
 
-    def slopes(
-        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None = None
-    ) -> Tensor:
+    def slopes(self, images: Images, locations: Tensor, sizes: Tensor | None = None) -> Tensor:
         """How glimpses change with the location: differences over some pixels each way.
 
         That is 2 pixels, and a box where boxes are larger: by whole boxes a look at the coarse
@@ -143,7 +174,7 @@ class GlimpseSensor(nn.Module):
         """
         height, width = self._check(images, locations, sizes)
         centers = geometry.to_pixels(locations, height, width)
-        window = self._look_up(self._prepared(images, sizes), centers, margin=SLOPE_REACH)
+        window = self._wide_look(images, centers, sizes)
         return self._slopes(window, height, width)
 
     def _slopes(self, window: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
@@ -166,14 +197,19 @@ class GlimpseSensor(nn.Module):
         return slopes
 
     def _check(
-        self, images: Tensor | PreparedImages, locations: Tensor, sizes: Tensor | None
+        self, images: Images, locations: Tensor, sizes: Tensor | None
     ) -> tuple[int, int] | tuple[Tensor, Tensor]:
         """Height and width of the images, or of each; raises `ValueError` if something is unfit."""
+        if sizes is not None and not isinstance(images, Tensor):
+            raise ValueError("prepared images and sources know their sizes: do not pass any.")
         if isinstance(images, PreparedImages):
-            if sizes is not None:
-                raise ValueError("prepared images know their sizes: pass sizes to prepare alone.")
             batch, height, width = images.means.shape[0], images.height, images.width
             sizes = images.sizes
+        elif not isinstance(images, Tensor):
+            check_sources(images)
+            batch = len(images)
+            sizes = torch.tensor([[source.height, source.width] for source in images])
+            height, width = sizes[0].tolist()
         else:
             check_images(images, sizes)
             batch, height, width = images.shape[0], images.shape[2], images.shape[3]
@@ -187,8 +223,12 @@ class GlimpseSensor(nn.Module):
         sizes = sizes.to(locations.device)
         return sizes[:, 0], sizes[:, 1]
 
-    def _prepared(self, images: Tensor | PreparedImages, sizes: Tensor | None) -> PreparedImages:
-        return images if isinstance(images, PreparedImages) else self.prepare(images, sizes)
+    def _wide_look(self, images: Images, centers: Tensor, sizes: Tensor | None) -> Tensor:
+        """Glimpses with a margin of ``SLOPE_REACH`` boxes on every side, from whatever is given."""
+        if isinstance(images, Tensor):
+            images = self.prepare(images, sizes)
+        look = self._look_up if isinstance(images, PreparedImages) else self._read_sources
+        return look(images, centers, margin=SLOPE_REACH)  # type: ignore[arg-type]
 
     def prepare(self, images: Tensor, sizes: Tensor | None = None) -> PreparedImages:
         """Average the boxes of every scale once, so that a look costs G x G look-ups a scale.
@@ -249,6 +289,28 @@ class GlimpseSensor(nn.Module):
         where = torch.add(columns[..., None, :], rows[..., :, None], alpha=row)
         where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
         return images.means.gather(3, where).view(batch, scales, channels, size, size)
+
+    def _read_sources(
+        self, sources: Sequence[PatchSource], centers: Tensor, *, margin: int
+    ) -> Tensor:
+        """As `_look_up`, from sources: images in parallel, the scales of each one after another."""
+        count = self.glimpse_size + 2 * margin
+
+        def glimpse(source: PatchSource, center: list[int]) -> NDArray[np.float32]:
+            patches = []
+            for box in self.box_sizes:
+                start = geometry.patch_start(0, self.glimpse_size * box) - margin * box
+                patches.append(source.read(center[0] + start, center[1] + start, count, box))
+            return np.stack(patches)
+
+        places = centers.tolist()
+        if len(sources) == 1:
+            glimpses = [glimpse(sources[0], places[0])]
+        else:
+            # Threads are enough: decompression and file access do not hold Python's lock.
+            with ThreadPoolExecutor(min(len(sources), 2 * (os.cpu_count() or 1))) as pool:
+                glimpses = list(pool.map(glimpse, sources, places))
+        return torch.from_numpy(np.stack(glimpses)).to(centers.device)
 
     def _read_window(self, images: Tensor, centers: Tensor) -> Tensor:
         batch, channels, height, width = images.shape
@@ -349,6 +411,23 @@ def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
             f"the widest patch must be at most {WIDEST_PATCH} pixels a side; got {widest} from "
             f"glimpse_size {glimpse_size} and num_scales {num_scales}. Use a smaller glimpse or "
             "fewer scales."
+        )
+
+
+def check_sources(sources: Sequence[PatchSource]) -> None:
+    """Raise `ValueError` unless there are sources, all of them with as many channels."""
+    if not sources or not all(hasattr(source, "read") for source in sources):
+        kinds = sorted({type(source).__name__ for source in sources})
+        raise ValueError(
+            "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
+            f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
+            "foveal.geometry.pad_images."
+        )
+    channels = sorted({source.num_channels for source in sources})
+    if len(channels) > 1:
+        raise ValueError(
+            f"the sources of a batch must have as many channels; got {channels}. Open them with "
+            "open_source(path, num_channels)."
         )
 
 

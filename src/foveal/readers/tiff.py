@@ -66,12 +66,14 @@ class TiffSource(Source):
             tiff = tifffile.TiffFile(self._file, name=self.path.name)  # type: ignore[arg-type]
             series = tiff.series[0]
             pages = [_pages(level) for level in series.levels]
+            if not pages[0] or not series.shape:
+                raise ValueError("no image in it")
         except Exception as problem:  # tifffile raises whatever a damaged directory leads to
             raise ValueError(
                 f"{self.path} is not a readable TIFF ({_line(problem)}): its directory is damaged "
                 "or cut off. Restore it from a copy, or write it again."
             ) from None
-        if series.axes not in AXES or not pages[0]:
+        if series.axes not in AXES:
             raise ValueError(
                 f"{self.path} holds {series.shape} numbers with axes {series.axes}, not one image. "
                 "Save the plane to look at as a file of its own."
@@ -90,8 +92,8 @@ class TiffSource(Source):
             kept.append(planes)
         self._planes = kept
         self._map_strips()
-        channels = sum(page.samplesperpixel if page.planarconfig == 1 else 1 for page, _ in kept[0])
         page = self._page
+        channels = len(kept[0]) * (page.samplesperpixel if page.planarconfig == 1 else 1)
         self._opacity = channels in (2, 4) and page.extrasamples not in ((), (0,))
         self._colors: Floats | None = None
         if page.photometric == PALETTE and page.colormap is not None:
@@ -150,7 +152,7 @@ class TiffSource(Source):
         """Raw numbers ``(height, width, samples)`` of one plane of a level."""
         page, first = self._planes[number][plane]
         rows, columns = _tile(page)
-        across = -(-page.imagewidth // columns)
+        across = -(-_size(page)[1] // columns)
         window: NDArray[Any] | None = None
         for row in range(top // rows, -(-(top + height) // rows)):
             for column in range(left // columns, -(-(left + width) // columns)):
