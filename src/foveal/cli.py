@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from foveal import __version__
 
-# A command is the function `run` of foveal.commands.<name>, imported when called: --help is quick.
+# A command is the function `run` of foveal.commands.<name>, with _ for -, imported when called:
+# --help is quick.
 COMMANDS = {
     "demo": "the whole story in about two minutes, with data that ships in a package",
     "tasks": "what can be trained",
+    "make-dataset": "any task as image files on disk, PNG or tiled TIFF, with a manifest",
     "train": "train a model on a task, or go on with a run",
     "evaluate": "the error of a model, with a 95 % interval",
     "predict": "what a model answers on your own image files, and where it looked",
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except (ValueError, OSError) as problem:
+    except (ValueError, OSError, ImportError) as problem:
         if os.environ.get("FOVEAL_DEBUG"):
             raise
         return _complain(name, str(problem))
@@ -67,7 +69,7 @@ def run_and_exit() -> None:
 def _call(name: str, arguments: list[str]) -> int:
     from foveal.commands import Stop  # noqa: PLC0415 (imports what only commands need)
 
-    module = importlib.import_module(f"foveal.commands.{name}")
+    module = importlib.import_module(f"foveal.commands.{name.replace('-', '_')}")
     try:
         module.run(arguments)
     except Stop as stop:
@@ -85,5 +87,5 @@ def _complain(name: str, text: str) -> int:
 def _print_help() -> None:
     print(f"{USAGE}\n\nHard visual attention: networks that choose where to look.\n\ncommands:")
     for name, text in COMMANDS.items():
-        print(f"  {name:10} {text}")
+        print(f"  {name:12} {text}")
     print("\nfoveal COMMAND --help explains a command; start with foveal demo.")

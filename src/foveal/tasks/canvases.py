@@ -3,13 +3,16 @@
 Training canvases are made fresh for every batch, on the device where training runs, by gathers
 and scatters without a loop over images. Those of the validation and test splits are one fixed
 draw each, the same on every machine.
+
+A `Layout` says where everything lies on canvases; from it they are made whole, or, where one fits
+no memory, a band of rows at a time.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -22,7 +25,11 @@ from foveal.tasks.digits import SPLITS, Digits, load_digits
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 COMPOSITIONS = ("add", "over")
-LARGEST_CANVAS = 16_384  # pixels a side; a batch of larger ones fits no memory
+FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
+MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a block of its own
+LARGEST_CANVAS = 131_072  # pixels a side
+LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
+CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,31 @@ class TaskConfig:
 class _Split:
     images: Tensor  # (N, H, W) uint8
     labels: Tensor  # (N,) int64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners.
+
+    Attributes:
+        digits: ``(B, h, w)`` uint8, augmented where the task augments them.
+        labels: ``(B,)`` int64, of the digits.
+        places: ``(B, 1, 2)``, of the digits.
+        donors: ``(B, N)``, the digits of the split that the N pieces are cut from.
+        cuts: ``(B, N, 2)``, where in the donors.
+        pieces: ``(B, N, 2)``, where on the canvas.
+    """
+
+    digits: Tensor
+    labels: Tensor
+    places: Tensor
+    donors: Tensor
+    cuts: Tensor
+    pieces: Tensor
+
+    def part(self, chosen: slice) -> Layout:
+        """The layout of some of the canvases."""
+        return Layout(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 class CanvasTask:
@@ -130,30 +162,92 @@ class CanvasTask:
         Returns:
             ``(B, 1, H, W)`` float32 in [0, 1], and ``(B,)`` int64 labels, on the task's device.
         """
+        return self.render(split, self.layout(split, indices, generator))
+
+    def layout(
+        self, split: str, indices: Tensor, generator: torch.Generator | None = None
+    ) -> Layout:
+        """Where digits ``indices`` of a split, and clutter, are to lie; see `batch`."""
+        batch, side = len(indices), self.config.canvas_size or max(self.image_size)
+        count, piece = self.config.num_clutter, self.config.clutter_size
+        height, width = self.digit_size
         part = self._splits[split]
         indices = indices.to(self.device)
         digits, labels = part.images[indices], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
-        if self.config.canvas_size:
-            digits = self._compose(digits, part.images, generator)
-        return digits[:, None].float() / 255, labels
+        nothing = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
+        if not self.config.canvas_size:
+            corner = nothing.new_zeros(batch, 1, 2)
+            return Layout(digits, labels, corner, nothing[..., 0], nothing, nothing)
+        places = self._below((batch, 1), side - height + 1, side - width + 1, generator)
+        if not count:
+            return Layout(digits, labels, places, nothing[..., 0], nothing, nothing)
+        donors = self._integers((batch, count), self.size(split), generator)
+        cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
+        pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
+        return Layout(digits, labels, places, donors, cuts, pieces)
+
+    def render(self, split: str, layout: Layout) -> tuple[Tensor, Tensor]:
+        """The canvases of a layout, and their labels, as `batch` returns them."""
+        canvases = layout.digits
+        if side := self.config.canvas_size:
+            if side > LARGEST_WHOLE:
+                raise ValueError(
+                    f"canvases of {side:,} pixels a side are too large to be made whole (at most "
+                    f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
+                )
+            canvases = self._paint(self._splits[split].images, layout, side)
+        return canvases[:, None].float() / 255, layout.labels
+
+    def render_rows(self, split: str, layout: Layout, top: int, height: int) -> Tensor:
+        """Some rows of the one canvas of a layout: ``(height, W)`` uint8."""
+        pool = self._splits[split].images
+        if not self.config.canvas_size:
+            return layout.digits[0, top : top + height]
+        margin = max(*self.digit_size, self.config.clutter_size)
+        touches = [
+            (place[0, :, 0] > top - margin) & (place[0, :, 0] < top + height)
+            for place in (layout.places, layout.pieces)
+        ]
+        shift = torch.tensor([margin - top, 0], device=self.device)
+        band = Layout(
+            layout.digits[touches[0]],
+            layout.labels[touches[0]],
+            layout.places[:, touches[0]] + shift,
+            layout.donors[:, touches[1]],
+            layout.cuts[:, touches[1]],
+            layout.pieces[:, touches[1]] + shift,
+        )
+        return self._paint(pool, band, height + 2 * margin)[0, margin:-margin].byte()
+
+    def block_size(self) -> int:
+        """Canvases whose layouts are drawn together: a thousand, or one with very much clutter."""
+        return FIXED_BLOCK if FIXED_BLOCK * self.config.num_clutter <= MOST_PIECES else 1
+
+    def fixed_layouts(self, split: str, limit: int | None = None) -> Iterator[Layout]:
+        """The layouts of `fixed_batches`, `block_size` canvases in each; the first ``limit``."""
+        block = self.block_size()
+        count = self.size(split) if limit is None else min(limit, self.size(split))
+        for first in range(0, count, block):
+            # Each split has so many seeds to itself as it has blocks.
+            seed = FIXED_DRAW_SEED + 1_000_000 // block * SPLITS.index(split) + first // block
+            generator = torch.Generator().manual_seed(seed)
+            indices = torch.arange(first, min(first + block, self.size(split)))
+            layout = self.layout(split, indices, generator)
+            yield layout.part(slice(0, count - first))
 
     def fixed_batches(self, split: str, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
         """The one fixed draw of a split's canvases, in order, as `batch` returns them.
 
         The draw comes from the CPU's generator, a thousand canvases at a time, so that neither
-        the device nor ``batch_size`` changes it.
+        the device nor ``batch_size`` changes it. Large canvases come in smaller batches.
         """
-        block = 1000
-        for first in range(0, self.size(split), block):
-            generator = torch.Generator().manual_seed(
-                FIXED_DRAW_SEED + 1000 * SPLITS.index(split) + first // block
-            )
-            indices = torch.arange(first, min(first + block, self.size(split)))
-            images, labels = self.batch(split, indices, generator)
-            parts = torch.split(images, batch_size), torch.split(labels, batch_size)
-            yield from zip(*parts, strict=True)
+        height, width = self.image_size
+        step = max(1, min(batch_size, CANVASES_AT_ONCE // (height * width)))
+        for layout in self.fixed_layouts(split):
+            for first in range(0, len(layout.digits), step):
+                yield self.render(split, layout.part(slice(first, first + step)))
 
     def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
         sizes = torch.tensor([self.digit_size], device=self.device).expand(len(digits), 2)
@@ -161,31 +255,29 @@ class CanvasTask:
         moved = augment(images, self.config.augmentation, generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
 
-    def _compose(self, digits: Tensor, pool: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Digits and clutter at random places; added, and clipped as one adds light.
+    def _paint(self, pool: Tensor, layout: Layout, rows: int) -> Tensor:
+        """Digits and clutter on ``rows`` of canvas; added, and clipped as one adds light.
 
         What the paper did is not stated. With "over" the digit's own square stays free of clutter,
         as in some re-implementations: an easier task.
         """
-        batch, side = len(digits), self.config.canvas_size
-        count, piece = self.config.num_clutter, self.config.clutter_size
+        batch, side = len(layout.places), self.config.canvas_size
+        piece = self.config.clutter_size
         height, width = self.digit_size
-        place = self._below((batch, 1), side - height + 1, side - width + 1, generator)
+        digits = layout.digits.reshape(batch, -1).int()
         # int32: bytes would wrap round where pieces overlap.
-        canvas = torch.zeros(batch, side * side, dtype=torch.int32, device=self.device)
-        digit_at = self._square(place, height, width, side).view(batch, -1)
-        canvas.scatter_(1, digit_at, digits.flatten(1).int())
-        if count:
-            donors = self._integers((batch, count), len(pool), generator)
-            cut = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
-            place = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
-            source = self._square(cut, piece, piece, width) + donors[..., None] * (height * width)
+        canvas = torch.zeros(batch, rows * side, dtype=torch.int32, device=self.device)
+        digit_at = self._square(layout.places, height, width, side).view(batch, -1)
+        canvas.scatter_(1, digit_at, digits)
+        if layout.donors.shape[1]:
+            source = self._square(layout.cuts, piece, piece, width)
+            source += layout.donors[..., None] * (height * width)
             pieces = pool.view(-1)[source.view(batch, -1)].int()
-            where = self._square(place, piece, piece, side)
+            where = self._square(layout.pieces, piece, piece, side)
             canvas.scatter_add_(1, where.view(batch, -1), pieces)
-        if count and self.config.composition == "over":
-            canvas.scatter_(1, digit_at, digits.flatten(1).int())
-        return canvas.clamp_(max=255).view(batch, side, side)
+            if self.config.composition == "over":
+                canvas.scatter_(1, digit_at, digits)
+        return canvas.clamp_(max=255).view(batch, rows, side)
 
     def _square(self, corner: Tensor, height: int, width: int, row: int) -> Tensor:
         """Flat indices ``(B, N, height * width)`` of rectangles at ``corner (B, N, 2)``, (y, x)."""
