@@ -308,15 +308,14 @@ def test_white_may_be_zero_and_colours_come_from_a_palette(tmp_path: Path) -> No
         check(source, colors.T[image] / 65535, box=2, tolerance=2e-6)
 
 
-def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+def test_what_is_transparent_is_0_as_outside_the_image(tmp_path: Path) -> None:
     image = noise(64, 96, 4)
     path = write_tiff(
         tmp_path / "image.tif", [image], photometric="rgb", extrasamples=["unassalpha"]
     )
     opacity = image[..., 3:] / 255
     with open_source(path) as source:
-        wanted = image[..., :3] / 255 * opacity + (1 - opacity)
-        check(source, wanted, box=2, tolerance=2e-6)
+        check(source, image[..., :3] / 255 * opacity, box=2, tolerance=2e-6)
 
 
 def test_strips_are_mapped_or_decoded_or_refused(
@@ -379,8 +378,6 @@ def test_only_what_is_large_is_read_by_windows(tmp_path: Path) -> None:
         assert source is not None
         check(source, image / 255, box=1, tolerance=1e-6)
         source.close()
-    with open_source(tmp_path / "image.png") as whole:
-        check(whole, image / 255, box=1, tolerance=1e-6)
 
 
 def damaged(tmp_path: Path, kind: str) -> Path:
@@ -418,7 +415,7 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         ("directory", "is not a readable TIFF .* directory is damaged"),
         ("cut directory", "is not a readable TIFF .* directory is damaged"),
         ("text", "is not a readable TIFF"),
-        ("empty", "is not a readable image"),
+        ("empty", "is no image that can be read by windows"),
         ("stack", "axes .*YX, not one image"),
         ("signed", "must hold whole numbers from 0 up"),
         ("cmyk", "keeps its colours as SEPARATED. Convert it to RGB"),

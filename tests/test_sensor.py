@@ -234,7 +234,7 @@ def test_wrong_sizes_say_what_was_wanted() -> None:
         sensor.prepare(images, torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"1 to \(8, 9\).*got \[8, 0\] to \[9, 9\]"):
         sensor(images, where, torch.tensor([[8, 9], [9, 0]]))
-    with pytest.raises(ValueError, match="prepared images know their sizes"):
+    with pytest.raises(ValueError, match="prepared images and sources know their sizes"):
         sensor(sensor.prepare(images), where, torch.tensor([[8, 9], [8, 9]]))
 
 

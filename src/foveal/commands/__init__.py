@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +160,10 @@ def task_shown(
     device: torch.device,
     *,
     task: str | None = None,
-    digits: str | None = None,
     data: str | None = None,
+    changes: Mapping[str, str | int | None] | None = None,
 ) -> CanvasTask | FolderTask:
-    """The task that a model is shown: the named one, or its own; with other digits or images.
+    """The task that a model is shown: the named one, or its own; changed, or with other images.
 
     Args:
         network: the model.
@@ -171,16 +171,18 @@ def task_shown(
         model: as it was named on the command line.
         device: where the images go.
         task: name of a task of canvases; the model's own if None.
-        digits: source of their digits; the model's own if None.
         data: a directory or manifest of images; the model's own if None.
+        changes: values of its `TaskConfig` to replace, by name; None leaves one as it is.
 
     Raises:
         ValueError: if there is no such task, or the model names none.
         OSError: if digits or images are missing.
     """
+    given = {name: value for name, value in (changes or {}).items() if value is not None}
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
     if data is not None:
-        if task is not None or digits is not None:
-            raise ValueError("--data is for your own images; --task and --digits for canvases.")
+        if task is not None or given:
+            raise ValueError(f"--data is for your own images; {flags or '--task'} for canvases.")
         channels = network.config.num_channels
         named = content.get("classes") or range(network.config.num_classes)
         classes = tuple(str(name) for name in named)
@@ -194,15 +196,13 @@ def task_shown(
         run = run_config(content, model)
         assert isinstance(run, RunConfig)
         if isinstance(run, FolderRun):
-            if digits is not None:
-                raise ValueError("--digits is for canvases; for your own images pass --data.")
+            if given:
+                raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
             return open_task(run, checkpoint.locate_model(model), device)
         config = run.task
     else:
         raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")
-    return CanvasTask(
-        config if digits is None else dataclasses.replace(config, digits=digits), device
-    )
+    return CanvasTask(dataclasses.replace(config, **given), device)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

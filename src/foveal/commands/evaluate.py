@@ -42,6 +42,8 @@ def evaluate(
     model: tyro.conf.Positional[str],
     task: str | None = None,
     digits: str | None = None,
+    canvas_size: int | None = None,
+    num_clutter: int | None = None,
     data: str | None = None,
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
@@ -62,6 +64,8 @@ def evaluate(
         task: what to evaluate on; the task it was trained on if not given.
         digits: mnist, uci, or the path of IDX files or an image folder; the model's own if not
             given.
+        canvas_size: pixels a side of the task's canvases; as in training if not given.
+        num_clutter: pieces of other digits on each; as in training if not given.
         data: your own images to evaluate on: a directory with a subfolder a class, or a manifest;
             its test split, or all of it if it has none. Classes go by their names.
         split: test, or validation for choosing between recipes.
@@ -80,7 +84,15 @@ def evaluate(
     set_threads(threads)
     place = choose_device(device)
     network, content = load_network(model, place)
-    shown = task_shown(network, content, Path(model), place, task=task, digits=digits, data=data)
+    shown = task_shown(
+        network,
+        content,
+        Path(model),
+        place,
+        task=task,
+        data=data,
+        changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
+    )
     height, width = shown.image_size
     looks, pixels = 0, height * width
     if isinstance(network, RecurrentAttention):
@@ -108,6 +120,7 @@ def evaluate(
         **dataclasses.asdict(result),
         "num_glimpses": looks,
         "rollouts": rollouts,
+        "image_size": [height, width],
         "pixels_read": rollouts * pixels,
         "parameters": network.count_parameters(),
         "classes": rows,

@@ -50,7 +50,7 @@ def look(
     place = choose_device(device)
     network, content = load_model(model, place)
     if image is None:
-        data = task_shown(network, content, Path(model), place, task=task, digits=digits)
+        data = task_shown(network, content, Path(model), place, task=task, changes={"digits": digits})
         picture, label = _test_image(data, index)
         classes = data.classes
     else:

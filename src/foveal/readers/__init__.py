@@ -13,9 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from foveal.readers.slides import SlideSource, is_slide
 from foveal.readers.sources import ArraySource, Source, open_array
 
@@ -40,8 +37,7 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
     """Open an image file for reading by windows; by its content, whatever its name.
 
     Args:
-        path: a TIFF, an array that `numpy.save` wrote, a whole slide; any other image that Pillow
-            reads is read whole.
+        path: a TIFF, an array that `numpy.save` wrote, or a whole slide.
         num_channels: 1 or 3 to convert to grey or RGB, as a model takes; None leaves it as it is.
 
     Raises:
@@ -60,7 +56,10 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
         from foveal.readers.tiff import TiffSource  # noqa: PLC0415 (slow to import)
 
         return TiffSource(path, num_channels)
-    return ArraySource(_whole(path), num_channels, str(path))
+    raise ValueError(
+        f"{path} is no image that can be read by windows: it must be a TIFF, an array that "
+        "numpy.save wrote, or a whole slide. Convert it, or read it whole."
+    )
 
 
 def open_if_large(
@@ -101,26 +100,6 @@ def _head(path: Path) -> bytes:
         raise FileNotFoundError(f"there is no image {str(path)!r}.")
     with path.open("rb") as file:
         return file.read(8)
-
-
-def _whole(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                white = Image.new("RGBA", upright.size, "white")
-                upright = Image.alpha_composite(white, upright.convert("RGBA"))
-            grey = upright.mode in ("1", "L", "LA")
-            return np.asarray(upright.convert("L" if grey else "RGB"))
-    except Image.DecompressionBombError:
-        raise ValueError(
-            f"{path} is too large to be read whole. Write it in tiles: "
-            f"vips tiffsave {path} tiled.tif --tile --pyramid --bigtiff"
-        ) from None
-    except (UnidentifiedImageError, OSError, ValueError) as problem:
-        raise ValueError(f"{path} is not a readable image ({problem}).") from None
 
 
 __all__ = ["LARGE", "ArraySource", "Source", "open_if_large", "open_source"]

@@ -144,7 +144,7 @@ class TiffSource(Source):
         pixels = scaled(raw, page.bitspersample)
         if page.photometric == WHITE_IS_ZERO:
             pixels = 1 - pixels
-        return composited(pixels, 1.0) if self._opacity else pixels
+        return composited(pixels, 0.0) if self._opacity else pixels
 
     def _window(
         self, number: int, plane: int, top: int, left: int, height: int, width: int
