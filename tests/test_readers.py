@@ -20,7 +20,7 @@ from conftest import TINY
 from foveal.geometry import pad_images
 from foveal.layers import RAMConfig
 from foveal.model import RecurrentAttention
-from foveal.readers import ArraySource, Source, open_if_large, open_source, sources, tiff
+from foveal.readers import ArraySource, Source, is_large, open_source, sources, tiff
 from foveal.readers.slides import SlideSource
 from foveal.sensor import GlimpseSensor
 
@@ -371,13 +371,14 @@ def test_only_what_is_large_is_read_by_windows(tmp_path: Path) -> None:
     write_tiff(tmp_path / "image.tif", [image])
     Image.fromarray(image).save(tmp_path / "image.png")
     np.save(tmp_path / "image.npy", image)
-    assert open_if_large(tmp_path / "image.tif") is None
-    assert open_if_large(tmp_path / "image.png", large=10) is None
-    for name in ("image.tif", "image.npy"):
-        source = open_if_large(tmp_path / name, large=64 * 96 - 1)
-        assert source is not None
-        check(source, image / 255, box=1, tolerance=1e-6)
-        source.close()
+    (tmp_path / "text.tif").write_text("II*\0 no TIFF")
+    assert not is_large(tmp_path / "image.tif")
+    assert is_large(tmp_path / "image.tif", large=64 * 96 - 1)
+    assert is_large(tmp_path / "image.npy")
+    for name in ("image.png", "text.tif", "nowhere.tif"):
+        assert not is_large(tmp_path / name, large=10)
+    with pytest.raises(ValueError, match=r"image.png is no image that can be read by windows"):
+        open_source(tmp_path / "image.png")
 
 
 def damaged(tmp_path: Path, kind: str) -> Path:

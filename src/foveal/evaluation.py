@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention
+from foveal.sensor import PatchSource
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
 
 
-Images = Tensor | PaddedImages  # (B, C, H, W), or padded where they differ in size
+# (B, C, H, W), or padded where they differ in size, or read where they are looked at
+Images = Tensor | PaddedImages | Sequence[PatchSource]
 
 
 class Task(Protocol):
@@ -45,9 +47,9 @@ class Evaluation:
     count: int
 
 
-def pixels_and_sizes(images: Images) -> tuple[Tensor, Tensor | None]:
-    """The tensor that images lie in, and each one's own height and width where they are padded."""
-    return images if isinstance(images, PaddedImages) else (images, None)
+def pixels_and_sizes(images: Images) -> tuple[Tensor | Sequence[PatchSource], Tensor | None]:
+    """The images as a model takes them, and each one's height and width where they are padded."""
+    return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
 
 
 def evaluate(

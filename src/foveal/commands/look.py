@@ -50,7 +50,9 @@ def look(
     place = choose_device(device)
     network, content = load_model(model, place)
     if image is None:
-        data = task_shown(network, content, Path(model), place, task=task, changes={"digits": digits})
+        data = task_shown(
+            network, content, Path(model), place, task=task, changes={"digits": digits}
+        )
         picture, label = _test_image(data, index)
         classes = data.classes
     else:
@@ -93,6 +95,8 @@ def _test_image(data: CanvasTask | FolderTask, index: int) -> tuple[Tensor, int]
     for images, labels in data.fixed_batches("test"):
         if index < len(labels):
             one = images.image(index) if isinstance(images, PaddedImages) else images[index]
+            if not isinstance(one, Tensor):
+                raise ValueError(f"test image {index} is too large to be drawn whole.")
             return one, int(labels[index])
         index -= len(labels)
     raise AssertionError("the batches cover the split")

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveal.commands import console, parse, print_json, say
+from foveal.commands import counting, parse, print_json, say
 from foveal.recipes import choose
 from foveal.tasks import TASKS, CanvasTask
 from foveal.tasks.files import MANIFEST, write_dataset
@@ -78,11 +77,15 @@ def make_dataset(
         chosen = "png" if max(data.image_size) <= PNG_UP_TO else "tiff"
     counts = {"train": train, "validation": validation, "test": test}
     began = time.perf_counter()
-    with _bar(quiet=json) as bar:
-        line = bar.add_task("writing", total=sum(counts.values()))
-        write_dataset(
-            data, counts, out, file_format=chosen, seed=seed, written=lambda: bar.advance(line)
-        )
+    total, done = sum(counts.values()), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    with counting("writing", quiet=json) as progress:
+        write_dataset(data, counts, out, file_format=chosen, seed=seed, written=count)
     height, width = data.image_size
     size = sum(path.stat().st_size for path in out.rglob("*.*"))
     if json:
@@ -96,15 +99,3 @@ def make_dataset(
         return
     listed = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
     say(f"{out}: {listed}; {height:,} x {width:,} pixels, {size / 1e6:,.1f} MB, {out / MANIFEST}")
-
-
-def _bar(*, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
-        transient=True,
-    )

@@ -25,11 +25,13 @@ from foveal.commands import (
     say,
     set_threads,
 )
+from foveal.evaluation import pixels_and_sizes
 from foveal.geometry import to_pixels
 from foveal.layers import uniform_locations
 from foveal.model import RecurrentAttention
-from foveal.tasks.decoding import Decoder
-from foveal.tasks.folder import grouped, on_device
+from foveal.readers import Source
+from foveal.tasks.decoding import Decoder, read_all
+from foveal.tasks.folder import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.pictures import Bytes, find_pictures
 
 
@@ -53,8 +55,10 @@ def predict(
 
     PNG, JPEG, WebP, TIFF and BMP, of any sizes; upright as EXIF says. Colour becomes grey for a
     model of one channel, and grey becomes colour for a model of three; transparent pixels become
-    black. The model looks with its mean policy, from one first location that --seed draws and that
-    is the same for all files, so that the answer on a file does not depend on the others.
+    black. Of a TIFF of more than 2,048 x 2,048 pixels, an array of numpy.save or a whole slide only
+    what is looked at is read. The model looks with its mean policy, from one first location that
+    --seed draws and that is the same for all files, so that the answer on a file does not depend on
+    the others.
 
     A file that cannot be read is named on standard error and left out; the exit code is then 1.
 
@@ -92,10 +96,16 @@ def predict(
     with counting("predicting", quiet=not paths) as count:
         done = 0
         readable = _readable(decoder, paths, unreadable, strict=strict)
-        for group in grouped(readable, lambda item: item[1].shape[1:]):
-            for answer in _answers(network, group, classes, first, top_k, num_glimpses):
-                _print(answer, json)
-            done += len(group)
+        for group in grouped(readable, lambda item: item[1]):
+            try:
+                for answer in _answers(network, group, classes, first, top_k, num_glimpses):
+                    _print(answer, json)
+            except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
+                _leave_out(group[0][0], problem, unreadable, strict=strict)
+            else:
+                done += len(group)
+            finally:
+                close_sources(picture for _, picture in group)
             count(done + len(unreadable), len(paths))
     decoder.close()
     if unreadable:
@@ -120,44 +130,52 @@ def _files(name: str) -> Iterator[Path]:
 
 def _readable(
     decoder: Decoder, paths: list[Path], unreadable: list[Path], *, strict: bool
-) -> Iterator[tuple[Path, Bytes]]:
-    """The files that can be decoded, with their pixels; the others go to ``unreadable``."""
-    for path, picture in zip(paths, decoder.stream(paths), strict=True):
+) -> Iterator[tuple[Path, Bytes | Source]]:
+    """The files that can be read: pixels or, of large ones, a source; others to ``unreadable``."""
+    pictures = read_all(
+        paths, decoder.num_channels, lambda kept: decoder.stream(paths[index] for index in kept)
+    )
+    for path, picture in zip(paths, pictures, strict=True):
         if not isinstance(picture, Exception):
             yield path, picture
-        elif strict:
-            raise ValueError(f"{picture} (--strict)")
         else:
-            complain("predict", str(picture))
-            unreadable.append(path)
+            _leave_out(path, picture, unreadable, strict=strict)
+
+
+def _leave_out(path: Path, problem: Exception, unreadable: list[Path], *, strict: bool) -> None:
+    if strict:
+        raise ValueError(f"{problem} (--strict)")
+    complain("predict", str(problem))
+    unreadable.append(path)
 
 
 def _answers(
     network: RecurrentAttention,
-    group: list[tuple[Path, Bytes]],
+    group: list[tuple[Path, Bytes | Source]],
     classes: list[str],
     first: torch.Tensor,
     top_k: int,
     num_glimpses: int | None,
 ) -> Iterator[dict[str, Any]]:
-    images = on_device([picture for _, picture in group], first.device)
+    images, own_sizes = pixels_and_sizes(as_batch([picture for _, picture in group], first.device))
     with torch.inference_mode():
         rollout = network(
-            images.pixels,
-            sizes=images.sizes,
+            images,
+            sizes=own_sizes,
             num_glimpses=num_glimpses,
             first_location=first.expand(len(group), -1),
         )
         beliefs = rollout.logits.float().softmax(-1)
         likeliest = beliefs.topk(min(top_k or len(classes), len(classes)))
-        heights, widths = images.sizes[:, :1], images.sizes[:, 1:]
+        sizes = [height_and_width(picture) for _, picture in group]
+        heights, widths = torch.tensor(sizes, device=first.device)[..., None].unbind(1)
         centers = to_pixels(rollout.locations, heights, widths)
     pixels_read = network.count_pixels_read(num_glimpses)
     rows = zip(
         group, likeliest.values.tolist(), likeliest.indices.tolist(), centers.tolist(), strict=True
     )
     for (path, picture), values, labels, locations in rows:
-        _, height, width = picture.shape
+        height, width = height_and_width(picture)
         yield {
             "file": str(path),
             "height": height,

@@ -19,7 +19,7 @@ from foveal.readers.sources import ArraySource, Source, open_array
 LARGE = 2048 * 2048  # pixels; a larger TIFF is read by windows, a smaller one whole
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ARRAY_HEAD = b"\x93NUMPY"
-SLIDE_SUFFIXES = {
+SLIDES = {  # suffixes of scanners' files
     ".bif",
     ".dcm",
     ".mrxs",
@@ -50,7 +50,7 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
     if head.startswith(ARRAY_HEAD):
         return open_array(path, num_channels)
     slide = is_slide(path)
-    if slide or (path.suffix.lower() in SLIDE_SUFFIXES and not head.startswith(TIFF_HEADS)):
+    if slide or (path.suffix.lower() in SLIDES and not head.startswith(TIFF_HEADS)):
         return SlideSource(path, num_channels)
     if head.startswith(TIFF_HEADS):
         from foveal.readers.tiff import TiffSource  # noqa: PLC0415 (slow to import)
@@ -62,37 +62,21 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
     )
 
 
-def open_if_large(
-    path: str | Path, num_channels: int | None = None, *, large: int = LARGE
-) -> Source | None:
-    """Open a file for reading by windows where that is the better way, or the only one.
+def is_large(path: str | Path, *, large: int = LARGE) -> bool:
+    """Whether a file is better read by windows, or can be read in no other way.
 
-    Args:
-        path: any image file.
-        num_channels: as for `open_source`.
-        large: pixels from which on a TIFF is read by windows.
-
-    Returns:
-        The source of an array, of a whole slide, or of a TIFF of more than ``large`` pixels; None
-        for what is better read whole, and for what is no image of these kinds.
-
-    Raises:
-        OSError, ImportError, ValueError: as `open_source`.
+    That is an array of `numpy.save`, a whole slide, or a TIFF of more than ``large`` pixels. A file
+    that cannot be opened is not: who reads it whole finds out what is wrong.
     """
     path = Path(path)
-    head = _head(path)
-    is_tiff = head.startswith(TIFF_HEADS)
-    if (
-        not is_tiff
-        and not head.startswith(ARRAY_HEAD)
-        and path.suffix.lower() not in SLIDE_SUFFIXES
-    ):
-        return None
-    source = open_source(path, num_channels)
-    if is_tiff and source.height * source.width <= large:
-        source.close()
-        return None
-    return source
+    try:
+        head = _head(path)
+        if not head.startswith(TIFF_HEADS):
+            return head.startswith(ARRAY_HEAD) or path.suffix.lower() in SLIDES
+        with open_source(path) as source:
+            return source.height * source.width > large
+    except (OSError, ValueError):
+        return False
 
 
 def _head(path: Path) -> bytes:
@@ -102,4 +86,4 @@ def _head(path: Path) -> bytes:
         return file.read(8)
 
 
-__all__ = ["LARGE", "ArraySource", "Source", "open_if_large", "open_source"]
+__all__ = ["LARGE", "SLIDES", "ArraySource", "Source", "is_large", "open_source"]

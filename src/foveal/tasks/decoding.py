@@ -8,11 +8,12 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from foveal.readers import Source, is_large, open_source
 from foveal.tasks.pictures import Bytes, read_picture
 
 CHUNK = 8  # files a message to a worker
@@ -118,6 +119,33 @@ class PictureStore:
                 self.kept[index] = picture
                 self.budget -= picture.nbytes
             yield picture
+
+
+def read_all(
+    paths: Sequence[Path],
+    num_channels: int,
+    decode: Callable[[list[int]], Iterator[Decoded]],
+) -> Iterator[Decoded | Source]:
+    """What each file holds, in order: pixels, or of a large one a source; or why it is unreadable.
+
+    Args:
+        paths: the files.
+        num_channels: 1 for grey, 3 for RGB.
+        decode: gives the pixels of the files that are not large, from their indices.
+    """
+    large = [is_large(path) for path in paths]
+    decoded = decode([index for index, big in enumerate(large) if not big])
+    for path, big in zip(paths, large, strict=True):
+        yield _open(path, num_channels) if big else next(decoded)
+
+
+def _open(path: Path, num_channels: int) -> Source | OSError | ValueError:
+    try:
+        return open_source(path, num_channels)
+    except (OSError, ValueError) as problem:
+        return problem
+    except ImportError as problem:  # of what reads whole slides
+        return ValueError(str(problem))
 
 
 def _chunks(paths: Iterator[Path]) -> Iterator[list[Path]]:

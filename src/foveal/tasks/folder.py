@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import PaddedImages, pad_images
+from foveal.readers import Source
 from foveal.tasks.augmentation import AugmentationConfig, augment
-from foveal.tasks.decoding import Decoder, PictureStore
+from foveal.tasks.decoding import Decoder, PictureStore, read_all
 from foveal.tasks.digits import SPLITS
 from foveal.tasks.listing import Listing, list_images, read_split, split_images, write_split
 from foveal.tasks.pictures import Bytes, probe
@@ -298,18 +299,26 @@ class FolderTask:
             images = augment(images, self.config.augmentation, generator)
         return images, self.labels[places].to(self.device)
 
-    def fixed_batches(self, split: str) -> Iterator[tuple[PaddedImages, Tensor]]:
-        """A split's images in order, as `batch` returns them, without augmentation.
+    def fixed_batches(self, split: str) -> Iterator[tuple[PaddedImages | list[Source], Tensor]]:
+        """A split's images in order, as `batch` returns them, without augmentation; large ones are
+        sources (see `foveal.readers.is_large`), open until the next is asked for.
 
         A file that cannot be read is left out and added to ``problems``, unless ``strict``.
         """
         places = self._places[split].tolist()
-        for group in grouped(self._readable(places), lambda item: item[1].shape[1:]):
-            images = on_device([picture for _, picture in group], self.device)
-            yield images, self.labels[[place for place, _ in group]].to(self.device)
+        for group in grouped(self._readable(places), lambda item: item[1]):
+            pictures = [picture for _, picture in group]
+            labels = self.labels[[place for place, _ in group]].to(self.device)
+            yield as_batch(pictures, self.device), labels
+            close_sources(pictures)
 
-    def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes]]:
-        for place, picture in zip(places, self._store.stream(places), strict=True):
+    def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes | Source]]:
+        pictures = read_all(
+            [self._store.paths[place] for place in places],
+            self.num_channels,
+            lambda kept: self._store.stream([places[index] for index in kept]),
+        )
+        for place, picture in zip(places, pictures, strict=True):
             if not isinstance(picture, Exception):
                 yield place, picture
             elif self.config.strict:
@@ -324,17 +333,43 @@ def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
     return PaddedImages(images.pixels.to(device).float() / 255, images.sizes.to(device))
 
 
-def grouped(items: Iterable[T], size_of: Callable[[T], tuple[int, ...]]) -> Iterator[list[T]]:
+def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:
+    """A group that `grouped` made, as a model takes it."""
+    sources = [picture for picture in pictures if isinstance(picture, Source)]
+    if sources:
+        return sources
+    return on_device([item for item in pictures if not isinstance(item, Source)], device)
+
+
+def close_sources(pictures: Iterable[Bytes | Source]) -> None:
+    """Close the files that are still open."""
+    for picture in pictures:
+        if isinstance(picture, Source):
+            picture.close()
+
+
+def height_and_width(picture: Bytes | Source) -> tuple[int, int]:
+    """Of a picture, in pixels."""
+    if isinstance(picture, Source):
+        return picture.height, picture.width
+    return picture.shape[1], picture.shape[2]
+
+
+def grouped(items: Iterable[T], picture_of: Callable[[T], Bytes | Source]) -> Iterator[list[T]]:
     """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
 
+    A source is a group by itself, so that a file that turns out to be damaged harms no other.
+
     Args:
-        items: whatever has a size.
-        size_of: its height and width.
+        items: whatever has a picture.
+        picture_of: the picture.
     """
     group: list[T] = []
     height = width = 0
     for item in items:
-        high, wide = size_of(item)
+        picture = picture_of(item)
+        alone = isinstance(picture, Source)
+        high, wide = (1, BATCH_PIXELS) if alone else height_and_width(picture)
         height, width = max(height, high), max(width, wide)
         full = len(group) >= BATCH_IMAGES or (len(group) + 1) * height * width > BATCH_PIXELS
         if group and full:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.readers import SLIDES, is_large, open_source
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES}
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
 GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
 MODES = {1: "L", 3: "RGB"}
@@ -62,9 +64,14 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
     """``(height, width)`` of an upright picture and whether it is grey, from its header alone.
 
+    Of any file that `read_picture` or `foveal.readers.open_source` reads.
+
     Raises:
         OSError, ValueError: see `read_picture`.
     """
+    if is_large(path):
+        with open_source(path) as source:
+            return (source.height, source.width), source.num_channels == 1
     with _opened(path) as image:
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientations on their side
