@@ -11,7 +11,7 @@ from foveal import cli
 from foveal.commands import train
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-COMMANDS = re.findall(r"^    foveal (\w+)([^\n]*?)(?:  |$)", README, re.MULTILINE)
+COMMANDS = re.findall(r"^    foveal ([\w-]+)([^\n]*?)(?:  |$)", README, re.MULTILINE)
 
 
 def test_its_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
