@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import test_games  # noqa: F401 (registers environments)
 from conftest import idx_bytes
@@ -111,8 +112,53 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     assert sum(answer["probabilities"]) == pytest.approx(1)
     assert all(0 <= x <= 40 and 0 <= y <= 30 for x, y in answer["locations"])
 
+    events = EventAccumulator("run", size_guidance={"images": 0})
+    events.Reload()
+    assert [image.step for image in events.Images("scanpaths")] == list(range(20, 201, 20))
+
     code, out, _ = foveal("train --resume run --json")
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
+
+
+def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
+    torch.manual_seed(0)
+    RecurrentAttention(RAMConfig(num_classes=2, num_glimpses=3, num_scales=2)).save_pretrained(
+        "ram"
+    )
+    task = f"--task mnist-28 --digits {digits}"
+    code, out, err = foveal(f"look ram {task} --count 9 --index 96 --out page.html --json")
+    assert (code, err) == (0, "")
+    looks = [json.loads(line) for line in out.splitlines()]
+    assert [look["image"] for look in looks] == [f"test image {n}" for n in range(96, 100)]
+    page = Path("page.html").read_text()
+    assert all(f'"name": "{look["image"]}"' in page for look in looks)
+
+    _, out, _ = foveal(f"evaluate ram {task} --json")
+    error = json.loads(out)["error"]
+    assert 0 < error < 100
+    code, out, _ = foveal(f"look ram {task} --maps maps.svg --json")
+    answer = json.loads(out)
+    assert answer["error"][2] == error, "after as many looks as in training"
+    assert len(answer["error"]) == len(answer["interval"]) == 3 + 4
+    assert "over 100 test images" in Path("maps.svg").read_text()
+    assert not Path("look.png").exists(), "maps alone were asked for"
+
+    code, out, _ = foveal(f"look ram {task} --wrong --count 100 --out wrong.gif --theme dark")
+    wrong = round(error)
+    assert f"wrong.gif: {wrong} images, 3 looks at each, 0 of {wrong} right" in out
+    with Image.open("wrong.gif") as film:
+        assert film.n_frames == 3 * wrong
+    mean, sampled = (
+        json.loads(foveal(f"look ram {task} {flag} --json")[1])["locations"]
+        for flag in ("", "--sampled")
+    )
+    assert mean[0] == sampled[0]
+    assert mean != sampled
+    assert foveal(f"look ram {task} --out sheet.pdf")[0] == 0
+    Image.new("RGB", (40, 30), (200, 10, 90)).save("mine.png")
+    code, out, _ = foveal("look ram mine.png mine.png --out mine.mp4 --num-glimpses 2")
+    assert "mine.mp4: 2 images, 2 looks at each" in out
+    assert b"ftyp" in Path("mine.mp4").read_bytes()[:12]
 
 
 @pytest.mark.parametrize("network", ["fc-64", "conv"])
@@ -375,7 +421,7 @@ WRONG = {
     "play model": "does not say what it was trained in. Pass --env",
     "play model --env foveal/Catch-v0": "made for 10 actions; foveal/Catch-v0 has 3",
     "play model --episodes 0": "episodes must be at least 1; got 0",
-    "play model --gif play.png": "--gif must be a .gif file; got 'play.png'",
+    "play model --gif play.png": "--gif must be a .gif or .mp4 file; got 'play.png'",
     "train --resume /nowhere": "there is no '/nowhere'",
     "train --resume empty": "it holds no config.json",
     "train --resume foreign": "is not foveal's: another program wrote it",
@@ -386,7 +432,11 @@ WRONG = {
     "evaluate model": "does not say what it was trained on. Pass --task",
     "evaluate model --task clutterd-60": "Did you mean cluttered-60?",
     "evaluate model --task mnist-28 --digits empty": "empty must hold IDX files",
-    "look model --out look.jpg": "--out must be a .png file; got 'look.jpg'",
+    "look model --out look.jpg": "--out must end in one of .png, .svg, .*; got 'look.jpg'",
+    "look model --maps maps.gif": "--maps must end in one of .png, .svg, .pdf; got 'maps.gif'",
+    "look model --count 101": "--count must be 1 to 100; got 101",
+    "look model missing.png --wrong": "about the task's test images. Leave them out",
+    "look model --theme blue": "invalid choice 'blue' for argument '--theme'",
     "look model missing.png": "missing.png is missing",
     "look model text": "text is not a PNG, JPEG, WebP, TIFF or BMP image",
     "look model --task mnist-28 --digits uci --index 299": "--index must be 0 to 298; got 299",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conftest import TINY, Halves
-from foveal.evaluation import EVALUATION_SEED, evaluate, evaluation_of
+from foveal.evaluation import EVALUATION_SEED, evaluate, evaluation_of, observe, rollouts
 from foveal.model import RecurrentAttention
 
 
@@ -47,6 +47,34 @@ def test_several_rollouts_answer_by_their_mean_probability() -> None:
         wrong += int((torch.stack(chances).mean(0).argmax(-1) != labels).sum())
     assert 0 < wrong < 40
     assert evaluate(model, task, "test", rollouts=7).error == 100 * wrong / 40
+
+
+def test_the_rollouts_are_those_that_evaluation_counts() -> None:
+    torch.manual_seed(0)
+    model, task = RecurrentAttention(TINY).train(), Halves()
+    wrong = 0
+    for images, labels, rollout in rollouts(model, task, "test"):
+        assert len(images) == len(labels) == len(rollout.logits)
+        wrong += int((rollout.logits.argmax(-1) != labels).sum())
+    assert 0 < wrong < 40
+    assert evaluate(model, task, "test").error == 100 * wrong / 40
+    assert model.training, "the mode is put back"
+    batches = rollouts(model, task, "test")
+    next(batches)
+    batches.close()
+    assert model.training, "also where not all batches are wanted"
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_gaze_has_the_error_after_each_number_of_looks() -> None:
+    torch.manual_seed(1)
+    model, task = RecurrentAttention(TINY), Halves()
+    found = observe(model, task, "test", num_glimpses=5)
+    assert found.locations.shape == (40, 5, 2)
+    wanted = [evaluate(model, task, "test", num_glimpses=looks + 1) for looks in range(5)]
+    assert list(found.evaluations) == wanted
+    other = observe(model, task, "test", num_glimpses=5, seed=3)
+    assert not torch.equal(other.locations[:, 0], found.locations[:, 0])
 
 
 @pytest.mark.parametrize(("wrong", "count"), [(0, 100), (107, 10_000), (40, 40)])

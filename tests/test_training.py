@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -7,17 +8,22 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from conftest import TINY, Halves, StopAt
 from foveal import checkpoint
 from foveal.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
+from foveal.evaluation import rollouts
 from foveal.journal import METRICS_FILE, read_metrics
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig
 from foveal.reference_models import FullyConnected, ReferenceConfig
+from foveal.scanpath import scanpath_of
 from foveal.training import TrainConfig, Trainer
 
 BRIEF = TrainConfig(
@@ -63,6 +69,62 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_
     for name, value in weights(whole).items():
         assert torch.equal(value, trainer.model.state_dict()[name]), name
     assert steps_of(parts) == steps_of(tmp_path / "whole")
+
+
+def test_a_run_begun_before_a_measure_was_added_goes_on_the_same(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "log_every": 4})
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+    old = tmp_path / "old"
+    with pytest.raises(TrainingStopped):  # at the validation after step 10, two after a reading
+        make_trainer(old, config, listener=StopAt(9, signal.SIGTERM)).run()
+    tensors, about = checkpoint.read_tensors(old / CHECKPOINT_FILE)
+    assert (about["step"], about["counted"]) == (10, 2)
+    tensors["totals"] = tensors["totals"][:5].clone()  # as many as there once were
+    checkpoint.write_tensors(old / CHECKPOINT_FILE, tensors, about)
+    between = make_trainer(old, config)
+    between.restore()
+    between.save(0.0)
+    trainer = make_trainer(old, config)
+    trainer.restore()
+    trainer.run()
+    for name, value in weights(whole).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    got, wanted = steps_of(old), steps_of(tmp_path / "whole")
+    added = {"baseline_fit", "location_spread"}
+    (at,) = [number for number, line in enumerate(wanted) if line["step"] == 12]
+    assert added <= wanted[at].keys()
+    wanted[at] = {name: value for name, value in wanted[at].items() if name not in added}
+    assert got == wanted, "one line goes without the new measures, and nothing else differs"
+
+
+def test_drawing_while_training_changes_nothing(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "epochs": 25, "batch_size": 80, "validate_every": 2})
+    plain = make_trainer(tmp_path / "plain", config)
+    plain.run()
+    drawn_at: list[int] = []
+
+    def illustrate() -> NDArray[np.uint8]:
+        with contextlib.closing(rollouts(trainer.model, trainer.task, "validation")) as batches:  # type: ignore[arg-type]
+            images, _, rollout = next(batches)
+        path = scanpath_of(trainer.model, images[0], rollout, 0, classes=("0", "1"))  # type: ignore[arg-type]
+        drawn_at.append(trainer.step)
+        return np.full((len(path.centers), 5, 3), 255, dtype=np.uint8)
+
+    trainer = make_trainer(tmp_path / "drawn", config, illustrate=illustrate)
+    trainer.run()
+    for name, value in weights(plain).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    assert steps_of(tmp_path / "drawn") == steps_of(tmp_path / "plain")
+    # 50 steps, a validation every 4: the first in each tenth, and the last.
+    assert drawn_at == [8, 12, 16, 20, 28, 32, 36, 40, 48, 50]
+    events = EventAccumulator(str(tmp_path / "drawn"), size_guidance={"images": 0})
+    events.Reload()
+    assert [event.step for event in events.Images("scanpaths")] == drawn_at
+    assert (events.Images("scanpaths")[0].width, events.Images("scanpaths")[0].height) == (5, 3)
+    tags = set(events.Tags()["scalars"])
+    wanted = {"error", "reward", "baseline_fit", "gradient_norm", "location_spread"}
+    assert wanted | {"validation_error"} <= tags
 
 
 def test_lines_after_the_checkpoint_are_written_again_after_a_kill(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from foveal.checkpoint import changed
 from foveal.control_objective import ControlObjective, control_loss, generalized_advantages
-from foveal.engine import Engine, Progress
+from foveal.engine import Engine, Illustrator, Progress
 from foveal.envs import EnvConfig, Games
+from foveal.journal import GAZE, with_fit_and_spread
 from foveal.layers import CoreState
 from foveal.model import RecurrentAttention
 from foveal.optimizers import OptimizationConfig, check_whole
@@ -119,9 +120,13 @@ class ControlTrainer(Engine):
         directory: of the run; created when something is written.
         device: as PyTorch names it.
         listener: called at every reading of the metrics.
+        illustrate: see `Engine`.
     """
 
-    MEASURES = ("loss", "return", "entropy", "baseline_loss", "gradient_norm")
+    MEASURES = (
+        *("loss", "return", "entropy", "baseline_loss", "gradient_norm"),
+        *("target", "target_square", *GAZE),
+    )
     SEEN = "decisions"
 
     def __init__(
@@ -134,6 +139,7 @@ class ControlTrainer(Engine):
         *,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
     ) -> None:
         if world_size() > 1:
             raise ValueError(
@@ -144,12 +150,21 @@ class ControlTrainer(Engine):
         self.seen_per_step = config.num_envs * config.rollout_length
         self.batch = f"--num-envs {config.num_envs}"
         self.total_steps = config.decisions // self.seen_per_step
+        self.validation_period = config.validate_every
         identity = {
             "env": changed(env),
             "objective": changed(objective),
             "model": changed(model.config),
         }
-        super().__init__(model, config, identity, directory, device=device, listener=listener)
+        super().__init__(
+            model,
+            config,
+            identity,
+            directory,
+            device=device,
+            listener=listener,
+            illustrate=illustrate,
+        )
         self.games = Games(env, config.num_envs, self.device)
 
     def _train_step(self) -> Tensor:
@@ -198,7 +213,22 @@ class ControlTrainer(Engine):
                 number += 1
         loss, entropy, baseline, norm = sums / number
         gain = played.rewards.sum() / played.over.sum().clamp(min=1)
-        return torch.stack([loss, gain, entropy, baseline, norm])
+        # What the baselines are regressed to, and the places looked at by choice.
+        counts, chosen = played.played.float(), looked.float()
+        decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
+        places = played.choices.clamp(-1, 1) * chosen[..., None]
+        return torch.cat(
+            [
+                torch.stack([loss, gain, entropy, baseline, norm]),
+                torch.stack([(returns * counts).sum(), (returns.square() * counts).sum()])
+                / decisions,
+                places.sum((0, 1)) / choices,
+                places.square().sum()[None] / choices,
+            ]
+        )
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        return with_fit_and_spread(means, "target")
 
     def _play(self, std: float) -> Played:
         """N decisions in each game, from where the games stand."""
@@ -279,9 +309,6 @@ class ControlTrainer(Engine):
             "validation_return": result.mean_return,
             "validation_success_rate": result.success_rate,
         }
-
-    def _validation_due(self) -> bool:
-        return self.step % self.config.validate_every == 0
 
     def _seed(self) -> int:
         """Of the games that begin at this step."""

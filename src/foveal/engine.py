@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal import checkpoint
@@ -37,8 +39,10 @@ from foveal.parallel import (
     world_size,
 )
 
+ILLUSTRATIONS = 10  # about so many in a run
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
+Illustrator = Callable[[], NDArray[np.uint8] | None]
 
 
 class TrainingStopped(Exception):
@@ -99,6 +103,8 @@ class Engine(ABC):
         directory: of the run; created when something is written.
         device: as PyTorch names it.
         listener: called at every reading of the metrics.
+        illustrate: draws what the model does by now, ``(H, W, 3)``, for TensorBoard, or None: after
+            about ten of the validations of a run. It must not draw from any generator of the run.
     """
 
     MEASURES: ClassVar[tuple[str, ...]]  # what `_train_step` returns
@@ -107,6 +113,7 @@ class Engine(ABC):
     total_steps: int
     seen_per_step: int
     batch: str  # the flag that says how much a step takes in at once, and its value
+    validation_period: int  # steps from one validation to the next
 
     def __init__(
         self,
@@ -117,8 +124,10 @@ class Engine(ABC):
         *,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
     ) -> None:
         self.model, self.directory, self.listener = model, directory, listener
+        self.illustrate = illustrate
         self.optimization = config
         self.device = torch.device(device)
         self.step = 0
@@ -129,6 +138,7 @@ class Engine(ABC):
         self.generator = make_generator(self.device, config.seed)
         self.totals = torch.zeros(len(self.MEASURES), device=self.device)
         self.counted = 0  # steps in the totals
+        self.known = len(self.MEASURES)  # of the measures, how many all those steps have
         self.optimizers = make_optimizers(
             model.to(self.device),
             config.optimizer,
@@ -148,12 +158,12 @@ class Engine(ABC):
     def _validate(self) -> dict[str, float]:
         """How good the model is, on what it is not trained with."""
 
-    @abstractmethod
-    def _validation_due(self) -> bool:
-        """Whether to validate after the step that was just done."""
-
     def _epoch(self) -> int | None:
         return None
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        """What is reported, from the means since the last reading; some of them may be missing."""
+        return means
 
     def run(self) -> Outcome:
         """Train from where the run stands to its end. Of several processes, they part after it.
@@ -193,9 +203,13 @@ class Engine(ABC):
                 rate = (self.step - first_step) * self.seen_per_step / elapsed
                 if self.step % config.log_every == 0 or ended:
                     self._report(journal, self.seconds + elapsed, rate, self._read_totals())
-                if ended or self._validation_due():
+                if ended or self.step % self.validation_period == 0:
                     self.validation = self._validate_once()
                     self._report(journal, self.seconds + elapsed, rate, {})
+                    if self.illustrate and self.writes and self._illustration_due():
+                        picture = self.illustrate()
+                        if picture is not None:
+                            journal.show("scanpaths", picture, self.step)
                 stopping = self._any(signalled.is_set())
                 due = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if due or ended or stopping:
@@ -226,7 +240,7 @@ class Engine(ABC):
             return
         tensors |= state_tensors(self.optimizers)
         tensors["generator"] = self.generator.get_state()
-        tensors["totals"] = self.totals
+        tensors["totals"] = self.totals[: self.known].contiguous()
         about = {
             "identity": self._identity,
             "step": self.step,
@@ -255,7 +269,11 @@ class Engine(ABC):
         checkpoint.load_state(self.model, weights, path)
         load_state_tensors(self.optimizers, tensors)
         self.generator.set_state(tensors["generator"])
-        self.totals = tensors["totals"].to(self.device)
+        # A checkpoint from before a measure was added goes on with those that it has; the others
+        # begin with the next reading.
+        totals = tensors["totals"].to(self.device)
+        self.known = min(len(totals), len(self.MEASURES))
+        self.totals.zero_()[: self.known] = totals[: self.known]
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation = about["seconds"], about["validation"]
         return True
@@ -278,6 +296,12 @@ class Engine(ABC):
         if first is None or not last:
             return first
         return float(first + (last - first) * self.progress)
+
+    def _illustration_due(self) -> bool:
+        """Whether this validation is the first in its share of the run, or the last of all."""
+        before = self.step - self.validation_period
+        shares = (step * ILLUSTRATIONS // self.total_steps for step in (self.step, before))
+        return len(set(shares)) == 2 or self.step == self.total_steps
 
     def _all_used(self) -> bool:
         """Whether every weight gets a gradient at every step."""
@@ -304,7 +328,9 @@ class Engine(ABC):
             raise self._diverged()
         self.totals.zero_()
         self.counted = 0
-        return dict(zip(self.MEASURES, values, strict=True))
+        means = dict(zip(self.MEASURES[: self.known], values, strict=False))
+        self.known = len(self.MEASURES)
+        return self._summarize(means)
 
     def _report(
         self, journal: Journal | NoJournal, seconds: float, rate: float, measures: dict[str, float]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.geometry import PaddedImages
-from foveal.model import RecurrentAttention
+from foveal.model import RecurrentAttention, Rollout
 from foveal.sensor import PatchSource
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
@@ -50,6 +50,11 @@ class Evaluation:
 def pixels_and_sizes(images: Images) -> tuple[Tensor | Sequence[PatchSource], Tensor | None]:
     """The images as a model takes them, and each one's height and width where they are padded."""
     return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
+
+
+def image_in(images: Images, row: int) -> Tensor | PatchSource:
+    """One ``(C, H, W)`` image of a batch, without what it is padded with; or its source."""
+    return images.image(row) if isinstance(images, PaddedImages) else images[row]
 
 
 def evaluate(
@@ -114,6 +119,76 @@ def answers(
     if not right:
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
+
+
+@torch.inference_mode()
+def rollouts(
+    model: RecurrentAttention,
+    task: Task,
+    split: str,
+    *,
+    num_glimpses: int | None = None,
+    seed: int = EVALUATION_SEED,
+) -> Generator[tuple[Images, Tensor, Rollout], None, None]:
+    """The very rollouts that `evaluate` counts, batch by batch: images, labels, rollout.
+
+    Args:
+        model: on the task's device; in eval mode until the last batch.
+        task: where the split comes from.
+        split: "validation" or "test".
+        num_glimpses: the model's own if None.
+        seed: of the first locations; with another, the same images are looked at from others.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    training = model.training
+    model.eval()
+    try:
+        for images, labels in task.fixed_batches(split):
+            pixels, sizes = pixels_and_sizes(images)
+            rollout = model(pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator)
+            yield images, labels, rollout
+    finally:
+        model.train(training)
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where a model looked in N images, and what each look was worth.
+
+    Attributes:
+        locations: ``(N, T, 2)`` in [-1, 1], on the CPU.
+        wrong: T numbers: of wrong answers after each look.
+    """
+
+    locations: Tensor
+    wrong: tuple[int, ...]
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """The error after each look, with its interval."""
+        return tuple(evaluation_of(wrong, len(self.locations)) for wrong in self.wrong)
+
+
+def observe(
+    model: RecurrentAttention,
+    task: Task,
+    split: str,
+    *,
+    num_glimpses: int | None = None,
+    seed: int = EVALUATION_SEED,
+) -> Gaze:
+    """Look once at every image of a split's fixed draw; see `rollouts` for the arguments.
+
+    With a learned policy's mean the first looks do not depend on how many follow, so that the
+    error after t of them is what `evaluate` finds with ``num_glimpses=t``.
+    """
+    places: list[Tensor] = []
+    wrong = torch.zeros(())
+    for _, labels, rollout in rollouts(model, task, split, num_glimpses=num_glimpses, seed=seed):
+        places.append(rollout.locations.cpu())
+        missed = (rollout.step_logits.argmax(-1) != labels[:, None]).sum(0)
+        wrong = wrong.to(missed.device) + missed
+    return Gaze(torch.cat(places), tuple(int(number) for number in wrong.tolist()))
 
 
 def evaluation_of(wrong: int, count: int) -> Evaluation:

@@ -58,6 +58,8 @@ class LossTerms(NamedTuple):
         baseline: mean squared error of the baseline.
         reward: mean reward.
         error: share of wrong answers.
+        reward_square: mean of the squared reward.
+        gaze: ``(3,)``, means of x, y and x² + y² over the chosen locations, those of looks 2 to T.
     """
 
     total: Tensor
@@ -66,6 +68,8 @@ class LossTerms(NamedTuple):
     baseline: Tensor
     reward: Tensor
     error: Tensor
+    reward_square: Tensor
+    gaze: Tensor
 
 
 def reward_of(logits: Tensor, labels: Tensor, reward: str = "correct") -> Tensor:
@@ -210,4 +214,21 @@ def hybrid_loss(
             rollout.glimpse_logits, labels, weights
         )
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
-    return LossTerms(total, supervised, reinforce, baseline, reward.mean(), error)
+    return LossTerms(
+        total,
+        supervised,
+        reinforce,
+        baseline,
+        reward.mean(),
+        error,
+        reward.square().mean(),
+        gaze_moments(rollout.locations[:, 1:]),
+    )
+
+
+def gaze_moments(locations: Tensor) -> Tensor:
+    """Means of x, y and x² + y² over ``(..., 2)`` locations: what their spread is made of."""
+    places = locations.detach().flatten(0, -2)
+    if not len(places):
+        return places.new_zeros(3)
+    return torch.cat([places.mean(0), places.square().sum(1).mean()[None]])

@@ -20,6 +20,7 @@ from foveal.control import ControlTrainer
 from foveal.engine import Engine, Progress
 from foveal.envs import Games
 from foveal.evaluation import evaluate
+from foveal.illustrations import draw_game, draw_looks
 from foveal.journal import read_metrics
 from foveal.machine import commit, hardware
 from foveal.model import RecurrentAttention
@@ -69,7 +70,8 @@ def train_run(
         directory: of the run; created when something is written.
         device: where it trains.
         listener: see `Engine`.
-        judged: whether to judge at all; not where runs are compared to choose among them.
+        judged: whether to judge it at all, and draw for TensorBoard where it looks; not where runs
+            are compared to choose among them.
         task: of a `FolderRun` that begins: its images, examined.
 
     Returns:
@@ -92,9 +94,9 @@ def train_run(
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
     if isinstance(config, RunConfig):
-        job = _image_job(config, directory, device, listener, task)
+        job = _image_job(config, directory, device, listener, task, drawn=judged)
     else:
-        job = _agent_job(config, directory, device, listener)
+        job = _agent_job(config, directory, device, listener, drawn=judged)
     trainer = job.trainer
     content = {
         "format": checkpoint.FORMAT,
@@ -141,6 +143,8 @@ def _image_job(
     device: torch.device,
     listener: Callable[[Progress], None] | None,
     examined: FolderTask | None,
+    *,
+    drawn: bool,
 ) -> _Job:
     task = examined or open_task(config, directory, device)
     _check_fit(config, task)
@@ -155,6 +159,11 @@ def _image_job(
         class_weights=task.class_weights if isinstance(task, FolderTask) else None,
         device=device,
         listener=listener,
+        illustrate=(
+            partial(draw_looks, network, task)
+            if drawn and isinstance(network, RecurrentAttention)
+            else None
+        ),
     )
     about = {"classes": list(task.classes), "image_size": list(task.image_size)}
     job = _Job(trainer, about, lambda: _test(network, task, config), ("validation_error",))
@@ -179,6 +188,8 @@ def _agent_job(
     directory: Path,
     device: torch.device,
     listener: Callable[[Progress], None] | None,
+    *,
+    drawn: bool,
 ) -> _Job:
     torch.manual_seed(config.training.seed)
     agent = RecurrentAttention(config.model)
@@ -190,6 +201,7 @@ def _agent_job(
         directory,
         device=device,
         listener=listener,
+        illustrate=partial(draw_game, agent, config.env, device) if drawn else None,
     )
     check_fit(agent, trainer.games, config.env)
     return _Job(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.checkpoint import changed
-from foveal.engine import Engine, Progress
+from foveal.engine import Engine, Illustrator, Progress
 from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes
+from foveal.journal import GAZE, with_fit_and_spread
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 from foveal.optimizers import OptimizationConfig, check_whole
@@ -56,7 +57,7 @@ def loss_of(
     supervised = supervised_loss(logits, labels, weights)
     right = reward_of(logits, labels).mean()
     none = torch.zeros_like(right)
-    return LossTerms(supervised, supervised, none, none, right, 1 - right)
+    return LossTerms(supervised, supervised, none, none, right, 1 - right, right, none.expand(3))
 
 
 class Trainer(Engine):
@@ -71,9 +72,13 @@ class Trainer(Engine):
         class_weights: ``(K,)``, what an image of each class counts; all 1 if None.
         device: as PyTorch names it; the task's.
         listener: called at every reading of the metrics.
+        illustrate: see `Engine`.
     """
 
-    MEASURES = ("loss", "error", "reward", "baseline_loss", "gradient_norm")  # error: in %
+    MEASURES = (  # error: in %
+        *("loss", "error", "reward", "baseline_loss", "gradient_norm"),
+        *("reward_square", *GAZE),
+    )
     SEEN = "images"
 
     def __init__(
@@ -87,6 +92,7 @@ class Trainer(Engine):
         class_weights: Tensor | None = None,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
     ) -> None:
         self.task, self.config, self.objective = task, config, objective
         self.class_weights = class_weights
@@ -104,12 +110,21 @@ class Trainer(Engine):
         self.total_steps = config.epochs * self.steps_per_epoch
         self.seen_per_step = config.batch_size
         self.batch = f"--batch-size {config.batch_size}"
+        self.validation_period = config.validate_every * self.steps_per_epoch
         architecture = getattr(model, "config", None)
         identity = {
             "objective": changed(objective),
             "model": [type(model).__name__, changed(architecture) if architecture else repr(model)],
         }
-        super().__init__(model, config, identity, directory, device=device, listener=listener)
+        super().__init__(
+            model,
+            config,
+            identity,
+            directory,
+            device=device,
+            listener=listener,
+            illustrate=illustrate,
+        )
         self._shuffled: tuple[int, Tensor] | None = None  # the last epoch's order
 
     def _train_step(self) -> Tensor:
@@ -118,15 +133,15 @@ class Trainer(Engine):
         weights = None if self.class_weights is None else self.class_weights[labels]
         terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator, weights)
         norm = self._descend(terms.total)
-        return torch.stack(
-            [terms.total.detach(), 100 * terms.error, terms.reward, terms.baseline.detach(), norm]
-        )
+        loss, baseline = terms.total.detach(), terms.baseline.detach()
+        measures = [loss, 100 * terms.error, terms.reward, baseline, norm, terms.reward_square]
+        return torch.cat([torch.stack(measures), terms.gaze])
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        return with_fit_and_spread(means, "reward")
 
     def _validate(self) -> dict[str, float]:
         return {"validation_error": evaluate(self.model, self.task, "validation").error}
-
-    def _validation_due(self) -> bool:
-        return self.step % (self.config.validate_every * self.steps_per_epoch) == 0
 
     def _epoch(self) -> int:
         return (self.step - 1) // self.steps_per_epoch

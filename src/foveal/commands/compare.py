@@ -9,8 +9,8 @@ import tyro
 from foveal import checkpoint
 from foveal.commands import parse, print_json, say
 from foveal.commands.runs import MEASURES
+from foveal.drawing import save_picture
 from foveal.journal import read_metrics
-from foveal.scanpath import save_picture
 
 
 def run(arguments: list[str]) -> None:

@@ -13,11 +13,12 @@ from torch import nn
 from foveal import checkpoint
 from foveal.commands import parse, print_json, say, set_threads, stops_explained
 from foveal.commands.train import ProgressBar
+from foveal.drawing import draw, save_picture
 from foveal.evaluation import Evaluation, evaluate
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, demo_run
 from foveal.reference_models import make_reference_network
-from foveal.scanpath import draw, follow, save_picture
+from foveal.scanpath import follow
 from foveal.tasks import CanvasTask
 from foveal.training import Trainer
 

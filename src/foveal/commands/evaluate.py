@@ -24,11 +24,11 @@ from foveal.commands import (
     working,
 )
 from foveal.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.drawing import save_picture
 from foveal.evaluation import answers, evaluation_of
 from foveal.model import RecurrentAttention
 from foveal.reference_models import ReferenceNetwork
 from foveal.runs import load_network
-from foveal.scanpath import save_picture
 from foveal.tasks import CanvasTask, FolderTask
 
 MOST_ROWS = 30  # of the table by class

@@ -1,18 +1,41 @@
-"""``foveal look``: a picture of what a model looked at."""
+"""``foveal look``: what a model looked at, as a picture, a film, a page or maps."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import choose_device, load_model, parse, print_json, say, task_shown
-from foveal.geometry import PaddedImages
-from foveal.scanpath import draw, follow, save_picture
+from foveal.commands import (
+    choose_device,
+    load_model,
+    parse,
+    print_json,
+    say,
+    task_shown,
+    working,
+)
+from foveal.drawing import PICTURES, draw_sheet, save_picture
+from foveal.evaluation import EVALUATION_SEED, image_in, observe, rollouts
+from foveal.film import FILMS, check_film, film_of, save_film
+from foveal.maps import draw_maps
+from foveal.model import RecurrentAttention, Rollout
+from foveal.page import save_page
+from foveal.scanpath import Scanpath, follow, scanpath_of
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.tasks.pictures import read_picture
+from foveal.theme import THEMES
+
+PAGES = (".html", ".htm")
+MOST_IMAGES = 100  # in one file
+SAMPLES = 3  # scanpaths of the sampled policy for each image of a page
+MORE_LOOKS = 4  # than in training, in the curve of the maps
 
 
 def run(arguments: list[str]) -> None:
@@ -21,85 +44,269 @@ def run(arguments: list[str]) -> None:
 
 def look(
     model: tyro.conf.Positional[str],
-    image: tyro.conf.Positional[Path | None] = None,
-    out: Path = Path("look.png"),
+    image: tyro.conf.Positional[tuple[Path, ...]] = (),
+    out: Path | None = None,
+    count: int = 1,
     index: int = 0,
+    wrong: bool = False,
+    sampled: bool = False,
+    maps: Path | None = None,
+    theme: Literal["light", "dark"] = "light",
     task: str | None = None,
     digits: str | None = None,
     num_glimpses: int | None = None,
-    seed: int = 0,
+    seed: int = EVALUATION_SEED,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
-    """Draw where a model looked: numbered fixations, the glimpses as seen, the belief after each.
+    """Show where a model looked, what it saw there, and what it believed after each look.
+
+    The suffix of --out chooses the form. A sheet (.png, .svg, .pdf) has the image with numbered
+    fixations and the squares of every scale, each glimpse as the model saw it, and its belief. A
+    film (.gif, .mp4) shows look after look, beside what has been seen by then. A page (.html) is
+    one file to step through in a browser, without a network. Examples:
+
+    foveal look cluttered-60 --count 6 --out sheet.pdf      |
+    foveal look cluttered-60 --wrong --count 20 --out errors.html      |
+    foveal look cluttered-60 mine.png --out mine.gif      |
+    foveal look cluttered-60 --maps maps.png
 
     Args:
         model: a run directory, a saved model, or the name of a pretrained one (foveal models).
-        image: an image file; an image of the task's test split if not given.
-        out: the picture to write, a PNG.
-        index: which test image.
+        image: image files; images of the task's test split if none is given.
+        out: the file to write; look.png if not given, and no maps are.
+        count: how many test images.
+        index: which test image, the first of them.
+        wrong: only test images that the model gets wrong, from --index on.
+        sampled: follow a sample of the policy, as in training, instead of its mean; a page has
+            both.
+        maps: a picture (.png, .svg, .pdf) of where the first, the second and each later look
+            falls over the whole test split, and of the error against the number of looks.
+        theme: light or dark surroundings of pictures and films; a page follows the browser's.
         task: the task whose test images to show; the one it was trained on if not given.
         digits: mnist, uci, or a path; the model's own if not given.
         num_glimpses: looks at the image; as in training if not given.
-        seed: of the random first location.
+        seed: of the first locations and the samples; that of foveal evaluate if not given.
         device: cpu, cuda or auto.
-        json: print the answer and the locations as one JSON object.
+        json: print answer and locations as one JSON object an image, each on a line.
     """
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out must be a .png file; got {str(out)!r}.")
+    if out is None and maps is None:
+        out = Path("look.png")
+    _check(image, out, maps, count, wrong)
     place = choose_device(device)
     network, content = load_model(model, place)
-    if image is None:
-        data = task_shown(
-            network, content, Path(model), place, task=task, changes={"digits": digits}
-        )
-        picture, label = _test_image(data, index)
-        classes = data.classes
-    else:
-        picture, label = read_image(image, network.config.num_channels).to(place), None
-        known = content.get("classes") or range(network.config.num_classes)
-        classes = tuple(str(name) for name in known)
-    generator = torch.Generator(place).manual_seed(seed)
-    path = follow(
-        network,
-        picture,
-        classes=classes,
-        label=label,
-        num_glimpses=num_glimpses,
-        generator=generator,
-    )
-    save_picture(draw(path), out)
-    if json:
-        print_json(
-            {
-                "answer": classes[path.answer],
-                "label": None if label is None else classes[label],
-                "probabilities": path.probabilities[-1].tolist(),
-                "locations": path.centers.tolist(),
-                "pixels_read": network.count_pixels_read(num_glimpses),
-                "out": str(out),
-            }
-        )
-        return
-    truth = "" if label is None else f" (it is {classes[label]})"
-    say(
-        f"{out}: {len(path.centers)} looks, answer {classes[path.answer]}{truth}, "
-        f"probability {path.probabilities[-1].max():.2f}"
-    )
+    data = None
+    if not image:
+        changes = {"digits": digits}
+        data = task_shown(network, content, Path(model), place, task=task, changes=changes)
+        _check_index(data, index)
+    looking = _Looking(network, content, data, num_glimpses, seed)
+    if out is not None:
+        with working("looking", quiet=json):
+            cases = looking.at_files(image) if image else looking.at_tests(index, count, wrong)
+            samples = SAMPLES if out.suffix.lower() in PAGES else int(sampled)
+            followed = [looking.follow(case, samples) for case in cases]
+        if not followed:
+            raise ValueError(
+                f"the model gets none of the test images from --index {index} on wrong. "
+                "Leave out --wrong to see those that it gets right."
+            )
+        _write(followed, out, theme, f"Where {model} looks")
+        _tell([paths[int(sampled)] for paths in followed], network, num_glimpses, out, json)
+    if maps is not None:
+        with working("looking at the whole test split", quiet=json):
+            _write_maps(looking, model, maps, theme, json)
 
 
-def _test_image(data: CanvasTask | FolderTask, index: int) -> tuple[Tensor, int]:
+def _check(
+    images: Sequence[Path], out: Path | None, maps: Path | None, count: int, wrong: bool
+) -> None:
+    forms = (*PICTURES, *FILMS, PAGES[0])
+    if out is not None and out.suffix.lower() not in (*forms, *PAGES):
+        raise ValueError(f"--out must end in one of {', '.join(forms)}; got {str(out)!r}.")
+    if out is not None:
+        try:
+            check_film(out)
+        except ImportError as problem:
+            raise ValueError(str(problem)) from None
+    if maps is not None and maps.suffix.lower() not in PICTURES:
+        raise ValueError(f"--maps must end in one of {', '.join(PICTURES)}; got {str(maps)!r}.")
+    if not 1 <= count <= MOST_IMAGES:
+        raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
+    if images and (maps is not None or wrong or count > 1):
+        raise ValueError(
+            "--count, --wrong and --maps are about the task's test images. Leave them out, or the "
+            "image files."
+        )
+
+
+def _check_index(data: CanvasTask | FolderTask, index: int) -> None:
     total = data.size("test")
     if not 0 <= index < total:
         raise ValueError(f"--index must be 0 to {total - 1}; got {index}.")
-    for images, labels in data.fixed_batches("test"):
-        if index < len(labels):
-            one = images.image(index) if isinstance(images, PaddedImages) else images[index]
-            if not isinstance(one, Tensor):
-                raise ValueError(f"test image {index} is too large to be drawn whole.")
-            return one, int(labels[index])
-        index -= len(labels)
-    raise AssertionError("the batches cover the split")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One image to be shown, and the row of a rollout that has it."""
+
+    image: Tensor
+    label: int | None
+    name: str
+    rollout: Rollout
+    row: int
+    number: int
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """A model, what it looks at, and how."""
+
+    network: RecurrentAttention
+    content: dict[str, Any]
+    data: CanvasTask | FolderTask | None
+    num_glimpses: int | None
+    seed: int
+
+    def at_tests(self, index: int, count: int, wrong: bool) -> Iterator[_Case]:
+        """Test images from ``index`` on, in the rollouts that `foveal evaluate` counts."""
+        assert self.data is not None
+        first, found = 0, 0
+        with contextlib.closing(
+            rollouts(
+                self.network, self.data, "test", num_glimpses=self.num_glimpses, seed=self.seed
+            )
+        ) as batches:
+            for images, labels, rollout in batches:
+                missed = (rollout.logits.argmax(-1) != labels).tolist()
+                for row in range(max(0, index - first), len(labels)):
+                    if missed[row] or not wrong:
+                        name = f"test image {first + row}"
+                        image = image_in(images, row)
+                        if not isinstance(image, Tensor):
+                            raise ValueError(f"{name} is too large to be drawn whole.")
+                        yield _Case(image, int(labels[row]), name, rollout, row, first + row)
+                        found += 1
+                    if found == count:
+                        return
+                first += len(labels)
+
+    def at_files(self, files: Sequence[Path]) -> Iterator[_Case]:
+        """Image files, each looked at from a first location of its own."""
+        device = self.network.action_head.weight.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        for number, file in enumerate(files):
+            image = read_image(file, self.network.config.num_channels).to(device)
+            with torch.inference_mode():
+                rollout = self.network(
+                    image[None], num_glimpses=self.num_glimpses, generator=generator
+                )
+            yield _Case(image, None, file.name, rollout, 0, number)
+
+    def follow(self, case: _Case, samples: int) -> list[Scanpath]:
+        """The mean policy's scanpath, and so many sampled ones from the same first location."""
+        about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
+        mean = scanpath_of(self.network, case.image, case.rollout, case.row, **about)
+        generator = torch.Generator(case.image.device).manual_seed(self.seed + case.number)
+        sampled = [
+            follow(
+                self.network,
+                case.image,
+                **about,
+                num_glimpses=self.num_glimpses,
+                first_location=case.rollout.locations[case.row, 0],
+                sampled=True,
+                # As exploration was at the end of training.
+                location_std=self.content.get("training", {}).get("final_location_std") or None,
+                generator=generator,
+            )
+            for _ in range(samples)
+        ]
+        return [mean, *sampled]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        if self.data is not None:
+            return self.data.classes
+        known = self.content.get("classes") or range(self.network.config.num_classes)
+        return tuple(str(name) for name in known)
+
+
+def _write(
+    followed: Sequence[Sequence[Scanpath]], out: Path, theme: Literal["light", "dark"], title: str
+) -> None:
+    kind = out.suffix.lower()
+    if kind in PAGES:
+        save_page(followed, title, out)
+        return
+    paths = [each[-1] for each in followed]  # the sampled one where that was asked for
+    if kind in FILMS:
+        save_film(*film_of(paths, THEMES[theme]), out)
+    else:
+        save_picture(draw_sheet(paths, THEMES[theme]), out)
+
+
+def _tell(
+    paths: Sequence[Scanpath],
+    network: RecurrentAttention,
+    num_glimpses: int | None,
+    out: Path,
+    json: bool,
+) -> None:
+    for path in paths:
+        if json:
+            print_json(
+                {
+                    "image": path.name,
+                    "answer": path.classes[path.answer],
+                    "label": None if path.label is None else path.classes[path.label],
+                    "probabilities": path.probabilities[-1].tolist(),
+                    "locations": path.centers.tolist(),
+                    "pixels_read": network.count_pixels_read(num_glimpses),
+                    "out": str(out),
+                }
+            )
+        elif len(paths) == 1:
+            say(f"{out}: {path.num_looks} looks, {path.verdict()}")
+    if len(paths) > 1 and not json:
+        known = [path for path in paths if path.label is not None]
+        right = sum(path.answer == path.label for path in known)
+        score = f", {right} of {len(known)} right" if known else ""
+        say(f"{out}: {len(paths)} images, {paths[0].num_looks} looks at each{score}")
+
+
+def _write_maps(
+    looking: _Looking, model: str, maps: Path, theme: Literal["light", "dark"], json: bool
+) -> None:
+    assert looking.data is not None
+    usual = looking.network.config.num_glimpses
+    asked = looking.num_glimpses
+    found = observe(
+        looking.network,
+        looking.data,
+        "test",
+        num_glimpses=usual + MORE_LOOKS if asked is None else asked,
+        seed=looking.seed,
+    )
+    title = f"Where {model} looks, over {len(found.locations):,} test images"
+    shown = usual if asked is None else asked
+    figure = draw_maps(
+        found, looking.data.image_size, title=title, num_maps=shown, theme=THEMES[theme]
+    )
+    save_picture(figure, maps)
+    results = found.evaluations
+    if json:
+        print_json(
+            {
+                "error": [result.error for result in results],
+                "interval": [list(result.interval) for result in results],
+                "count": len(found.locations),
+                "maps": str(maps),
+            }
+        )
+        return
+    errors = ", ".join(f"{result.error:.2f}" for result in results)
+    say(f"{maps}: test error after 1 to {len(results)} looks: {errors} %")
 
 
 def read_image(path: Path, num_channels: int) -> Tensor:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from foveal.commands import choose_device, console, load_model, parse, print_json, say, set_threads
 from foveal.envs import EnvConfig
-from foveal.film import Film
+from foveal.film import FILMS, Film, check_film
 from foveal.playing import play as play_games
 from foveal.recipes import AgentConfig
 from foveal.runs import run_config
@@ -44,7 +44,8 @@ def play(
         env: id of the environment; the one it was trained in if not given.
         env_options: what the environment is made with, such as size=48 speed=0.5 for another size
             of the game; as in training if not given.
-        gif: write an animation of the first games: screen, squares of every scale, glimpses.
+        gif: write an animation of the first games, a .gif or an .mp4: screen, squares of every
+            scale, glimpses.
         gif_episodes: games in the animation.
         num_envs: games played at once.
         seed: of the games and the first looks.
@@ -59,8 +60,13 @@ def play(
     ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1; got {value}.")
-    if gif is not None and gif.suffix.lower() != ".gif":
-        raise ValueError(f"--gif must be a .gif file; got {str(gif)!r}.")
+    if gif is not None and gif.suffix.lower() not in FILMS:
+        raise ValueError(f"--gif must be a .gif or .mp4 file; got {str(gif)!r}.")
+    if gif is not None:
+        try:
+            check_film(gif)
+        except ImportError as problem:
+            raise ValueError(str(problem)) from None
     set_threads(threads)
     place = choose_device(device)
     agent, content = load_model(model, place)

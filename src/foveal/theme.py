@@ -1,0 +1,44 @@
+"""The colours of all pictures: told apart in every common form of colour blindness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Okabe and Ito's palette (2008). One for each scale, finest first, on pictures of any brightness.
+SCALE_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
+PATH_COLOR = "#D55E00"
+DENSITY_MAP = "cividis"  # Nunez, Anderton and Renslow 2018
+
+
+@dataclass(frozen=True)
+class Theme:
+    """What surrounds the images.
+
+    Attributes:
+        background: of the page.
+        text: on it.
+        faint: lines and marks that should not be looked at first.
+        unseen: where the model has not looked.
+        right: the right class, or the answer where the right class is not known.
+        wrong: any other class.
+    """
+
+    background: str
+    text: str
+    faint: str
+    unseen: str
+    right: str
+    wrong: str
+
+
+THEMES: dict[Literal["light", "dark"], Theme] = {
+    "light": Theme("#ffffff", "#1a1a1a", "#8a8a8a", "#d9dde3", "#56B4E9", "#E69F00"),
+    "dark": Theme("#0d1117", "#f0f6fc", "#8b949e", "#2b3442", "#0072B2", "#B35000"),
+}
+LIGHT, DARK = THEMES["light"], THEMES["dark"]
+
+
+def scale_color(scale: int) -> str:
+    """The colour of a scale's squares; they repeat after six."""
+    return SCALE_COLORS[scale % len(SCALE_COLORS)]
