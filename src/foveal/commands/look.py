@@ -66,9 +66,12 @@ def look(
     film (.gif, .mp4) shows look after look, beside what has been seen by then. A page (.html) is
     one file to step through in a browser, without a network. Examples:
 
-    foveal look cluttered-60 --count 6 --out sheet.pdf      |
-    foveal look cluttered-60 --wrong --count 20 --out errors.html      |
-    foveal look cluttered-60 mine.png --out mine.gif      |
+    foveal look cluttered-60 --count 6 --out sheet.pdf
+
+    foveal look cluttered-60 --wrong --count 20 --out errors.html
+
+    foveal look cluttered-60 mine.png --out mine.gif
+
     foveal look cluttered-60 --maps maps.png
 
     Args:
