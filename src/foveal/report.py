@@ -98,7 +98,7 @@ of, from a single rollout. "Difference" is ours less the paper's.
 
 CLOSING = """
 What the choices in the recipes are worth is in [docs/reproducing.md](../docs/reproducing.md); speed
-and the demo are in [speed.md](speed.md).
+is in [docs/performance.md](../docs/performance.md).
 """
 
 
