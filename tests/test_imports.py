@@ -9,12 +9,14 @@ import foveal
 
 SOURCE = Path(foveal.__file__).parent
 MAY_IMPORT = {
-    "checkpoint": set(),
+    "hub": set(),
+    "checkpoint": {"hub"},
+    "card": {"checkpoint"},
     "geometry": set(),
     "sensor": {"geometry"},
     "parallel": {"machine"},
     "layers": {"parallel", "sensor"},
-    "model": {"checkpoint", "layers", "sensor"},
+    "model": {"card", "checkpoint", "hub", "layers", "sensor"},
     "objective": {"model", "parallel"},
     "evaluation": {"geometry", "model", "sensor"},
     "confusion": {"evaluation"},
@@ -87,6 +89,7 @@ MAY_IMPORT = {
         "training",
     },
     "report": {"checkpoint", "evaluation", "recipes", "rows", "tasks"},
+    "export": {"checkpoint", "layers", "model"},
     "scanpath": {"geometry", "model"},
     "benchmark": {"envs", "layers", "model", "objective", "recipes", "sensor", "tasks"},
     "commands": {
@@ -98,6 +101,7 @@ MAY_IMPORT = {
         "engine",
         "envs",
         "evaluation",
+        "export",
         "film",
         "folder_recipe",
         "geometry",

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from foveal import hub
+
 T = TypeVar("T")
 
 FORMAT = "foveal"
@@ -165,23 +167,34 @@ def pretrained_models() -> list[str]:
     return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_FILE}"))
 
 
-def locate_model(model: str | Path) -> Path:
-    """The directory of a model: itself, or that of the pretrained model of this name.
+def locate_model(model: str | Path, revision: str | None = None) -> Path:
+    """The directory of a model: itself, or of the pretrained one or the Hub's of this name.
+
+    Args:
+        model: a directory, the name of a pretrained model, or a name on the Hub ("someone/name").
+        revision: a branch, a tag or a commit, of a model on the Hub.
 
     Raises:
-        FileNotFoundError: if there is neither; suggests the nearest name.
+        FileNotFoundError: if there is none; suggests the nearest name.
+        OSError: see `hub.fetch`.
+        ValueError: if there is a ``revision`` of what is not on the Hub.
     """
     directory = Path(model)
+    names = pretrained_models()
+    if not directory.is_dir() and hub.is_model_id(str(model)):
+        return hub.fetch(str(model), revision)
+    if revision is not None:
+        raise ValueError(f"revision is for models on the Hub ('someone/name'); got {str(model)!r}.")
     if directory.is_dir():
         return directory
-    names = pretrained_models()
     if str(model) in names:
         return PRETRAINED / model
     near = difflib.get_close_matches(str(model), names, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise FileNotFoundError(
-        "MODEL must be a run directory, a saved model or the name of a pretrained one "
-        f"({', '.join(names)}); there is no directory {str(model)!r}.{hint}"
+        "MODEL must be a run directory, a saved model, the name of a pretrained one "
+        f"({', '.join(names)}) or 'someone/name' on the Hugging Face Hub; "
+        f"there is no directory {str(model)!r}.{hint}"
     )
 
 

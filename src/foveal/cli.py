@@ -26,6 +26,7 @@ COMMANDS = {
     "search": "hyper-parameters: random search as in the paper, or guided; many workers, one study",
     "runs": "runs in a table: task, recipe, progress, validation",
     "compare": "the curves of runs in one picture",
+    "export": "a model as an ONNX file or a torch.export program, checked against PyTorch",
     "bench": "how fast the training step and the sensor are on this machine",
 }
 USAGE = "usage: foveal COMMAND [flags]"

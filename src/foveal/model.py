@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from foveal import checkpoint
+from foveal import checkpoint, hub
+from foveal.card import save_with_card
 from foveal.layers import (
     BaselineHead,
     CoreState,
@@ -81,6 +82,7 @@ class RecurrentAttention(nn.Module):
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         self.config = config
+        self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
         self.sensor = GlimpseSensor(config.glimpse_size, config.num_scales, config.scale_factor)
         self.glimpse_network = GlimpseNetwork(config)
         self.core = RNNCore(config) if config.core == "rnn" else LSTMCore(config)
@@ -183,32 +185,56 @@ class RecurrentAttention(nn.Module):
         return looks * config.num_scales * config.num_channels * config.glimpse_size**2
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a directory, each in one step.
+        """Write ``config.json``, ``model.safetensors`` and a model card, each in one step.
+
+        Where the weights are still those that `from_pretrained` loaded, what was known of them
+        goes along: how they were made, what was measured, their card. Of trained ones only the
+        names of the classes do.
 
         Raises:
             OSError: if they cannot be written.
         """
-        checkpoint.save_model(Path(directory), self, {"model": asdict(self.config)})
+        save_with_card(Path(directory), self, asdict(self.config), self.loaded_from)
+
+    def push_to_hub(self, model_id: str, **options: Any) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            model_id: as in "someone/name"; made if it is not there.
+            options: of `huggingface_hub.ModelHubMixin.push_to_hub`: ``private``, ``token``,
+                ``branch``, ``commit_message``, ``create_pr`` and others.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            OSError: if the Hub refuses it or cannot be reached.
+        """
+        return hub.push(self.save_pretrained, model_id, **options)
 
     @classmethod
-    def from_pretrained(cls, model: str | Path) -> RecurrentAttention:
+    def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
         """Load a model in eval mode, on the CPU. Runs no code of its files.
 
         Args:
-            model: a directory that `save_pretrained` or a finished run wrote, or the name of a
+            model: a directory that `save_pretrained` or a finished run wrote; the name of a
                 pretrained model (``foveal models`` lists them), as in
-                ``RecurrentAttention.from_pretrained("cluttered-60")``.
+                ``RecurrentAttention.from_pretrained("cluttered-60")``; or that of a model on the
+                Hugging Face Hub, as in "someone/name", which is downloaded once.
+            revision: a branch, a tag or a commit of a model on the Hub.
 
         Raises:
             FileNotFoundError: if there is no such directory or name, or a file is missing.
+            OSError: if the Hub has no such model, or cannot be reached.
             ValueError: if a file is damaged, another program's, or of another network.
         """
-        directory = checkpoint.locate_model(model)
+        directory = checkpoint.locate_model(model, revision)
         content = checkpoint.read_config(directory)
         where = str(directory / checkpoint.CONFIG_FILE)
         config = checkpoint.config_from_dict(RAMConfig, content.get("model"), where)
         network = cls(config)
         checkpoint.load_weights(directory, network)
+        network.loaded_from = directory
         return network.eval()
 
     def initial_state(self, batch_size: int) -> CoreState:

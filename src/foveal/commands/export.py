@@ -1,0 +1,84 @@
+"""``foveal export``: a model for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import tyro
+
+from foveal.commands import FAILED, Stop, load_model, parse, print_json, say, working
+from foveal.export import ExportMismatch, check_place, export_model
+
+
+def run(arguments: list[str]) -> None:
+    parse(export, "export", arguments)
+
+
+def export(
+    model: tyro.conf.Positional[str],
+    out: Path,
+    num_glimpses: int | None = None,
+    one_step: bool = False,
+    json: bool = False,
+) -> None:
+    """Write a model as one file for another runtime, checked against PyTorch first.
+
+    The file's ending decides: .onnx for ONNX (needs foveal[onnx]), .pt2 for a torch.export program.
+    Inputs: images (batch, channels, height, width), of any batch and size, and first_location, an
+    (x, y) in [-1, 1] for all images or for each; in ONNX it is optional, and the image's centre by
+    default. Outputs: logits, probabilities after each glimpse, and the locations looked at.
+
+    An agent is exported as one step: images, location and state in; logits, next location and
+    state out.
+
+    Args:
+        model: a run directory, a saved model, or the name of a pretrained one (foveal models).
+        out: the file to write, .onnx or .pt2.
+        num_glimpses: looks at each image, fixed in the file; as in training if not given.
+        one_step: one glimpse with its state as inputs and outputs, for streams; agents always are.
+        json: print one JSON object.
+    """
+    check_place(out)
+    network, content = load_model(model, torch.device("cpu"))
+    one_step = one_step or "env" in content
+    if one_step and num_glimpses is not None:
+        raise ValueError("--num-glimpses is for images; what is exported here is one step.")
+    about = {name: content[name] for name in ("name", "classes") if name in content}
+    try:
+        with working("exporting and checking", quiet=json):
+            made = export_model(
+                network, out, num_glimpses=num_glimpses, one_step=one_step, about=about
+            )
+    except ExportMismatch as mismatch:
+        raise Stop(str(mismatch), FAILED) from None
+    except ImportError as missing:
+        raise ValueError(
+            f"foveal export to ONNX needs {missing.name}. Install it: pip install 'foveal[onnx]'"
+        ) from None
+    if json:
+        print_json(
+            {
+                "out": str(made.path),
+                "bytes": made.bytes,
+                "inputs": made.inputs,
+                "outputs": made.outputs,
+                "num_glimpses": 1 if one_step else num_glimpses or network.config.num_glimpses,
+                "logit_difference": made.logit_difference,
+                "location_difference": made.location_difference,
+                "checked": made.checked,
+                "milliseconds": made.milliseconds,
+            }
+        )
+        return
+    sizes = ", ".join(f"{batch} of {height} x {width}" for batch, height, width in made.checked)
+    ours, exported = made.milliseconds["pytorch"], made.milliseconds["exported"]
+    say(f"{out}: {made.bytes / 1e6:.1f} MB; {', '.join(made.inputs)} to {', '.join(made.outputs)}")
+    say(
+        f"checked against PyTorch on {sizes}: logits within {made.logit_difference:.0e}, "
+        f"locations within {made.location_difference:.0e}"
+    )
+    say(
+        f"one image of 100 x 100, one thread: {exported:.2f} ms; in PyTorch {ours:.2f} ms "
+        "(fastest of 100)"
+    )

@@ -1,0 +1,98 @@
+"""Models on the Hugging Face Hub, by its own library, which is imported only when it is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FILES = ("config.json", "model.safetensors", "README.md", "result.json")  # none that runs
+
+
+def is_model_id(model: str) -> bool:
+    """Whether this may name a model on the Hub, as "someone/name", rather than a directory."""
+    owner = model.partition("/")[0]
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model)) and not Path(owner).is_dir()
+
+
+def fetch(model_id: str, revision: str | None = None) -> Path:
+    """Download a model into the Hub's cache, or find it there.
+
+    Args:
+        model_id: as in "someone/name".
+        revision: a branch, a tag or a commit; the main branch if None.
+
+    Returns:
+        The directory of its files.
+
+    Raises:
+        OSError: if there is no such model, it may not be read, or the Hub cannot be reached and
+            the cache does not have it.
+    """
+    import huggingface_hub  # noqa: PLC0415 (slow to import)
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"{model_id!r}" + (f" at revision {revision!r}" if revision else "")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                model_id, revision=revision, allow_patterns=list(FILES)
+            )
+        )
+    except GatedRepoError:
+        problem = "asks for consent first. Give it on the model's page, then: hf auth login"
+    except RepositoryNotFoundError:
+        problem = "is not there, or private. Check the name; for a private one: hf auth login"
+    except RevisionNotFoundError:
+        problem = "is not there. Check the branch, tag or commit"
+    except OSError as trouble:
+        reason = type(trouble.__cause__ or trouble).__name__
+        problem = (
+            f"cannot be reached ({reason}), and is not in the cache. Check the network, or pass a "
+            "directory"
+        )
+    raise OSError(
+        f"there is no directory {model_id!r}, and the model {at} on the Hugging Face Hub {problem}."
+    )
+
+
+def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
+    """Upload what ``save`` writes into a directory, by the Hub's own mixin.
+
+    Args:
+        save: writes a model's files.
+        model_id: as in "someone/name"; made if it is not there.
+        options: of `huggingface_hub.ModelHubMixin.push_to_hub`: ``private``, ``token``,
+            ``branch``, ``commit_message``, ``create_pr`` and others.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        OSError: if the Hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import ModelHubMixin  # noqa: PLC0415 (slow to import)
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # noqa: PLC0415
+
+    class Files(ModelHubMixin):  # type: ignore[misc]
+        def _save_pretrained(self, save_directory: Path) -> None:
+            save(save_directory)
+
+    try:
+        commit: str = Files().push_to_hub(model_id, **options)
+    except HfHubHTTPError as refusal:
+        raise OSError(
+            f"the Hugging Face Hub refused {model_id!r} ({refusal.server_message or refusal}). "
+            "Log in with a token that may write: hf auth login"
+        ) from refusal
+    except (HTTPError, ConnectionError) as trouble:
+        raise OSError(
+            f"{model_id!r} was not uploaded: the Hugging Face Hub cannot be reached "
+            f"({type(trouble).__name__}). Check the network."
+        ) from trouble
+    return commit
