@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from foveal import RecurrentAttention, cli, export, geometry
 from foveal.export import ExportMismatch, export_model
 from foveal.layers import CoreState
 
-SMALL = dataclasses.replace(TINY, num_glimpses=2, num_scales=2, num_channels=3)
+SMALL = dataclasses.replace(TINY, num_glimpses=2, num_scales=2)
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
@@ -49,7 +50,7 @@ def test_onnx_runtime_does_what_the_rollout_does(
 ) -> None:
     batch, height, width = size
     generator = torch.Generator().manual_seed(batch)
-    images = torch.rand(batch, 3, height, width, generator=generator)
+    images = torch.rand(batch, 1, height, width, generator=generator)
     first = torch.rand(batch, 2, generator=generator) * 2 - 1
     with torch.no_grad():
         rollout = model(images, first_location=first)
@@ -64,7 +65,7 @@ def test_onnx_runtime_does_what_the_rollout_does(
 
 
 def test_the_first_location_may_be_left_out_or_be_one_for_all(exported: Path) -> None:
-    images = torch.rand(4, 3, 20, 20).numpy()
+    images = torch.rand(4, 1, 20, 20).numpy()
     runtime = session(exported)
     left_out = runtime.run(None, {"images": images})
     center = np.zeros((1, 2), np.float32)
@@ -81,13 +82,26 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
     assert said["num_glimpses"] == 2
     assert said["foveal"] == dataclasses.asdict(SMALL)
     sizes = file.graph.input[0].type.tensor_type.shape.dim
-    assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 3, "height", "width"]
+    assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 1, "height", "width"]
     assert all(value.doc_string for value in (*file.graph.input, *file.graph.output))
 
 
-@pytest.mark.parametrize("core", ["lstm", "rnn"])
-def test_a_program_is_loaded_by_pytorch_alone(core: str, tmp_path: Path) -> None:
-    model = RecurrentAttention(dataclasses.replace(SMALL, core=core)).eval()
+def test_the_python_of_its_documentation_runs(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(exported, "model.onnx")
+    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    found: dict[str, np.ndarray] = {}
+    exec("\n".join(blocks), found)
+    assert found["locations"].shape == (2, 2, 2)
+    assert Path("my-model/README.md").exists()
+
+
+def test_a_program_is_loaded_by_pytorch_alone(tmp_path: Path) -> None:
+    model = RecurrentAttention(dataclasses.replace(SMALL, core="lstm", num_channels=3)).eval()
     export_model(model, tmp_path / "model.pt2", num_glimpses=3)
     program = torch.export.load(tmp_path / "model.pt2").module()
     for batch, height, width in ((1, 9, 40), (5, 33, 3)):

@@ -381,11 +381,11 @@ def _program_runner(content: bytes) -> Run:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what the exporters say of themselves: deprecations, and packages not installed."""
+    """Without gradients, and what exporters say of themselves: deprecations, missing packages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             yield
     finally:

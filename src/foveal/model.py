@@ -85,12 +85,20 @@ class RecurrentAttention(nn.Module):
         self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
         self.sensor = GlimpseSensor(config.glimpse_size, config.num_scales, config.scale_factor)
         self.glimpse_network = GlimpseNetwork(config)
-        self.core = RNNCore(config) if config.core == "rnn" else LSTMCore(config)
+        self.core = self.make_core()
         self.location_policy = make_policy(config)
         self.action_head = nn.Linear(config.core_size, config.num_classes)
         self.baseline_head = BaselineHead(config)
         if config.glimpse_head:
             self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
+
+    def make_core(self) -> nn.Module:
+        """The core that ``config.core`` names; a subclass may return one of its own.
+
+        A core maps ``(B, glimpse_features)`` features and the last `CoreState` to the next one,
+        whose ``hidden`` is ``(B, core_size)``. It starts from zeros (`initial_state`).
+        """
+        return RNNCore(self.config) if self.config.core == "rnn" else LSTMCore(self.config)
 
     def forward(
         self,

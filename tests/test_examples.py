@@ -1,0 +1,61 @@
+"""Every example runs, at a tiny size, and says what its docstring promises."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TINY = {
+    "train": ("--quick --out run", r"step \d+: .* % wrong\n(.*\n)*test error .*\n.* 2,304 pixels"),
+    "look": ("--out look.png --index 3", r"(look \d at \(\d+, \d+\): \d with .*%\n){8}look.png: "),
+    "big_image": ("--side 2048", r"256 x 256: answer \d, .*\n2,048 x 2,048: answer \d, .* read"),
+    "control": ("--quick --out run", r"update \d.*\n(.*\n)*this agent .* 50 balls\nthe pretrained"),
+    "custom_core": ("--quick --out run", r"validation error .*\n.*answers the same: True"),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_an_example_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, words = TINY[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *flags.split()])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert re.search(words, capsys.readouterr().out)
+    if name == "look":
+        with Image.open("look.png") as picture:
+            assert min(picture.size) > 200
+
+
+def test_every_example_is_short_and_says_what_one_sees() -> None:
+    scripts = sorted(EXAMPLES.glob("*.py"))
+    assert {script.stem for script in scripts} >= set(TINY)
+    for script in scripts:
+        text = script.read_text()
+        assert len(text.splitlines()) < 60, script.name
+        assert "One sees" in (ast.get_docstring(ast.parse(text)) or ""), script.name
+
+
+def test_the_notebook_tells_its_story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEAL_STORY_IMAGES", "20")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "story.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept in git"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 4
