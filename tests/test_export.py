@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from conftest import TINY
-from foveal import RecurrentAttention, cli, export, geometry
+from foveal import RAMConfig, RecurrentAttention, cli, export, geometry
+from foveal.checkpoint import config_from_dict
 from foveal.export import ExportMismatch, export_model
 from foveal.layers import CoreState
 
@@ -80,7 +81,7 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
     said = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
     assert said["classes"] == ["left", "right"]
     assert said["num_glimpses"] == 2
-    assert said["foveal"] == dataclasses.asdict(SMALL)
+    assert config_from_dict(RAMConfig, said["foveal"], "the file") == SMALL
     sizes = file.graph.input[0].type.tensor_type.shape.dim
     assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 1, "height", "width"]
     assert all(value.doc_string for value in (*file.graph.input, *file.graph.output))

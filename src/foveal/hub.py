@@ -76,21 +76,20 @@ def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     Raises:
         OSError: if the Hub refuses it or cannot be reached.
     """
-    from huggingface_hub import ModelHubMixin  # noqa: PLC0415 (slow to import)
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # noqa: PLC0415
+    from huggingface_hub import ModelHubMixin, errors  # noqa: PLC0415 (slow to import)
 
-    class Files(ModelHubMixin):  # type: ignore[misc]
+    class Files(ModelHubMixin):
         def _save_pretrained(self, save_directory: Path) -> None:
             save(save_directory)
 
     try:
         commit: str = Files().push_to_hub(model_id, **options)
-    except HfHubHTTPError as refusal:
+    except errors.HfHubHTTPError as refusal:
         raise OSError(
             f"the Hugging Face Hub refused {model_id!r} ({refusal.server_message or refusal}). "
             "Log in with a token that may write: hf auth login"
         ) from refusal
-    except (HTTPError, ConnectionError) as trouble:
+    except (errors.HTTPError, ConnectionError) as trouble:  # type: ignore[attr-defined]
         raise OSError(
             f"{model_id!r} was not uploaded: the Hugging Face Hub cannot be reached "
             f"({type(trouble).__name__}). Check the network."

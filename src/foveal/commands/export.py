@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -44,7 +45,7 @@ def export(
     one_step = one_step or "env" in content
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
-    about = {name: content[name] for name in ("name", "classes") if name in content}
+    about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}
     try:
         with working("exporting and checking", quiet=json):
             made = export_model(
