@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from foveal import RecurrentAttention
-from foveal.scanpath import draw, follow, save_picture
+from foveal.drawing import draw, save_picture
+from foveal.scanpath import follow
 from foveal.tasks import CanvasTask, TaskConfig
 
 
