@@ -14,6 +14,7 @@ import torch
 
 from conftest import TINY
 from foveal import RecurrentAttention, cli, readers
+from foveal.scanpath import overview
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +98,27 @@ def test_a_folder_of_large_files_is_evaluated(capsys: pytest.CaptureFixture[str]
     result = json.loads(capsys.readouterr().out)
     assert result["count"] == 6
     assert result["image_size"] == [120, 120]
+
+
+def test_a_large_file_is_shown_as_if_it_were_read_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("large.tif", 200)
+    shown = []
+    for large in (64 * 64, 10**9):
+        monkeypatch.setattr(readers.is_large, "__kwdefaults__", {"large": large})
+        assert cli.main(["look", "model", "large.tif", "--out", f"{large}.png", "--json"]) == 0
+        shown.append(json.loads(capsys.readouterr().out))
+        assert Path(f"{large}.png").stat().st_size > 1000
+    assert shown[0]["locations"] == shown[1]["locations"]
+
+
+def test_the_overview_of_a_source_is_the_image_averaged_down() -> None:
+    image = np.random.default_rng(0).random((1500, 2100, 3)).astype(np.float32)
+    got = overview(readers.ArraySource(image))
+    assert got.shape == (3, 500, 700)
+    wanted = image.reshape(500, 3, 700, 3, 3).mean((1, 3))
+    np.testing.assert_allclose(got.movedim(0, -1), wanted, atol=1e-5)
 
 
 def test_made_files_have_the_error_that_the_task_has(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ MAY_IMPORT = {
     },
     "report": {"checkpoint", "evaluation", "recipes", "rows", "tasks"},
     "export": {"checkpoint", "layers", "model"},
-    "scanpath": {"geometry", "model"},
+    "scanpath": {"geometry", "model", "sensor"},
     "benchmark": {"envs", "layers", "model", "objective", "recipes", "sensor", "tasks"},
     "commands": {
         "benchmark",

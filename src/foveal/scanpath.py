@@ -12,6 +12,9 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.model import RecurrentAttention, Rollout
+from foveal.sensor import PatchSource
+
+OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Scanpath:
 
 def follow(
     model: RecurrentAttention,
-    image: Tensor,
+    image: Tensor | PatchSource,
     *,
     classes: tuple[str, ...],
     label: int | None = None,
@@ -80,11 +83,11 @@ def follow(
     location_std: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Scanpath:
-    """Let a model look at one ``(C, H, W)`` image.
+    """Let a model look at one image.
 
     Args:
         model: in any mode, and left in it.
-        image: float in [0, 1], on the model's device.
+        image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source.
         classes: names of the model's classes.
         label: the right class, if it is known.
         name: of the image, for people.
@@ -97,14 +100,14 @@ def follow(
     Raises:
         ValueError: if the image has another shape or number of channels than the model takes.
     """
-    if image.ndim != 3:
+    if isinstance(image, Tensor) and image.ndim != 3:
         raise ValueError(f"image must be (C, H, W); got {tuple(image.shape)}.")
     training = model.training
     model.train(sampled)
     try:
         with torch.inference_mode():
             rollout = model(
-                image[None],
+                _repeated(image, 1),
                 num_glimpses=num_glimpses,
                 first_location=None if first_location is None else first_location[None],
                 location_std=location_std,
@@ -117,7 +120,7 @@ def follow(
 
 def scanpath_of(
     model: RecurrentAttention,
-    image: Tensor,
+    image: Tensor | PatchSource,
     rollout: Rollout,
     row: int,
     *,
@@ -125,15 +128,18 @@ def scanpath_of(
     label: int | None = None,
     name: str = "",
 ) -> Scanpath:
-    """The scanpath in a rollout of a batch that has the ``(C, H, W)`` image as its ``row``."""
+    """The scanpath in a rollout of a batch that has the image, or the source, as its ``row``."""
     with torch.inference_mode():
         places = rollout.locations[row]
-        glimpses = model.sensor(image[None].expand(len(places), -1, -1, -1), places)
+        glimpses = model.sensor(_repeated(image, len(places)), places)
         beliefs = rollout.step_logits[row].float().softmax(-1)
-    height, width = image.shape[1:]
+    if isinstance(image, Tensor):
+        picture, (height, width) = image, image.shape[1:]
+    else:
+        picture, (height, width) = overview(image), (image.height, image.width)
     sensor = model.sensor
     return Scanpath(
-        image=viewable(image),
+        image=viewable(picture),
         image_size=(height, width),
         centers=geometry.to_pixels(places, height, width).cpu().numpy(),
         patch_sizes=tuple(sensor.glimpse_size * box for box in sensor.box_sizes),
@@ -143,6 +149,18 @@ def scanpath_of(
         label=label,
         name=name,
     )
+
+
+def overview(source: PatchSource) -> Tensor:
+    """The whole of a source, averaged down to at most `OVERVIEW` pixels a side; ``(C, H, W)``."""
+    box = -(-max(source.height, source.width) // OVERVIEW)
+    height, width = -(-source.height // box), -(-source.width // box)
+    return torch.from_numpy(source.read(0, 0, max(height, width), box)[:, :height, :width])
+
+
+def _repeated(image: Tensor | PatchSource, times: int) -> Tensor | list[PatchSource]:
+    """A batch of one image, so many times."""
+    return image.expand(times, -1, -1, -1) if isinstance(image, Tensor) else [image] * times
 
 
 def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]:

@@ -27,7 +27,9 @@ from foveal.film import FILMS, check_film, film_of, save_film
 from foveal.maps import draw_maps
 from foveal.model import RecurrentAttention, Rollout
 from foveal.page import save_page
+from foveal.readers import Source, is_large, open_source
 from foveal.scanpath import Scanpath, follow, scanpath_of
+from foveal.sensor import PatchSource
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.tasks.pictures import read_picture
 from foveal.theme import THEMES
@@ -76,7 +78,8 @@ def look(
 
     Args:
         model: a run directory, a saved model, or the name of a pretrained one (foveal models).
-        image: image files; images of the task's test split if none is given.
+        image: image files, large ones read only where it looks (as by foveal predict); images of
+            the task's test split if none is given.
         out: the file to write; look.png if not given, and no maps are.
         count: how many test images.
         index: which test image, the first of them.
@@ -153,7 +156,7 @@ def _check_index(data: CanvasTask | FolderTask, index: int) -> None:
 class _Case:
     """One image to be shown, and the row of a rollout that has it."""
 
-    image: Tensor
+    image: Tensor | PatchSource
     label: int | None
     name: str
     rollout: Rollout
@@ -185,32 +188,37 @@ class _Looking:
                 for row in range(max(0, index - first), len(labels)):
                     if missed[row] or not wrong:
                         name = f"test image {first + row}"
-                        image = image_in(images, row)
-                        if not isinstance(image, Tensor):
-                            raise ValueError(f"{name} is too large to be drawn whole.")
-                        yield _Case(image, int(labels[row]), name, rollout, row, first + row)
+                        image, label = image_in(images, row), int(labels[row])
+                        yield _Case(image, label, name, rollout, row, first + row)
                         found += 1
                     if found == count:
                         return
                 first += len(labels)
 
     def at_files(self, files: Sequence[Path]) -> Iterator[_Case]:
-        """Image files, each looked at from a first location of its own."""
-        device = self.network.action_head.weight.device
-        generator = torch.Generator(device).manual_seed(self.seed)
+        """Image files, each looked at from a first location of its own; large ones stay open."""
+        generator = torch.Generator(self.device).manual_seed(self.seed)
         for number, file in enumerate(files):
-            image = read_image(file, self.network.config.num_channels).to(device)
-            with torch.inference_mode():
-                rollout = self.network(
-                    image[None], num_glimpses=self.num_glimpses, generator=generator
-                )
-            yield _Case(image, None, file.name, rollout, 0, number)
+            with contextlib.ExitStack() as files_open:
+                image: Tensor | Source
+                if is_large(file):
+                    source = open_source(file, self.network.config.num_channels)
+                    image = files_open.enter_context(source)
+                    batch: Tensor | list[PatchSource] = [source]
+                else:
+                    image = read_image(file, self.network.config.num_channels).to(self.device)
+                    batch = image[None]
+                with torch.inference_mode():
+                    rollout = self.network(
+                        batch, num_glimpses=self.num_glimpses, generator=generator
+                    )
+                yield _Case(image, None, file.name, rollout, 0, number)
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
         about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
         mean = scanpath_of(self.network, case.image, case.rollout, case.row, **about)
-        generator = torch.Generator(case.image.device).manual_seed(self.seed + case.number)
+        generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
             follow(
                 self.network,
@@ -226,6 +234,10 @@ class _Looking:
             for _ in range(samples)
         ]
         return [mean, *sampled]
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.action_head.weight.device
 
     @property
     def classes(self) -> tuple[str, ...]:
