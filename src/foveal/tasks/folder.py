@@ -336,7 +336,7 @@ class FolderTask:
 def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
     """Pictures of bytes as one padded batch of floats in [0, 1]."""
     images = pad_images([torch.from_numpy(picture) for picture in pictures])
-    return PaddedImages(images.pixels.to(device).float() / 255, images.sizes.to(device))
+    return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
 
 
 def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:

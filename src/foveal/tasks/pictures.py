@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES)
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
 GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
 MODES = {1: "L", 3: "RGB"}
@@ -65,7 +65,8 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
     """``(height, width)`` of an upright picture and whether it is grey, from its header alone.
 
-    Of any file that `read_picture` or `foveal.readers.open_source` reads. The size of a PNG that says after its pixels which side is up may be the wrong way round.
+    Of any file that `read_picture` or `foveal.readers.open_source` reads. The size of a PNG that
+    says after its pixels which side is up may be the wrong way round.
 
     Raises:
         OSError, ValueError: see `read_picture`.
@@ -92,9 +93,8 @@ def find_pictures(directory: Path) -> Iterator[Path]:
             continue
         seen.add(here)
         folders.sort()
-        yield from (
-            Path(place, name) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES
-        )
+        pictures = sorted(name for name in files if name.lower().endswith(SUFFIXES))
+        yield from (Path(place, name) for name in pictures)
 
 
 class _Unsuitable(ValueError):
