@@ -28,7 +28,7 @@ from PIL import Image
 
 from foveal import RecurrentAttention
 from foveal.commands import predict
-from foveal.tasks.decoding import Decoder
+from foveal.tasks.decoding import Decoder, read_all
 from foveal.tasks.digits import load_digits
 from foveal.tasks.pictures import find_pictures
 
@@ -58,7 +58,7 @@ def main() -> None:
         tensor = torch.tensor(images)[:, None].float() / 255
         _evaluate(model, tensor[: 2 * BATCH])  # warm
         evaluated = _timed(lambda: _evaluate(model, tensor))
-        decoded = _timed(lambda: list(Decoder(1, 0).stream(find_pictures(whole))))
+        decoded = _timed(lambda: _read(whole))
         predicted = _timed(lambda: _predict(whole))
         megabytes = [_memory_of(folder) for folder in (some, whole)]
     rate = len(images) / (predicted - decoded)
@@ -84,6 +84,12 @@ def _evaluate(model: RecurrentAttention, images: torch.Tensor) -> None:
     with torch.inference_mode():
         for batch in images.split(BATCH):
             model(batch).logits.argmax(-1)
+
+
+def _read(folder: Path) -> None:
+    paths = list(find_pictures(folder))
+    for _ in read_all(paths, 1, lambda kept: Decoder(1, 0).stream(paths[n] for n in kept)):
+        pass
 
 
 def _predict(folder: Path) -> None:
