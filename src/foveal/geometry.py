@@ -39,7 +39,11 @@ class PaddedImages(NamedTuple):
 
 def pad_images(images: Sequence[Tensor]) -> PaddedImages:
     """Put ``(C, H_i, W_i)`` images of one number of channels and one type into one tensor."""
-    sizes = torch.tensor([image.shape[1:] for image in images])
+    shapes = [image.shape[1:] for image in images]
+    sizes = torch.tensor(shapes)
+    if len(set(shapes)) == 1:
+        pixels = torch.stack(list(images))
+        return PaddedImages(pixels, sizes.to(pixels.device))
     height, width = sizes.amax(0).tolist()
     pixels = images[0].new_zeros((len(images), images[0].shape[0], height, width))
     for place, image in zip(pixels, images, strict=True):

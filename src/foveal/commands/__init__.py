@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -74,10 +75,15 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
     complaint = io.StringIO()
+
+    @functools.wraps(function, updated=())
+    def later(*values: Any, **named: Any) -> Any:
+        return functools.partial(function, *values, **named)
+
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                function,
+            read = tyro.cli(
+                function if isinstance(function, type) else later,
                 prog=f"foveal {name}",
                 args=arguments,
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -87,6 +93,8 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
         if not leaving.code:
             raise
         raise ValueError(_in_one_line(complaint.getvalue(), name)) from None
+    # Called here, so that what it says on standard error is heard.
+    return read if isinstance(function, type) else read()
 
 
 def _in_one_line(boxed: str, name: str) -> str:

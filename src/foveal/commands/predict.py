@@ -32,7 +32,9 @@ from foveal.model import RecurrentAttention
 from foveal.readers import Source
 from foveal.tasks.decoding import Decoder, read_all
 from foveal.tasks.folder import as_batch, close_sources, grouped, height_and_width
-from foveal.tasks.pictures import Bytes, find_pictures
+from foveal.tasks.pictures import MODES, Bytes, find_pictures
+
+DIGITS = 6  # of a probability
 
 
 def run(arguments: list[str]) -> None:
@@ -88,6 +90,11 @@ def predict(
     set_threads(threads)
     place = choose_device(device)
     network, content = load_model(model, place)
+    if network.config.num_channels not in MODES:
+        raise ValueError(
+            f"image files have 1 or 3 channels; {model} takes {network.config.num_channels}. "
+            "Choose another model."
+        )
     classes = [str(n) for n in content.get("classes") or range(network.config.num_classes)]
     paths = [path for image in images for path in _files(image)]
     first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(place)
@@ -158,30 +165,30 @@ def _answers(
     num_glimpses: int | None,
 ) -> Iterator[dict[str, Any]]:
     images, own_sizes = pixels_and_sizes(as_batch([picture for _, picture in group], first.device))
+    sizes = [height_and_width(picture) for _, picture in group]
     with torch.inference_mode():
         rollout = network(
             images,
-            sizes=own_sizes,
+            sizes=own_sizes if len(set(sizes)) > 1 else None,
             num_glimpses=num_glimpses,
             first_location=first.expand(len(group), -1),
         )
         beliefs = rollout.logits.float().softmax(-1)
         likeliest = beliefs.topk(min(top_k or len(classes), len(classes)))
-        sizes = [height_and_width(picture) for _, picture in group]
         heights, widths = torch.tensor(sizes, device=first.device)[..., None].unbind(1)
         centers = to_pixels(rollout.locations, heights, widths)
     pixels_read = network.count_pixels_read(num_glimpses)
-    rows = zip(
-        group, likeliest.values.tolist(), likeliest.indices.tolist(), centers.tolist(), strict=True
-    )
-    for (path, picture), values, labels, locations in rows:
-        height, width = height_and_width(picture)
+    values = likeliest.values.double().round(decimals=DIGITS)
+    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers))
+    for (path, _), (height, width), *row in zip(group, sizes, *rows, strict=True):
+        # Lists one image at a time: thousands at once would keep the garbage collector busy.
+        shares, labels, locations = (part.tolist() for part in row)
         yield {
             "file": str(path),
             "height": height,
             "width": width,
             "answer": classes[labels[0]],
-            "probabilities": {classes[n]: v for n, v in zip(labels, values, strict=True)},
+            "probabilities": {classes[n]: v for n, v in zip(labels, shares, strict=True)},
             "locations": locations,
             "pixels_read": pixels_read,
         }

@@ -183,6 +183,7 @@ class FolderTask:
         store = _store_of(found.listing, config, channels)
         total = len(store.paths)
         sums, good, problems = np.zeros((total, 3, channels)), [], []
+        entries = list(found.listing.entries)
         for index, picture in enumerate(store.stream(range(total))):
             if isinstance(picture, Exception):
                 if config.strict:
@@ -191,13 +192,18 @@ class FolderTask:
             else:
                 good.append(index)
                 sums[index] = _sums(picture)
+                _, height, width = picture.shape
+                entries[index] = replace(entries[index], size=(height, width))
             if on_progress:
                 on_progress(index + 1, total)
         if not good:
             raise ValueError(f"{config.data} holds no readable image; the first: {problems[0]}")
-        listing = split_images(
-            found.listing.only(good, problems), config.held_out, config.split_seed
+        decoded = Listing(
+            found.listing.root,
+            [entries[index] for index in good],
+            [*found.listing.problems, *problems],
         )
+        listing = split_images(decoded, config.held_out, config.split_seed)
         kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
         store.paths, store.kept = [store.paths[index] for index in good], kept
         task = cls(listing, config, channels, device, store=store)
@@ -330,7 +336,7 @@ class FolderTask:
 def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
     """Pictures of bytes as one padded batch of floats in [0, 1]."""
     images = pad_images([torch.from_numpy(picture) for picture in pictures])
-    return PaddedImages(images.pixels.to(device).float() / 255, images.sizes.to(device))
+    return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
 
 
 def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,11 +74,6 @@ class Listing:
     def sizes(self) -> NDArray[np.int64]:
         """``(N, 2)``, height and width of each image."""
         return np.array([entry.size for entry in self.entries])
-
-    def only(self, keep: Iterable[int], problems: Sequence[str]) -> Listing:
-        """The listing with these entries alone, and more problems."""
-        entries = [self.entries[index] for index in keep]
-        return Listing(self.root, entries, [*self.problems, *problems])
 
 
 def list_images(data: Path) -> Listing:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES)
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
 GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
 MODES = {1: "L", 3: "RGB"}
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that turn a picture
 
 Bytes = NDArray[np.uint8]
 
@@ -64,7 +65,8 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
 def probe(path: Path) -> tuple[tuple[int, int], bool]:
     """``(height, width)`` of an upright picture and whether it is grey, from its header alone.
 
-    Of any file that `read_picture` or `foveal.readers.open_source` reads.
+    Of any file that `read_picture` or `foveal.readers.open_source` reads. The size of a PNG that
+    says after its pixels which side is up may be the wrong way round.
 
     Raises:
         OSError, ValueError: see `read_picture`.
@@ -74,8 +76,8 @@ def probe(path: Path) -> tuple[tuple[int, int], bool]:
             return (source.height, source.width), source.num_channels == 1
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientations on their side
-        return (width, height) if turned else (height, width), image.mode in GREY_MODES
+        size = (width, height) if _on_its_side(image) else (height, width)
+        return size, image.mode in GREY_MODES
 
 
 def find_pictures(directory: Path) -> Iterator[Path]:
@@ -91,9 +93,8 @@ def find_pictures(directory: Path) -> Iterator[Path]:
             continue
         seen.add(here)
         folders.sort()
-        yield from (
-            Path(place, name) for name in sorted(files) if Path(name).suffix.lower() in SUFFIXES
-        )
+        pictures = sorted(name for name in files if name.lower().endswith(SUFFIXES))
+        yield from (Path(place, name) for name in pictures)
 
 
 class _Unsuitable(ValueError):
@@ -130,6 +131,15 @@ def _opened(path: Path) -> Image:
         image.close()
         raise ValueError(_too_large(path))
     return image
+
+
+def _on_its_side(image: Image) -> bool:
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode the whole file to look for what may follow the pixels
+    try:
+        return image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+    except Exception:  # damaged EXIF data: then nothing is turned
+        return False
 
 
 def _too_large(path: Path) -> str:
