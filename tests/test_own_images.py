@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,6 +158,16 @@ def test_bad_files_are_named_and_do_not_stop_good_ones(
     assert code == 2
     assert err.count("\n") == 1
     assert "truncated.jpg is damaged" in err
+
+
+def test_answers_go_to_standard_output_while_a_bar_is_on_the_terminal(bars: Path) -> None:
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "foveal", "predict", "mnist-28", str(bars), "--workers", "0"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True)
+    os.close(terminal)
+    assert "80/80" in os.read(screen, 100_000).decode()
+    os.close(screen)
+    assert len(done.stdout.splitlines()) == 80
 
 
 @pytest.mark.usefixtures("models")

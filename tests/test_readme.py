@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from foveal import cli
-from foveal.commands import train
+from foveal.commands import train, train_folder
+from test_folder import write_bars
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 COMMANDS = re.findall(r"^    foveal ([\w-]+)([^\n]*?)(?:  |$)", README, re.MULTILINE)
@@ -27,9 +28,14 @@ def test_its_commands_exist() -> None:
         assert name in cli.COMMANDS
 
 
-def test_its_training_command_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_training_commands_are_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bars(tmp_path / "photos")
     started = []
     monkeypatch.setattr(train, "_start", started.append)
+    monkeypatch.setattr(train_folder, "start", lambda options, _: started.append(options))
     for name, flags in COMMANDS:
         if name == "train" and "--resume" not in flags:
             train.run(flags.split())

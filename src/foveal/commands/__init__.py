@@ -241,6 +241,9 @@ def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
         TimeRemainingColumn(),
         console=screen,
         transient=True,
+        # What is printed goes above the bar where both are on the terminal, and else where it goes.
+        redirect_stdout=console.is_terminal,
+        redirect_stderr=sys.stderr.isatty(),
         disable=quiet or rank() > 0 or not screen.is_terminal,
     )
     task = bar.add_task(what, total=None)
