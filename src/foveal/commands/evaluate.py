@@ -129,7 +129,6 @@ def evaluate(
     if json:
         print_json(answer)
     else:
-        console.print(_table(rows))
         low, high = result.interval
         size = f"{height} x {width}" + ("" if _one_size(shown) else " at most")
         say(
@@ -137,6 +136,7 @@ def evaluate(
             f"{low:.2f} to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
             f"read of {size}"
         )
+        console.print(_table(rows))
     if isinstance(shown, FolderTask) and shown.problems:
         for problem in shown.problems:
             complain("evaluate", f"left out: {problem}")
