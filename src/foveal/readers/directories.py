@@ -103,6 +103,11 @@ class LeanFile:
     def tell(self) -> int:
         return self._place
 
+    def __del__(self) -> None:
+        # Sources are handed on, looked ahead at and dropped; what nobody refers to is closed.
+        if hasattr(self, "_file"):
+            self.close()
+
     def close(self) -> None:
         self._file.close()
 
