@@ -375,13 +375,16 @@ def grouped(items: Iterable[T], picture_of: Callable[[T], Bytes | Source]) -> It
     for item in items:
         picture = picture_of(item)
         alone = isinstance(picture, Source)
-        high, wide = (1, BATCH_PIXELS) if alone else height_and_width(picture)
+        high, wide = height_and_width(picture)
         height, width = max(height, high), max(width, wide)
         full = len(group) >= BATCH_IMAGES or (len(group) + 1) * height * width > BATCH_PIXELS
-        if group and full:
+        if group and (full or alone):
             yield group
             group, height, width = [], high, wide
         group.append(item)
+        if alone:  # at once, so that no other file is open by then
+            yield group
+            group, height, width = [], 0, 0
     if group:
         yield group
 
