@@ -49,10 +49,11 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
     head = _head(path)
     if head.startswith(ARRAY_HEAD):
         return open_array(path, num_channels)
-    slide = is_slide(path)
-    if slide or (path.suffix.lower() in SLIDES and not head.startswith(TIFF_HEADS)):
+    is_tiff = head.startswith(TIFF_HEADS)
+    # Many scanners' files are TIFFs too: OpenSlide knows which.
+    if path.suffix.lower() in SLIDES and (not is_tiff or is_slide(path)):
         return SlideSource(path, num_channels)
-    if head.startswith(TIFF_HEADS):
+    if is_tiff:
         from foveal.readers.tiff import TiffSource  # noqa: PLC0415 (slow to import)
 
         return TiffSource(path, num_channels)
