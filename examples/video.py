@@ -54,7 +54,6 @@ def frames_of(path: str) -> Iterator[np.ndarray]:
 
 if __name__ == "__main__":
     model = RecurrentAttention.from_pretrained(sys.argv[1] if len(sys.argv) > 1 else "cluttered-60")
-    for look in watch(model, frames_of(sys.argv[2]) if len(sys.argv) > 2 else drifting_digit()):
-        best = int(np.argmax(look["probabilities"]))
-        answer = f"  answer {best}, {look['probabilities'][best]:.2f}" if look["answers"] else ""
+    for look in watch(model, frames_of(sys.argv[2]) if sys.argv[2:] else drifting_digit()):
+        answer = f"  answer {np.argmax(look['probabilities'])}" if look["answers"] else ""
         print(f"looked at {look['pixels']}{answer}")
