@@ -151,9 +151,9 @@ def scanpath_of(
     )
 
 
-def overview(source: PatchSource) -> Tensor:
-    """The whole of a source, averaged down to at most `OVERVIEW` pixels a side; ``(C, H, W)``."""
-    box = -(-max(source.height, source.width) // OVERVIEW)
+def overview(source: PatchSource, side: int = OVERVIEW) -> Tensor:
+    """The whole of a source, averaged down to at most ``side`` pixels a side; ``(C, H, W)``."""
+    box = -(-max(source.height, source.width) // side)
     height, width = -(-source.height // box), -(-source.width // box)
     return torch.from_numpy(source.read(0, 0, max(height, width), box)[:, :height, :width])
 
