@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "the error of a model, with a 95 % interval",
     "predict": "what a model answers on your own image files, and where it looked",
     "look": "a picture of where a model looked, what it saw and what it believed",
+    "app": "a page in the browser: draw a digit, look at your own image, play Catch",
     "play": "an agent in games: success, return, and an animation of where it looks",
     "models": "the pretrained models that ship with foveal",
     "reproduce": "the rows of the paper's tables: trained, evaluated, beside the paper's figures",

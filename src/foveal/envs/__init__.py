@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 
 from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
-from foveal.envs.games import EnvConfig, Games, Turn
+from foveal.envs.games import EnvConfig, Games, Turn, read_options
 
 CATCH_ID = "foveal/Catch-v0"
 
@@ -24,4 +24,5 @@ __all__ = [
     "EnvConfig",
     "Games",
     "Turn",
+    "read_options",
 ]

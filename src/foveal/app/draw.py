@@ -1,0 +1,66 @@
+"""The tab "Draw": a digit by hand, clutter round it, and where a model looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from foveal.app.models import Classifier, named
+from foveal.app.strokes import SIDE, compose, read_strokes
+from foveal.app.wording import Gaze, answer, gaze_value, message
+from foveal.tasks import CanvasTask, TaskConfig
+
+MOST_CLUTTER = 16  # pieces
+NOTHING = "Nothing is drawn yet. Draw a digit on the black canvas."
+Shown = tuple[str, Gaze | None]  # the answer or a message, as HTML; and the scanpath
+
+
+class Drawing:
+    """What happens between the last stroke and the answer.
+
+    Args:
+        models: those that read digits.
+
+    Raises:
+        ValueError: if there is none.
+    """
+
+    def __init__(self, models: Sequence[Classifier]) -> None:
+        self.models = [model for model in models if model.reads_digits]
+        if not self.models:
+            raise ValueError("drawing needs a model of digits; there is none.")
+        self._tasks = {model.name: _canvas(model) for model in self.models}
+
+    def clutter(self, name: str) -> int:
+        """How many pieces a model was trained among."""
+        model = named(self.models, name)
+        return 0 if model.task is None else model.task.num_clutter
+
+    def __call__(self, drawing: Any, name: str, num_clutter: float, seed: float) -> Shown:
+        """The answer to a drawing, and the page of its scanpath; or a message, and nothing.
+
+        Args:
+            drawing: strokes; see `read_strokes`.
+            name: of the model.
+            num_clutter: pieces of other digits.
+            seed: of the clutter and of the first look.
+        """
+        start = time.perf_counter()
+        try:
+            model = named(self.models, name)
+            strokes = read_strokes(drawing)
+            count = min(max(int(num_clutter), 0), MOST_CLUTTER)
+            image = compose(self._tasks[model.name], strokes, count, int(seed))
+        except ValueError as problem:
+            return message(str(problem)), None
+        path = model.look(image, int(seed), "your drawing")
+        shown = gaze_value(path)
+        return answer(path, time.perf_counter() - start), shown
+
+
+def _canvas(model: Classifier) -> CanvasTask:
+    """Canvases like the model's, with clutter cut of digits that are always there."""
+    assert model.task is not None
+    side = max(model.task.canvas_size, SIDE)
+    return CanvasTask(TaskConfig(digits="uci", canvas_size=side, num_clutter=MOST_CLUTTER))

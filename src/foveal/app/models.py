@@ -1,0 +1,129 @@
+"""The models that the page offers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foveal import checkpoint
+from foveal.envs import EnvConfig
+from foveal.model import RecurrentAttention
+from foveal.recipes import AgentConfig, RunConfig
+from foveal.runs import load_network, run_config
+from foveal.scanpath import Scanpath, follow
+from foveal.sensor import PatchSource
+from foveal.tasks import TaskConfig
+
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that answers what it sees.
+
+    Attributes:
+        name: as it was asked for.
+        network: in eval mode, on the CPU.
+        classes: their names.
+        task: what it was trained on, where that was digits on canvases; otherwise None.
+        image_size: ``(height, width)`` of the images that it was trained on; None if they differed.
+    """
+
+    name: str
+    network: RecurrentAttention
+    classes: tuple[str, ...]
+    task: TaskConfig | None
+    image_size: tuple[int, int] | None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def reads_digits(self) -> bool:
+        """Whether a drawing of a digit is what it was made for."""
+        return self.task is not None and self.classes == DIGITS
+
+    def look(self, image: Tensor | PatchSource, seed: int, name: str = "") -> Scanpath:
+        """The scanpath of the mean policy; see `follow`. The first location is the seed's.
+
+        Safe to call from several threads.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with self._lock:
+            return follow(self.network, image, classes=self.classes, name=name, generator=generator)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A model that plays.
+
+    Attributes:
+        name: as it was asked for.
+        network: in eval mode, on the CPU.
+        env: the game that it was trained in.
+    """
+
+    name: str
+    network: RecurrentAttention
+    env: EnvConfig
+
+
+def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]]:
+    """The pretrained models, and those of ``more``: run directories or saved models.
+
+    Raises:
+        OSError: if one is not there.
+        ValueError: if one is damaged, or sees the whole image at once.
+    """
+    classifiers: list[Classifier] = []
+    agents: list[Agent] = []
+    for name in dict.fromkeys([*more, *checkpoint.pretrained_models()]):
+        network, content = load_network(name, torch.device("cpu"))
+        if not isinstance(network, RecurrentAttention):
+            raise ValueError(
+                f"{name} holds a {content['network']} network, which sees the whole image and "
+                "looks nowhere. Choose a recurrent attention model."
+            )
+        where = checkpoint.locate_model(name)
+        config = run_config(content, where) if {"task", "env"} & content.keys() else None
+        if isinstance(config, AgentConfig):
+            agents.append(Agent(name, network, config.env))
+            continue
+        known = content.get("classes") or range(network.config.num_classes)
+        task = config.task if isinstance(config, RunConfig) else None
+        if not isinstance(task, TaskConfig):  # one's own images
+            task = None
+        size = content.get("image_size")
+        classifiers.append(
+            Classifier(
+                name, network, tuple(map(str, known)), task, None if size is None else tuple(size)
+            )
+        )
+    return classifiers, agents
+
+
+def named(models: Sequence[Classifier], name: object) -> Classifier:
+    """The model of a name that came from a page.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    for model in models:
+        if model.name == name:
+            return model
+    known = ", ".join(model.name for model in models)
+    raise ValueError(f"there is no model {name!r}; choose one of {known}.")
+
+
+def describe(name: str | Path) -> str:
+    """What is known of a model, in a line of Markdown."""
+    path = checkpoint.locate_model(name) / "result.json"
+    if not path.exists():
+        return ""
+    result = checkpoint.read_json(path)
+    if "success_rate" in result:
+        return f"catches {result['success_rate']:.1f} % of the balls"
+    return f"test error {result['error']:.2f} %" if "error" in result else ""

@@ -1,0 +1,103 @@
+"""Rounds of Catch: what the agent does and sees in one, and what a person's moves earn in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foveal import geometry
+from foveal.app.models import Agent
+from foveal.envs import CatchEnv, EnvConfig, read_options
+from foveal.model import RecurrentAttention
+from foveal.playing import Moment, play
+from foveal.scanpath import viewable
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A game of Catch from its seed and its T moves.
+
+    Attributes:
+        balls: T + 1 pixels ``(x, y)`` of the ball, the first before any move.
+        paddles: T + 1 leftmost columns of the paddle.
+        caught: whether the paddle was under the ball at the end.
+        over: whether the game has ended.
+    """
+
+    balls: list[tuple[int, int]]
+    paddles: list[int]
+    caught: bool
+    over: bool
+
+
+def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
+    """Play the moves of a game by the game's own rules.
+
+    Args:
+        env: Catch, with any options.
+        seed: of the game, as for `foveal.playing.play`.
+        moves: 0 (left), 1 (stay) or 2 (right) each.
+
+    Raises:
+        ValueError: if a move is none of these, or there are moves after the end.
+    """
+    catch = CatchEnv(**read_options(env.env_options))
+    if len(moves) > catch.games.length or any(move not in (0, 1, 2) for move in moves):
+        raise ValueError(
+            f"a game has {catch.games.length} moves, each 0 (left), 1 (stay) or 2 (right); got "
+            f"{len(moves)} moves."
+        )
+    _, info = catch.reset(seed=seed)
+    balls, paddles, reward = [_pair(info["ball"])], [int(catch.games.paddle)], 0.0
+    for move in moves:
+        _, reward, _, _, info = catch.step(np.int64(move))
+        balls.append(_pair(info["ball"]))
+        paddles.append(int(catch.games.paddle))
+    return Replay(balls, paddles, reward > 0, catch.games.over)
+
+
+def deal(agent: Agent, seed: int) -> dict[str, Any]:
+    """A game as the agent plays it, for the page to show.
+
+    Returns:
+        For JSON. ``size``: pixels a side of the screen; ``paddleWidth``: pixels; ``balls``: T + 1
+        places ``[x, y]``; ``paddles``: T + 1 leftmost columns of the agent's paddle; ``caught``;
+        ``patchSizes``: pixels a side of each scale's square, finest first; ``corners``: for each
+        of the T looks and each scale, the top left pixel of its square; ``glimpses``: for each
+        look and scale, G rows of G numbers from 0 to 255.
+    """
+    moments: list[Moment] = []
+    play(agent.network, agent.env, 1, seed, num_envs=1, watch=moments.append)
+    game = replay(agent.env, seed, [int(moment.actions) for moment in moments])
+    looks = [_look(agent.network, moment) for moment in moments]
+    sensor = agent.network.sensor
+    return {
+        "size": moments[0].images.shape[-1],
+        "paddleWidth": CatchEnv(**read_options(agent.env.env_options)).games.config.paddle_width,
+        "balls": game.balls,
+        "paddles": game.paddles,
+        "caught": game.caught,
+        "patchSizes": [sensor.glimpse_size * box for box in sensor.box_sizes],
+        "corners": [corners for corners, _ in looks],
+        "glimpses": [glimpses for _, glimpses in looks],
+    }
+
+
+def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[list[int]], list[Any]]:
+    """Corners of the squares of every scale, and what the look brought."""
+    sensor = network.sensor
+    height, width = moment.images.shape[-2:]
+    center = geometry.to_pixels(moment.locations, height, width)[0].tolist()
+    corners = [
+        [geometry.patch_start(at, sensor.glimpse_size * box) for at in center]
+        for box in sensor.box_sizes
+    ]
+    seen = viewable(sensor(moment.images, moment.locations)[0])
+    return corners, (255 * seen).round().astype(int).tolist()
+
+
+def _pair(ball: Any) -> tuple[int, int]:
+    return int(ball[0]), int(ball[1])

@@ -1,0 +1,123 @@
+"""From the strokes of a pen to a digit as MNIST has them, and to a canvas with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from foveal.tasks import CanvasTask
+
+SIDE, DIGIT = 28, 20  # pixels: MNIST's images, and the longer side of the digits in them
+PEN = 2.6  # pixels of MNIST's images
+FINER = 8  # the drawing's pixels in one of MNIST's, a side
+SMALLEST = 0.03  # of the canvas; what is smaller is a dot
+MOST_POINTS = 20_000
+
+Strokes = list[NDArray[np.float64]]
+
+
+def read_strokes(value: Any) -> Strokes:
+    """Strokes as a page sends them: lists of points ``[x, y]`` in [0, 1], from the top left.
+
+    Returns:
+        Arrays ``(N, 2)``, one a stroke; none if nothing was drawn.
+
+    Raises:
+        ValueError: if they are anything else, or too many.
+    """
+    try:
+        strokes = [np.asarray(stroke, dtype=float).reshape(-1, 2) for stroke in value or []]
+    except (TypeError, ValueError):
+        raise ValueError("strokes must be lists of points [x, y], numbers from 0 to 1.") from None
+    count = sum(map(len, strokes))
+    if count > MOST_POINTS:
+        raise ValueError(
+            f"a drawing may have {MOST_POINTS:,} points; this one has {count:,}. Clear it, and "
+            "draw a digit."
+        )
+    if not all(np.isfinite(stroke).all() for stroke in strokes):
+        raise ValueError("strokes must be lists of points [x, y], numbers from 0 to 1.")
+    return [stroke.clip(0, 1) for stroke in strokes if len(stroke)]
+
+
+def draw_digit(strokes: Strokes) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """A drawing as MNIST would have it: brought to 20 pixels, its centre of mass in the middle.
+
+    LeCun, Bottou, Bengio and Haffner 1998, §III-A. The lines are scaled, not their pixels, so
+    large and small drawings have a pen of the same width.
+
+    Returns:
+        ``(28, 28)`` uint8, white on black; and the middle of the drawing, ``(x, y)`` in [0, 1].
+
+    Raises:
+        ValueError: if nothing was drawn, or a dot.
+    """
+    if not strokes:
+        raise ValueError("Nothing is drawn yet. Draw a digit on the black canvas.")
+    points = np.concatenate(strokes)
+    low, high = points.min(0), points.max(0)
+    extent, middle = float((high - low).max()), (low + high) / 2
+    if extent < SMALLEST:
+        raise ValueError("That is only a dot. Draw a digit, a little larger.")
+    scale = (DIGIT - PEN) / extent
+    scaled = [(stroke - middle) * scale for stroke in strokes]
+    first = _ink(scaled, np.full(2, SIDE / 2))
+    light = np.asarray(first, dtype=float)
+    places = np.arange(SIDE) + 0.5
+    mass = np.array([light.sum(0) @ places, light.sum(1) @ places]) / light.sum()
+    centred = _ink(scaled, SIDE - mass)
+    return np.asarray(centred, dtype=np.uint8), (float(middle[0]), float(middle[1]))
+
+
+def _ink(strokes: Strokes, middle: NDArray[np.float64]) -> Image.Image:
+    """Lines round ``middle``, in pixels of a 28 x 28 image, drawn with a round pen."""
+    sheet = Image.new("L", (SIDE * FINER, SIDE * FINER))
+    pen, radius = ImageDraw.Draw(sheet), PEN * FINER / 2
+    for stroke in strokes:
+        line = [tuple(point) for point in ((stroke + middle) * FINER).tolist()]
+        if len(line) > 1:
+            pen.line(line, fill=255, width=round(2 * radius), joint="curve")
+        for x, y in (line[0], line[-1]):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
+    return sheet.resize((SIDE, SIDE), Image.Resampling.BOX)
+
+
+def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> Tensor:
+    """The drawn digit on a canvas of a task, where it was drawn, among clutter.
+
+    Args:
+        task: of digits of 28 x 28 pixels, with a canvas and at least so many pieces on it.
+        strokes: as `read_strokes` gives them.
+        num_clutter: pieces of other digits.
+        seed: of the clutter.
+
+    Returns:
+        ``(1, H, W)`` float in [0, 1].
+
+    Raises:
+        ValueError: if nothing was drawn, or a dot.
+    """
+    digit, middle = draw_digit(strokes)
+    room = task.config.canvas_size - SIDE
+    x, y = (
+        min(max(math.floor(at * task.config.canvas_size - SIDE / 2 + 0.5), 0), room)
+        for at in middle
+    )
+    # Canvases as in training, but with another digit, at another place, among fewer pieces.
+    drawn = task.layout("train", torch.tensor([0]), torch.Generator().manual_seed(seed))
+    layout = dataclasses.replace(
+        drawn,
+        digits=torch.tensor(digit)[None],
+        places=torch.tensor([[[y, x]]]),
+        donors=drawn.donors[:, :num_clutter],
+        cuts=drawn.cuts[:, :num_clutter],
+        pieces=drawn.pieces[:, :num_clutter],
+    )
+    return task.render("train", layout)[0][0]

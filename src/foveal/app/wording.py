@@ -1,0 +1,38 @@
+"""What the tabs say and show, as HTML."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from foveal.page import page
+from foveal.scanpath import Scanpath
+
+STATIC = Path(__file__).with_name("static")
+Gaze = dict[str, str]
+
+
+def static(name: str) -> str:
+    """The text of a file that the page is made of."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def gaze_value(path: Scanpath) -> Gaze:
+    """A scanpath to step through, as ``static/gaze.js`` takes it: a page to be framed."""
+    return {"page": page([[path]], "Where the model looks")}
+
+
+def answer(path: Scanpath, seconds: float) -> str:
+    """The answer in words, and how long the server took for it."""
+    name, chance = html.escape(path.classes[path.answer]), path.probabilities[-1].max()
+    looks = len(path.centers)
+    return (
+        f'<p class="foveal-answer" role="status" data-answer="{name}" data-looks="{looks}">'
+        f"<strong>{name}</strong>, {100 * chance:.0f} %, after {looks} looks "
+        f"<small>({1000 * seconds:.0f} ms)</small></p>"
+    )
+
+
+def message(text: str) -> str:
+    """What went wrong and what to do."""
+    return f'<p class="foveal-message" role="alert">{html.escape(text)}</p>'
