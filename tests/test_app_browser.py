@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -58,10 +59,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         started.url = started.wait_for(r"(http://127\.0\.0\.1:\d+): the page is open")
         yield started
+        with urllib.request.urlopen(f"{started.url}/gradio_api/heartbeat/an-open-page"):
+            started.process.send_signal(signal.SIGINT)
+            assert started.process.wait(30) == 0, "Ctrl-C ends it"
     finally:
-        started.process.terminate()
+        started.process.kill()
         started.process.wait(30)
-    assert "Traceback" not in started.log.read_text()
+    said = started.log.read_text().splitlines()
+    assert all(line.startswith(("http://", "foveal app: a page was closed")) for line in said), said
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import logging
 import os
 import re
 import socket
@@ -161,4 +163,18 @@ def serve(blocks: gr.Blocks, listening: socket.socket, max_upload: int) -> None:
     config = uvicorn.Config(
         WithoutOutside(app), log_level="warning", access_log=False, timeout_graceful_shutdown=1
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    mounted: Any = app.routes[-1]
+    _Server(config, mounted.app.stop_event).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends the connections that open pages keep, before it waits for the end of all."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("foveal.app").setLevel(logging.WARNING)  # pages close: it does not go on
+        self._stop.set()
+        await super().shutdown(sockets)
