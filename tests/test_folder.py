@@ -21,8 +21,9 @@ from foveal.objective import ObjectiveConfig
 from foveal.recipes import FolderRun
 from foveal.runs import train_run
 from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.batches import grouped
 from foveal.tasks.decoding import Decoder, PictureStore
-from foveal.tasks.folder import FolderConfig, FolderTask, grouped, survey
+from foveal.tasks.folder import FolderConfig, FolderTask, survey
 from foveal.training import TrainConfig, Trainer
 
 CPU = torch.device("cpu")

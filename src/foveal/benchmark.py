@@ -92,13 +92,8 @@ def training_step(
                 torch.mm(inputs.t(), gradients)
 
     measured, least = in_turns([*steps, floor], rounds, device)
-    row = {
-        "part": f"{task}, {config.num_glimpses} glimpses, {core}, batch {batch_size}",
-        "step": quartiles(measured),
-        "floor": quartiles(least),
-        "ratio": statistics.median(measured) / statistics.median(least),
-        "images_per_second": 1000 * batch_size / statistics.median(measured),
-    }
+    part = f"{task}, {config.num_glimpses} glimpses, {core}, batch {batch_size}"
+    row = _row(part, "step", measured, least, batch_size)
     if obvious is not None:
         model.sensor = obvious(config.glimpse_size, config.num_scales)  # type: ignore[assignment]
         (slow,) = in_turns(steps, max(1, rounds // 5), device)
@@ -124,13 +119,8 @@ def evaluation(task: str, batch_size: int, rounds: int, device: torch.device) ->
                 torch.mm(inputs, weights)
 
     measured, least = in_turns([answer, floor], rounds, device)
-    return {
-        "part": f"{task}, {config.num_glimpses} glimpses, batch {batch_size}",
-        "evaluation": quartiles(measured),
-        "floor": quartiles(least),
-        "ratio": statistics.median(measured) / statistics.median(least),
-        "images_per_second": 1000 * batch_size / statistics.median(measured),
-    }
+    part = f"{task}, {config.num_glimpses} glimpses, batch {batch_size}"
+    return _row(part, "evaluation", measured, least, batch_size)
 
 
 def latency(rounds: int, device: torch.device) -> dict[str, Any]:
@@ -163,14 +153,8 @@ def synthesis(task: str, batch_size: int, rounds: int, device: torch.device) -> 
     made, copied, steps = in_turns(
         [lambda: canvases.batch("train", indices, generator), images.clone, step], rounds, device
     )
-    return {
-        "part": f"{task}, batch {batch_size}",
-        "synthesis": quartiles(made),
-        "floor": quartiles(copied),
-        "ratio": statistics.median(made) / statistics.median(copied),
-        "images_per_second": 1000 * batch_size / statistics.median(made),
-        "share": 100 * statistics.median(made) / statistics.median(steps),
-    }
+    row = _row(f"{task}, batch {batch_size}", "synthesis", made, copied, batch_size)
+    return {**row, "share": 100 * statistics.median(made) / statistics.median(steps)}
 
 
 def glimpse(
@@ -240,6 +224,19 @@ def obvious_sensor() -> MakeSensor | None:
     spec.loader.exec_module(module)
     made: MakeSensor = module.ObviousSensor
     return made
+
+
+def _row(
+    part: str, name: str, measured: list[float], least: list[float], batch_size: int
+) -> dict[str, Any]:
+    """What was measured of a batch, beside its floor."""
+    return {
+        "part": part,
+        name: quartiles(measured),
+        "floor": quartiles(least),
+        "ratio": statistics.median(measured) / statistics.median(least),
+        "images_per_second": 1000 * batch_size / statistics.median(measured),
+    }
 
 
 def _problem(

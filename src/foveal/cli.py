@@ -77,6 +77,10 @@ def _call(name: str, arguments: list[str]) -> int:
     except Stop as stop:
         print(f"foveal {name}: {stop}", file=sys.stderr)
         return stop.exit_code
+    except ImportError as missing:
+        if missing.name is not None:  # Python's own: a broken installation
+            raise
+        raise ValueError(str(missing)) from None  # ours: says which extra to install
     return 0
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention, Rollout
-from foveal.sensor import PatchSource
+from foveal.patches import PatchSource
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
 

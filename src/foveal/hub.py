@@ -64,17 +64,7 @@ def fetch(model_id: str, revision: str | None = None) -> Path:
 def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     """Upload what ``save`` writes into a directory, by the Hub's own mixin.
 
-    Args:
-        save: writes a model's files.
-        model_id: as in "someone/name"; made if it is not there.
-        options: of `huggingface_hub.ModelHubMixin.push_to_hub`: ``private``, ``token``,
-            ``branch``, ``commit_message``, ``create_pr`` and others.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        OSError: if the Hub refuses it or cannot be reached.
+    The other arguments, the answer and the errors are those of `RecurrentAttention.push_to_hub`.
     """
     from huggingface_hub import ModelHubMixin, errors  # noqa: PLC0415 (slow to import)
 

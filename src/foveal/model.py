@@ -24,7 +24,8 @@ from foveal.layers import (
     RNNCore,
     make_policy,
 )
-from foveal.sensor import GlimpseSensor, Images, PatchSource, check_sources
+from foveal.patches import PatchSource, check_sources
+from foveal.sensor import GlimpseSensor, Images
 
 
 class Step(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.model import RecurrentAttention, Rollout
-from foveal.sensor import PatchSource
+from foveal.patches import PatchSource
 
 OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 

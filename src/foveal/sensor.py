@@ -16,15 +16,11 @@ takes one look-up instead of four.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import os
-import weakref
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal import geometry
+from foveal.memory import empty
+from foveal.patches import PatchSource, check_sources
 
-HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
-LARGEST_SPARE = 256 * 2**20  # bytes; more is given back to the system
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
 SLOPE_REACH = 2  # pixels each way at least: a stroke's width; its flank is felt before its edge
 
@@ -57,29 +53,6 @@ class PreparedImages:
     width: int
     border: int
     sizes: Tensor | None = None
-
-
-class PatchSource(Protocol):
-    """An image that the sensor reads patch by patch; `foveal.readers` opens files as such.
-
-    Attributes:
-        height, width: of the image, in pixels.
-        num_channels: C.
-    """
-
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def num_channels(self) -> int: ...
-
-    def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
-        """Averages of boxes of ``box`` x ``box`` pixels: ``(C, count, count)``.
-
-        The first starts at ``(left, top)``, in pixels; pixels outside the image are 0. It must
-        be safe to call from several threads.
-        """
 
 
 Images = Tensor | PreparedImages | Sequence[PatchSource]  # what the sensor looks at
@@ -251,7 +224,7 @@ class GlimpseSensor(nn.Module):
         # is a contiguous pass at the speed of memory. What a shift brings over the end of a row,
         # or of an image, is the border of zeros of the next; the last has a tail of zeros.
         tail = border * (row + 1)
-        planes = _empty(self.num_scales, length + tail, images.device)
+        planes = empty(self.num_scales, length + tail, images.device)
         finest = planes[0, :length].view(batch, channels, rows, row)
         finest[:, :, :border] = 0
         finest[:, :, border:-1, :border] = 0
@@ -259,7 +232,7 @@ class GlimpseSensor(nn.Module):
         finest[:, :, border:-1, -1] = 0
         finest[:, :, -1] = 0
         planes[0, length:] = 0
-        wide = _empty(min(1, self.num_scales - 1), length + tail, images.device)
+        wide = empty(min(1, self.num_scales - 1), length + tail, images.device)
         for i, box in enumerate(self.box_sizes[:-1]):
             self._average_shifted(planes[i], box, out=wide[0])
             self._average_shifted(wide[0], box * row, out=planes[i + 1])
@@ -355,45 +328,6 @@ class _SlopedGlimpse(torch.autograd.Function):
         return pull.squeeze(2), None, None, None
 
 
-def _empty(rows: int, columns: int, device: torch.device) -> Tensor:
-    """An uninitialized float32 tensor, on a CPU in huge pages where the system has them.
-
-    Fresh memory costs several times as much to touch as the means cost to make, in small pages
-    above all, in which random look-ups also miss the page tables' cache. So the memory of the
-    last tensors is used again once nothing refers to them.
-    """
-    size = 4 * rows * columns
-    if device.type != "cpu" or size < HUGE_PAGES_FROM or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(rows, columns, device=device)
-    memory = _take(size)
-    if memory is None:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    array = np.frombuffer(memory, dtype=np.float32)
-    weakref.finalize(array, _keep, memory).atexit = False  # when the last tensor on it is gone
-    return torch.from_numpy(array).view(rows, columns)
-
-
-_spare: deque[mmap.mmap] = deque(maxlen=4)  # planes and the row of passes, of two sizes of batch
-
-
-def _take(size: int) -> mmap.mmap | None:
-    for _ in range(len(_spare)):
-        # Whatever other threads do meanwhile, each of these two has all of it or nothing.
-        with contextlib.suppress(IndexError):
-            memory = _spare.popleft()
-            if len(memory) == size:
-                return memory
-            _spare.append(memory)
-    return None
-
-
-def _keep(memory: mmap.mmap) -> None:
-    if len(memory) <= LARGEST_SPARE:
-        _spare.append(memory)
-
-
 def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
     """Raise `ValueError` unless the three make a retina; see `GlimpseSensor`."""
     sizes = {
@@ -411,23 +345,6 @@ def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
             f"the widest patch must be at most {WIDEST_PATCH} pixels a side; got {widest} from "
             f"glimpse_size {glimpse_size} and num_scales {num_scales}. Use a smaller glimpse or "
             "fewer scales."
-        )
-
-
-def check_sources(sources: Sequence[PatchSource]) -> None:
-    """Raise `ValueError` unless there are sources, all of them with as many channels."""
-    if not sources or not all(hasattr(source, "read") for source in sources):
-        kinds = sorted({type(source).__name__ for source in sources})
-        raise ValueError(
-            "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
-            f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
-            "foveal.geometry.pad_images."
-        )
-    channels = sorted({source.num_channels for source in sources})
-    if len(channels) > 1:
-        raise ValueError(
-            f"the sources of a batch must have as many channels; got {channels}. Open them with "
-            "open_source(path, num_channels)."
         )
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from foveal import checkpoint
 from foveal.envs import EnvConfig
 from foveal.model import RecurrentAttention
+from foveal.patches import PatchSource
 from foveal.recipes import AgentConfig, RunConfig
 from foveal.runs import load_network, run_config
 from foveal.scanpath import Scanpath, follow
-from foveal.sensor import PatchSource
 from foveal.tasks import TaskConfig
 
 DIGITS = tuple("0123456789")

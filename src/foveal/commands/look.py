@@ -27,9 +27,9 @@ from foveal.film import FILMS, check_film, film_of, save_film
 from foveal.maps import draw_maps
 from foveal.model import RecurrentAttention, Rollout
 from foveal.page import save_page
+from foveal.patches import PatchSource
 from foveal.readers import Source, is_large, open_source
 from foveal.scanpath import Scanpath, follow, scanpath_of
-from foveal.sensor import PatchSource
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.tasks.pictures import read_picture
 from foveal.theme import THEMES
@@ -131,10 +131,7 @@ def _check(
     if out is not None and out.suffix.lower() not in (*forms, *PAGES):
         raise ValueError(f"--out must end in one of {', '.join(forms)}; got {str(out)!r}.")
     if out is not None:
-        try:
-            check_film(out)
-        except ImportError as problem:
-            raise ValueError(str(problem)) from None
+        check_film(out)
     if maps is not None and maps.suffix.lower() not in PICTURES:
         raise ValueError(f"--maps must end in one of {', '.join(PICTURES)}; got {str(maps)!r}.")
     if not 1 <= count <= MOST_IMAGES:

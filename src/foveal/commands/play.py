@@ -63,10 +63,7 @@ def play(
     if gif is not None and gif.suffix.lower() not in FILMS:
         raise ValueError(f"--gif must be a .gif or .mp4 file; got {str(gif)!r}.")
     if gif is not None:
-        try:
-            check_film(gif)
-        except ImportError as problem:
-            raise ValueError(str(problem)) from None
+        check_film(gif)
     set_threads(threads)
     place = choose_device(device)
     agent, content = load_model(model, place)

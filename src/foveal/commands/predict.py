@@ -30,8 +30,8 @@ from foveal.geometry import to_pixels
 from foveal.layers import uniform_locations
 from foveal.model import RecurrentAttention
 from foveal.readers import Source
+from foveal.tasks.batches import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.decoding import Decoder, read_all
-from foveal.tasks.folder import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.pictures import MODES, Bytes, find_pictures
 
 DIGITS = 6  # of a probability

@@ -58,7 +58,7 @@ def level_factor(full: tuple[int, int], size: tuple[int, int]) -> float | None:
 
 
 class Source:
-    """An image that is read window by window: a `foveal.sensor.PatchSource`.
+    """An image that is read window by window: a `foveal.patches.PatchSource`.
 
     Safe to read from several threads. A subclass gives the levels, finest first, and reads pixels.
 

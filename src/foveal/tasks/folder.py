@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.geometry import PaddedImages, pad_images
+from foveal.geometry import PaddedImages
 from foveal.readers import Source
 from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.batches import as_batch, close_sources, grouped, on_device
 from foveal.tasks.decoding import Decoder, PictureStore, read_all
 from foveal.tasks.digits import SPLITS
 from foveal.tasks.listing import Listing, list_images, read_split, split_images, write_split
@@ -22,12 +23,9 @@ from foveal.tasks.pictures import Bytes, probe
 SPLIT_FILE = "split.csv"
 COLOURS = ("auto", "grey", "rgb")
 CLASS_WEIGHTS = ("none", "balanced")
-BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
-BATCH_IMAGES = 1000
 DARKEST_STD = 1 / 255  # of a channel that is the same everywhere
 
 Listener = Callable[[int, int], None]  # how many of how many are done
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -331,62 +329,6 @@ class FolderTask:
                 raise ValueError(f"{picture} (--strict)")
             elif str(picture) not in self.problems:
                 self.problems.append(str(picture))
-
-
-def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
-    """Pictures of bytes as one padded batch of floats in [0, 1]."""
-    images = pad_images([torch.from_numpy(picture) for picture in pictures])
-    return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
-
-
-def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:
-    """A group that `grouped` made, as a model takes it."""
-    sources = [picture for picture in pictures if isinstance(picture, Source)]
-    if sources:
-        return sources
-    return on_device([item for item in pictures if not isinstance(item, Source)], device)
-
-
-def close_sources(pictures: Iterable[Bytes | Source]) -> None:
-    """Close the files that are still open."""
-    for picture in pictures:
-        if isinstance(picture, Source):
-            picture.close()
-
-
-def height_and_width(picture: Bytes | Source) -> tuple[int, int]:
-    """Of a picture, in pixels."""
-    if isinstance(picture, Source):
-        return picture.height, picture.width
-    return picture.shape[1], picture.shape[2]
-
-
-def grouped(items: Iterable[T], picture_of: Callable[[T], Bytes | Source]) -> Iterator[list[T]]:
-    """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
-
-    A source is a group by itself, so that a file that turns out to be damaged harms no other.
-
-    Args:
-        items: whatever has a picture.
-        picture_of: the picture.
-    """
-    group: list[T] = []
-    height = width = 0
-    for item in items:
-        picture = picture_of(item)
-        alone = isinstance(picture, Source)
-        high, wide = height_and_width(picture)
-        height, width = max(height, high), max(width, wide)
-        full = len(group) >= BATCH_IMAGES or (len(group) + 1) * height * width > BATCH_PIXELS
-        if group and (full or alone):
-            yield group
-            group, height, width = [], high, wide
-        group.append(item)
-        if alone:  # at once, so that no other file is open by then
-            yield group
-            group, height, width = [], 0, 0
-    if group:
-        yield group
 
 
 def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:

@@ -1,0 +1,49 @@
+"""What the sensor asks of an image that it reads patch by patch, without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PatchSource(Protocol):
+    """An image that the sensor reads patch by patch; `foveal.readers` opens files as such.
+
+    Attributes:
+        height, width: of the image, in pixels.
+        num_channels: C.
+    """
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def num_channels(self) -> int: ...
+
+    def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
+        """Averages of boxes of ``box`` x ``box`` pixels: ``(C, count, count)``.
+
+        The first starts at ``(left, top)``, in pixels; pixels outside the image are 0. It must
+        be safe to call from several threads.
+        """
+
+
+def check_sources(sources: Sequence[PatchSource]) -> None:
+    """Raise `ValueError` unless there are sources, all of them with as many channels."""
+    if not sources or not all(hasattr(source, "read") for source in sources):
+        kinds = sorted({type(source).__name__ for source in sources})
+        raise ValueError(
+            "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
+            f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
+            "foveal.geometry.pad_images."
+        )
+    channels = sorted({source.num_channels for source in sources})
+    if len(channels) > 1:
+        raise ValueError(
+            f"the sources of a batch must have as many channels; got {channels}. Open them with "
+            "open_source(path, num_channels)."
+        )
