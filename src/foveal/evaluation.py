@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention, Rollout
-from foveal.patches import PatchSource
+from foveal.patches import PatchSource, undamaged
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
 
@@ -52,6 +52,21 @@ def pixels_and_sizes(images: Images) -> tuple[Tensor | Sequence[PatchSource], Te
     return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
 
 
+def whole(images: Tensor | Sequence[PatchSource]) -> Tensor:
+    """Images for a network that sees all of them.
+
+    Raises:
+        ValueError: if they are sources, which are never in memory whole.
+    """
+    if isinstance(images, Tensor):
+        return images
+    raise ValueError(
+        f"a network that sees the whole image takes none of {images[0].height:,} x "
+        f"{images[0].width:,} pixels, which is read where it is looked at. Choose a recurrent "
+        "attention model (--network ram), or scale the images down."
+    )
+
+
 def image_in(images: Images, row: int) -> Tensor | PatchSource:
     """One ``(C, H, W)`` image of a batch, without what it is padded with; or its source."""
     return images.image(row) if isinstance(images, PaddedImages) else images[row]
@@ -81,6 +96,7 @@ def answers(
     """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
     The locations drawn are one fixed draw too, on every device, so that the figure can be repeated.
+    Images of which something could not be read are left out (`foveal.patches.GuardedSource`).
 
     Args:
         model: a `RecurrentAttention`, or a network from images to logits.
@@ -111,12 +127,14 @@ def answers(
                     for _ in range(rollouts)
                 )
             else:
-                belief = model(pixels)
+                belief = model(whole(pixels))
             assert isinstance(belief, Tensor)
-            right.append(labels)
-            given.append(belief.argmax(-1))
+            sound = undamaged(pixels)
+            kept = slice(None) if sound is None else sound
+            right.append(labels[kept])
+            given.append(belief.argmax(-1)[kept])
     model.train(training)
-    if not right:
+    if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
 
@@ -146,7 +164,8 @@ def rollouts(
         for images, labels in task.fixed_batches(split):
             pixels, sizes = pixels_and_sizes(images)
             rollout = model(pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator)
-            yield images, labels, rollout
+            if undamaged(pixels) != [False]:  # a source comes alone
+                yield images, labels, rollout
     finally:
         model.train(training)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +30,43 @@ class PatchSource(Protocol):
         The first starts at ``(left, top)``, in pixels; pixels outside the image are 0. It must
         be safe to call from several threads.
         """
+
+
+class GuardedSource:
+    """A source that stops nothing: where it cannot be read it is black, and counts as damaged.
+
+    Args:
+        source: what is read.
+        report: told what is wrong whenever a read fails; what it raises is passed on.
+
+    Attributes:
+        damaged: whether a read has failed.
+    """
+
+    def __init__(self, source: PatchSource, report: Callable[[str], None]) -> None:
+        self.source, self.report = source, report
+        self.height, self.width, self.num_channels = (
+            source.height,
+            source.width,
+            source.num_channels,
+        )
+        self.damaged = False
+
+    def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
+        """See `PatchSource.read`."""
+        try:
+            return self.source.read(left, top, count, box)
+        except (OSError, ValueError) as problem:
+            self.damaged = True
+            self.report(str(problem))
+            return np.zeros((self.num_channels, count, count), dtype=np.float32)
+
+
+def undamaged(images: object) -> list[bool] | None:
+    """Of each source of a batch, whether all reads so far went well; None if there are none."""
+    if not isinstance(images, Sequence):
+        return None
+    return [not getattr(source, "damaged", False) for source in images]
 
 
 def check_sources(sources: Sequence[PatchSource]) -> None:

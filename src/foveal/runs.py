@@ -72,7 +72,7 @@ def train_run(
         listener: see `Engine`.
         judged: whether to judge it at all, and draw for TensorBoard where it looks; not where runs
             are compared to choose among them.
-        task: of a `FolderRun` that begins: its images, examined.
+        task: of a `FolderRun`: its images, examined or opened; None opens those of a begun run.
 
     Returns:
         The content of ``result.json``; nothing in those of several processes that do not write.
@@ -179,8 +179,13 @@ def open_task(config: RunConfig, directory: Path, device: torch.device) -> Canva
         OSError, ValueError: if digits or images are missing or unfit.
     """
     if isinstance(config, FolderRun):
-        return FolderTask.restore(config.task, directory, config.model.num_channels, device)
+        return open_folder(config, directory, device)
     return CanvasTask(config.task, device)
+
+
+def open_folder(config: FolderRun, directory: Path, device: torch.device) -> FolderTask:
+    """The task of a run on one's own images; see `open_task`."""
+    return FolderTask.restore(config.task, directory, config.model.num_channels, device)
 
 
 def _agent_job(

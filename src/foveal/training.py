@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from foveal.checkpoint import changed
 from foveal.engine import Engine, Illustrator, Progress
-from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes
+from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes, whole
 from foveal.journal import GAZE, with_fit_and_spread
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 from foveal.optimizers import OptimizationConfig, check_whole
 from foveal.parallel import rank, world_size
+from foveal.patches import undamaged
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,22 @@ def loss_of(
     generator: torch.Generator,
     weights: Tensor | None = None,
 ) -> LossTerms:
-    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network."""
+    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
+
+    An image of which something could not be read does not count (see `foveal.patches`).
+    """
     inner = getattr(model, "module", model)
     pixels, sizes = pixels_and_sizes(images)
     if isinstance(inner, RecurrentAttention):
         rollout = model(
             pixels, sizes=sizes, labels=labels, location_std=location_std, generator=generator
         )
+        sound = undamaged(pixels)
+        if sound is not None and not all(sound):
+            counted = rollout.logits.new_tensor(sound, dtype=torch.float32)
+            weights = counted if weights is None else weights * counted
         return hybrid_loss(rollout, labels, objective, weights)
-    logits = model(pixels)
+    logits = model(whole(pixels))
     supervised = supervised_loss(logits, labels, weights)
     right = reward_of(logits, labels).mean()
     none = torch.zeros_like(right)
