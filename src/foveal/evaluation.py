@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention, Rollout
 from foveal.patches import PatchSource, undamaged
+from foveal.sparse import SparseImages
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
 
 
-# (B, C, H, W), or padded where they differ in size, or read where they are looked at
-Images = Tensor | PaddedImages | Sequence[PatchSource]
+# (B, C, H, W), or padded where they differ in size, or sparse, or read where they are looked at
+Images = Tensor | PaddedImages | SparseImages | Sequence[PatchSource]
 
 
 class Task(Protocol):
@@ -47,12 +48,14 @@ class Evaluation:
     count: int
 
 
-def pixels_and_sizes(images: Images) -> tuple[Tensor | Sequence[PatchSource], Tensor | None]:
+def pixels_and_sizes(
+    images: Images,
+) -> tuple[Tensor | SparseImages | Sequence[PatchSource], Tensor | None]:
     """The images as a model takes them, and each one's height and width where they are padded."""
     return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
 
 
-def whole(images: Tensor | Sequence[PatchSource]) -> Tensor:
+def whole(images: Tensor | SparseImages | Sequence[PatchSource]) -> Tensor:
     """Images for a network that sees all of them.
 
     Raises:
@@ -60,6 +63,8 @@ def whole(images: Tensor | Sequence[PatchSource]) -> Tensor:
     """
     if isinstance(images, Tensor):
         return images
+    if isinstance(images, SparseImages):
+        return torch.stack([images.image(row) for row in range(len(images))])
     raise ValueError(
         f"a network that sees the whole image takes none of {images[0].height:,} x "
         f"{images[0].width:,} pixels, which is read where it is looked at. Choose a recurrent "
@@ -69,7 +74,7 @@ def whole(images: Tensor | Sequence[PatchSource]) -> Tensor:
 
 def image_in(images: Images, row: int) -> Tensor | PatchSource:
     """One ``(C, H, W)`` image of a batch, without what it is padded with; or its source."""
-    return images.image(row) if isinstance(images, PaddedImages) else images[row]
+    return images.image(row) if isinstance(images, PaddedImages | SparseImages) else images[row]
 
 
 def evaluate(

@@ -26,6 +26,7 @@ from foveal.layers import (
 )
 from foveal.patches import PatchSource, check_sources
 from foveal.sensor import GlimpseSensor, Images
+from foveal.sparse import SparseImages
 
 
 class Step(NamedTuple):
@@ -103,7 +104,7 @@ class RecurrentAttention(nn.Module):
 
     def forward(
         self,
-        images: Tensor | Sequence[PatchSource],
+        images: Tensor | SparseImages | Sequence[PatchSource],
         *,
         sizes: Tensor | None = None,
         num_glimpses: int | None = None,
@@ -116,7 +117,7 @@ class RecurrentAttention(nn.Module):
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1]; or B sources of any sizes, of which only what
-                is looked at is read (see `foveal.readers`).
+                is looked at is read (see `foveal.readers`); or sparse images.
             sizes: ``(B, 2)`` int, each image's own height and width, where images of different
                 sizes are padded with zeros (see `foveal.geometry.pad_images`); locations are then
                 each image's own.
@@ -139,6 +140,7 @@ class RecurrentAttention(nn.Module):
         self._check_channels(images)
         seen = self.sensor.prepare(images, sizes) if isinstance(images, Tensor) else images
         batch = images.shape[0] if isinstance(images, Tensor) else len(images)
+        unit = self._saccade_unit(seen)
         state = self.initial_state(batch)
         location = first_location
         if location is None:
@@ -152,7 +154,7 @@ class RecurrentAttention(nn.Module):
             if config.glimpse_head and self.training:
                 alone.append(self.glimpse_head(features))
             if t + 1 < num_glimpses:
-                location, choice = self._choose(state, std, generator)
+                location, choice = self._choose(state, std, generator, location, unit)
                 choices.append(choice)
         # What does not decide where to look next is computed for all glimpses at once.
         logits = self.action_head(state.hidden)
@@ -276,15 +278,18 @@ class RecurrentAttention(nn.Module):
         """
         _, state = self._look(images, location, state, sizes)
         std = self.config.location_std
-        next_location, choice = self._choose(state, std, generator)
+        unit = self._saccade_unit(images, sizes)
+        next_location, choice = self._choose(state, std, generator, location, unit)
         log_prob = self._score(state.hidden, choice, std)
         logits = self.action_head(state.hidden)
         baseline = self.baseline_head(state.hidden, logits, None)
         return Step(logits, next_location, log_prob, baseline, state)
 
-    def _check_channels(self, images: Tensor | Sequence[PatchSource]) -> None:
+    def _check_channels(self, images: Tensor | SparseImages | Sequence[PatchSource]) -> None:
         if isinstance(images, Tensor):
             channels = images.shape[1] if images.ndim == 4 else self.config.num_channels
+        elif isinstance(images, SparseImages):
+            channels = images.num_channels
         else:
             check_sources(images)
             channels = images[0].num_channels
@@ -307,11 +312,22 @@ class RecurrentAttention(nn.Module):
         features: Tensor = self.glimpse_network(glimpses, location.detach())
         return features, self.core(features, state)
 
+    def _saccade_unit(self, images: Images, sizes: Tensor | None = None) -> Tensor | None:
+        """What saccades are measured in; None where locations are chosen without the last one."""
+        if self.config.locations == "absolute":
+            return None
+        return self.sensor.half_glimpse(images, sizes).to(self.action_head.weight.device)
+
     def _choose(
-        self, state: CoreState, std: float, generator: torch.Generator | None
+        self,
+        state: CoreState,
+        std: float,
+        generator: torch.Generator | None,
+        location: Tensor,
+        unit: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         choice: tuple[Tensor, Tensor] = self.location_policy(
-            self._for_policy(state.hidden), std, generator
+            self._for_policy(state.hidden), std, generator, location, unit
         )
         return choice
 

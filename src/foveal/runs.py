@@ -27,6 +27,7 @@ from foveal.model import RecurrentAttention
 from foveal.playing import check_fit, play
 from foveal.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.reference_models import ReferenceNetwork, make_reference_network
+from foveal.start import begin_with
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.training import Trainer
 
@@ -106,7 +107,7 @@ def train_run(
     }
     if not trainer.restore():
         if config.start is not None:
-            checkpoint.load_weights(checkpoint.locate_model(config.start), trainer.model)
+            begin_with(checkpoint.locate_model(config.start), trainer.model)
         if trainer.writes:
             job.keep()
             checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)

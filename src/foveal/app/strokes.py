@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from foveal.evaluation import image_in
 from foveal.tasks import CanvasTask
 
 SIDE, DIGIT = 28, 20  # pixels: MNIST's images, and the longer side of the digits in them
@@ -120,4 +121,5 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
         cuts=drawn.cuts[:, :num_clutter],
         pieces=drawn.pieces[:, :num_clutter],
     )
-    return task.render("train", layout)[0][0]
+    canvases, _ = task.render("train", layout)
+    return image_in(canvases, 0)

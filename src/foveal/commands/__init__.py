@@ -215,6 +215,8 @@ def task_shown(
         config = run.task
     else:
         raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")
+    if "canvas_size" in given:  # of training canvases alone
+        given["smallest_canvas"] = 0
     return CanvasTask(dataclasses.replace(config, **given), device)  # type: ignore[arg-type]
 
 
