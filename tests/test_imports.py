@@ -111,7 +111,6 @@ MAY_IMPORT = {
         "app",
         "checkpoint",
         "envs",
-        "evaluation",
         "geometry",
         "model",
         "page",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import pytest
@@ -346,46 +345,6 @@ def test_two_products_at_once_are_two_added(precision: torch.dtype) -> None:
     torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance)
 
 
-RELATIVE = dataclasses.replace(ODD, num_channels=1, locations="relative")
-
-
-def test_relative_locations_are_saccades_from_the_last_look(generator: torch.Generator) -> None:
-    """G / 2 sinh(u) pixels for a choice u, in images of any size, to their edge at most."""
-    model = RecurrentAttention(RELATIVE).eval()
-    pixels = torch.rand(1, 40, 64, generator=generator)
-    with torch.no_grad():
-        nn.init.zeros_(model.location_policy.mean.weight)
-        model.location_policy.mean.bias.copy_(torch.tensor([1.5, -0.5]))
-    for height, width in ((40, 64), (20, 64)):
-        image = pixels[None, :, :height]
-        for first, last in (([-0.9, 0.8], None), ([0.9, 0.8], [1.0, None])):
-            start = torch.tensor([first])
-            locations = model(image, first_location=start).locations[0]
-            x, y = ((locations + 1) / 2 * torch.tensor([width, height])).unbind(-1)
-            dx, dy = 2.5 * math.sinh(1.5), 2.5 * math.sinh(-0.5)
-            torch.testing.assert_close(y.diff(), torch.full((2,), dy))
-            if last is None:
-                torch.testing.assert_close(x.diff(), torch.full((2,), dx))
-            else:
-                assert x[-1] == width
-            step = model.step(image, start, model.initial_state(1))
-            torch.testing.assert_close(step.next_location[0], locations[1])
-
-
-def test_the_answers_gradient_moves_a_saccade_as_it_moves_where_that_ends() -> None:
-    """The mean's gradient against the location's times cosh(u) half glimpses, and its bound."""
-    policy = LocationPolicy(dataclasses.replace(RELATIVE, location_gradient=3.0)).train()
-    hidden, last = torch.randn(4, 19), torch.zeros(4, 2)
-    unit = torch.tensor([0.01, 0.02])
-    location, choice = policy(hidden, 0.1, torch.Generator().manual_seed(0), last, unit)
-    torch.testing.assert_close(location, unit * choice.sinh())
-    pull = torch.tensor([[1.0, -2.0], [0.0, 0.5], [3.0, 1.0], [900.0, 0.0]])
-    location.backward(pull)
-    wanted = pull * unit * choice.cosh()
-    wanted *= (3.0 / 4 / wanted.norm(dim=1, keepdim=True)).clamp(max=1)
-    torch.testing.assert_close(policy.mean.bias.grad, wanted.sum(0))
-
-
 def test_a_rollout_over_sparse_images_is_that_over_the_whole_ones(
     generator: torch.Generator,
 ) -> None:
@@ -393,12 +352,11 @@ def test_a_rollout_over_sparse_images_is_that_over_the_whole_ones(
     light = torch.randint(1, 256, (3, 90), generator=generator)
     sparse = SparseImages(places, light, torch.tensor([[30, 30]] * 3))
     whole = torch.stack([sparse.image(row) for row in range(3)])
-    for config in (RELATIVE, dataclasses.replace(RELATIVE, locations="absolute")):
-        model = RecurrentAttention(config)
-        one, other = (
-            model(images, generator=torch.Generator().manual_seed(1)) for images in (sparse, whole)
-        )
-        torch.testing.assert_close(one.logits, other.logits)
-        torch.testing.assert_close(one.locations, other.locations)
+    model = RecurrentAttention(dataclasses.replace(ODD, num_channels=1))
+    one, other = (
+        model(images, generator=torch.Generator().manual_seed(1)) for images in (sparse, whole)
+    )
+    torch.testing.assert_close(one.logits, other.logits)
+    torch.testing.assert_close(one.locations, other.locations)
     with pytest.raises(ValueError, match=r"images must have 3 channel\(s\)"):
         RecurrentAttention(ODD)(sparse)

@@ -22,16 +22,6 @@ def test_a_model_of_more_scales_begins_with_what_the_saved_one_answers(tmp_path:
     torch.testing.assert_close(got.locations, wanted.locations)
 
 
-def test_a_policy_of_other_locations_begins_at_nothing(tmp_path: Path) -> None:
-    saved = RecurrentAttention(TINY)
-    saved.save_pretrained(tmp_path)
-    model = RecurrentAttention(dataclasses.replace(TINY, locations="relative")).eval()
-    begin_with(tmp_path, model)
-    assert torch.equal(model.action_head.weight, saved.action_head.weight)
-    locations = model(torch.rand(2, 1, 9, 9), first_location=torch.rand(2, 2)).locations
-    assert torch.equal(locations, locations[:, :1].expand_as(locations)), "it stays where it is"
-
-
 @pytest.mark.parametrize("change", [{"num_scales": 1}, {"glimpse_size": 8}, {"core_size": 17}])
 def test_other_differences_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
     config = dataclasses.replace(TINY, num_scales=2)

@@ -99,21 +99,6 @@ def pixels_per_unit(
     return width / 2, height / 2
 
 
-def normalized_step(pixels: float, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """A step of so many pixels each way in normalized coordinates, ``(x, y)``.
-
-    Args:
-        pixels: how many.
-        height: of the image, in pixels; or ``(B,)``, of each image.
-        width: of the image, likewise.
-
-    Returns:
-        ``(2,)`` float32, or ``(B, 2)``.
-    """
-    across, down = (torch.as_tensor(unit) for unit in pixels_per_unit(height, width))
-    return pixels / torch.stack([across, down], dim=-1).float()
-
-
 def patch_start(center: int, size: int) -> int:
     """The first pixel of a patch of ``size`` pixels round the pixel boundary ``center``."""
     return center - size // 2

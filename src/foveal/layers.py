@@ -18,8 +18,6 @@ from foveal.sensor import check_sensor
 
 CORES = ("rnn", "lstm")
 POLICIES = ("learned", "random", "center")
-LOCATIONS = ("absolute", "relative")
-FARTHEST = 10.0  # of a relative choice: 11,000 half glimpses
 WIDEST_FINE_PATCH = 256  # pixels; more in the finest patch is a convolution's work
 
 
@@ -47,8 +45,6 @@ class RAMConfig:
     core: Literal["rnn", "lstm"] = "rnn"  # rectifier RNN (classification) or LSTM
     core_size: int = 256  # units of h
     policy: Literal["learned", "random", "center"] = "learned"  # the others are controls
-    # where the policy looks: a place in the image, or a saccade from the last look
-    locations: Literal["absolute", "relative"] = "absolute"
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
@@ -88,10 +84,6 @@ class RAMConfig:
             raise ValueError(f"core must be one of {', '.join(CORES)}; got {self.core!r}.")
         if self.policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}; got {self.policy!r}.")
-        if self.locations not in LOCATIONS:
-            raise ValueError(
-                f"locations must be one of {', '.join(LOCATIONS)}; got {self.locations!r}."
-            )
         for name in ("glimpse_gain", "scale_gain"):
             if not getattr(self, name) > 0:
                 raise ValueError(
@@ -217,11 +209,6 @@ class LSTMCore(nn.Module):
 class LocationPolicy(nn.Module):
     """pi(l | h): a Gaussian of fixed standard deviation with mean Linear(h).
 
-    What it chooses is the location; or, with relative ``locations``, a saccade u from the last one,
-    of G / 2 sinh(u) pixels each way. So what it learned holds at any size of image, and its noise
-    grows with the saccade, as that of eyes does, and as the retina's boxes do: a step far out need
-    not be as exact as one at the centre.
-
     With a ``location_gradient`` a sample also carries the gradient of what is made of it to its
     mean (through `GlimpseSensor.slopes`), beside REINFORCE: near a digit it says with less noise
     which way to move. It is bounded, image by image and look by look: it passes from each look to
@@ -238,22 +225,14 @@ class LocationPolicy(nn.Module):
         return uniform_locations(like, generator)
 
     def forward(
-        self,
-        hidden: Tensor,
-        std: float,
-        generator: torch.Generator | None,
-        last: Tensor | None = None,
-        unit: Tensor | None = None,
+        self, hidden: Tensor, std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Choose the next location: a sample in training mode, the mean in eval mode.
 
         Args:
             hidden: ``(B, core_size)``.
-            std: the standard deviation of what is chosen.
+            std: the standard deviation, in normalized coordinates.
             generator: source of the noise; PyTorch's global one if None.
-            last: ``(B, 2)``, the last location; only relative ones depend on it.
-            unit: ``(2,)`` or ``(B, 2)``, half a glimpse in normalized coordinates; None where
-                locations are absolute.
 
         Returns:
             The location, ``(B, 2)``, clamped into the image, without gradient unless there is a
@@ -266,15 +245,10 @@ class LocationPolicy(nn.Module):
         if self.training:
             noise = random_rows(torch.randn, mean.shape, generator, mean.device)
             choice = choice + std * noise
-        wanted, slope = choice, None
-        if unit is not None and last is not None:
-            saccade = choice.clamp(-FARTHEST, FARTHEST)
-            wanted, slope = last.detach() + unit * saccade.sinh(), unit * saccade.cosh()
-        location = wanted.clamp(-1, 1)
+        location = choice.clamp(-1, 1)
         if followed:
-            moved = mean - mean.detach()
-            moved.register_hook(lambda pull: self._pull(pull, wanted))  # type: ignore[no-untyped-call]
-            location = location + (moved if slope is None else slope * moved)
+            location = location + (mean - mean.detach())
+            location.register_hook(lambda pull: self._pull(pull, choice))  # type: ignore[no-untyped-call]
         return location, choice
 
     def score(self, hidden: Tensor, choice: Tensor, std: float) -> Tensor:
@@ -296,14 +270,14 @@ class LocationPolicy(nn.Module):
             mean: Tensor = self.mean(hidden.float())
         return mean
 
-    def _pull(self, gradient: Tensor, wanted: Tensor) -> Tensor:
+    def _pull(self, gradient: Tensor, choice: Tensor) -> Tensor:
         """What of the gradient ``(B, 2)`` of a mean over B images moves the gaze.
 
         Nothing that pulls it farther out of the image: there the location is clamped and the
         gradient says nothing, yet followed it would carry the mean off for good. And of the rest
         no more than the bound, image by image.
         """
-        outwards = ((wanted >= 1) & (gradient < 0)) | ((wanted <= -1) & (gradient > 0))
+        outwards = ((choice >= 1) & (gradient < 0)) | ((choice <= -1) & (gradient > 0))
         inside = gradient.masked_fill(outwards, 0)
         norms = inside.norm(dim=1, keepdim=True)
         bound = self.location_gradient / len(inside)
@@ -319,11 +293,7 @@ class RandomPolicy(nn.Module):
         return uniform_locations(like, generator)
 
     def forward(
-        self,
-        hidden: Tensor,
-        _std: float,
-        generator: torch.Generator | None,
-        *_last_and_unit: Tensor | None,
+        self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`."""
         choice = uniform_locations(hidden, generator)
@@ -342,11 +312,7 @@ class CenterPolicy(nn.Module):
         return like.new_zeros((len(like), 2), dtype=torch.float32)
 
     def forward(
-        self,
-        hidden: Tensor,
-        _std: float,
-        generator: torch.Generator | None,
-        *_last_and_unit: Tensor | None,
+        self, hidden: Tensor, _std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`."""
         choice = self.first(hidden, generator)

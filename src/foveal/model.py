@@ -140,7 +140,6 @@ class RecurrentAttention(nn.Module):
         self._check_channels(images)
         seen = self.sensor.prepare(images, sizes) if isinstance(images, Tensor) else images
         batch = images.shape[0] if isinstance(images, Tensor) else len(images)
-        unit = self._saccade_unit(seen)
         state = self.initial_state(batch)
         location = first_location
         if location is None:
@@ -154,7 +153,7 @@ class RecurrentAttention(nn.Module):
             if config.glimpse_head and self.training:
                 alone.append(self.glimpse_head(features))
             if t + 1 < num_glimpses:
-                location, choice = self._choose(state, std, generator, location, unit)
+                location, choice = self._choose(state, std, generator)
                 choices.append(choice)
         # What does not decide where to look next is computed for all glimpses at once.
         logits = self.action_head(state.hidden)
@@ -278,8 +277,7 @@ class RecurrentAttention(nn.Module):
         """
         _, state = self._look(images, location, state, sizes)
         std = self.config.location_std
-        unit = self._saccade_unit(images, sizes)
-        next_location, choice = self._choose(state, std, generator, location, unit)
+        next_location, choice = self._choose(state, std, generator)
         log_prob = self._score(state.hidden, choice, std)
         logits = self.action_head(state.hidden)
         baseline = self.baseline_head(state.hidden, logits, None)
@@ -312,22 +310,11 @@ class RecurrentAttention(nn.Module):
         features: Tensor = self.glimpse_network(glimpses, location.detach())
         return features, self.core(features, state)
 
-    def _saccade_unit(self, images: Images, sizes: Tensor | None = None) -> Tensor | None:
-        """What saccades are measured in; None where locations are chosen without the last one."""
-        if self.config.locations == "absolute":
-            return None
-        return self.sensor.half_glimpse(images, sizes).to(self.action_head.weight.device)
-
     def _choose(
-        self,
-        state: CoreState,
-        std: float,
-        generator: torch.Generator | None,
-        location: Tensor,
-        unit: Tensor | None,
+        self, state: CoreState, std: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         choice: tuple[Tensor, Tensor] = self.location_policy(
-            self._for_policy(state.hidden), std, generator, location, unit
+            self._for_policy(state.hidden), std, generator
         )
         return choice
 

@@ -126,11 +126,6 @@ def check_fit(agent: RecurrentAttention, games: Games, env: EnvConfig) -> None:
         ValueError: saying what differs.
     """
     config = agent.config
-    if config.locations != "absolute":
-        raise ValueError(
-            f"an agent looks at absolute locations; got {config.locations!r} ones. Pass "
-            "--locations absolute, or choose another agent."
-        )
     for what, ours, theirs in (
         ("actions", config.num_classes, games.num_actions),
         ("channels", config.num_channels, games.image_shape[0]),

@@ -131,17 +131,6 @@ class GlimpseSensor(nn.Module):
             return self._read_window(images, centers)
         return self._read_boxes(images, centers, margin=0)
 
-    def half_glimpse(self, images: Images, sizes: Tensor | None = None) -> Tensor:
-        """Half a finest patch in normalized coordinates, ``(x, y)``: ``(2,)``, or ``(B, 2)``.
-
-        Args:
-            images: as for `forward`.
-            sizes: as for `forward`.
-        """
-        _, own = self._sizes(images, sizes)
-        height, width = own if isinstance(own, tuple) else (own[:, 0], own[:, 1])
-        return geometry.normalized_step(self.glimpse_size / 2, height, width)
-
     def slopes(self, images: Images, locations: Tensor, sizes: Tensor | None = None) -> Tensor:
         """How glimpses change with the location: differences over some pixels each way.
 

@@ -12,16 +12,13 @@ from foveal.layers import RAMConfig
 from foveal.model import RecurrentAttention
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
-POLICY = "location_policy."
 
 
 def begin_with(directory: Path, model: nn.Module) -> None:
     """Load the weights of a saved model into one that is to be trained.
 
     A `RecurrentAttention` may have more scales than the saved one: what its first layer makes of
-    those begins at nothing, so that it sees what the saved one saw. And it may choose relative
-    locations where the saved one chose absolute ones, or the other way round: its policy then
-    begins at nothing, too.
+    those begins at nothing, so that it answers at first as the saved one.
 
     Args:
         directory: with ``config.json`` and ``model.safetensors``.
@@ -44,6 +41,4 @@ def begin_with(directory: Path, model: nn.Module) -> None:
             weight, wanted = tensors[FIRST_LAYER], model.state_dict()[FIRST_LAYER].shape[1]
             more = max(0, wanted - weight.shape[1])
             tensors[FIRST_LAYER] = torch.cat([weight, weight.new_zeros(len(weight), more)], dim=1)
-        if saved.locations != ours.locations:
-            tensors |= {n: torch.zeros_like(t) for n, t in tensors.items() if n.startswith(POLICY)}
     checkpoint.load_state(model, tensors, path)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from foveal.evaluation import image_in
 from foveal.tasks import CanvasTask
 
 SIDE, DIGIT = 28, 20  # pixels: MNIST's images, and the longer side of the digits in them
@@ -122,4 +121,4 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
         pieces=drawn.pieces[:, :num_clutter],
     )
     canvases, _ = task.render("train", layout)
-    return image_in(canvases, 0)
+    return canvases[0] if isinstance(canvases, Tensor) else canvases.image(0)
