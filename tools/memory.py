@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from foveal import checkpoint
 from foveal.journal import METRICS_FILE, read_metrics
