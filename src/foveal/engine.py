@@ -192,9 +192,6 @@ class Engine(ABC):
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
         with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
             while self.step < self.total_steps:
-                for optimizer in self.stepped:
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.lr * config.remaining(self.progress)
                 self.totals += self._train_step()
                 self.counted += 1
                 self.step += 1
@@ -278,14 +275,20 @@ class Engine(ABC):
         self.seconds, self.validation = about["seconds"], about["validation"]
         return True
 
-    def _descend(self, loss: Tensor) -> Tensor:
-        """One step of the optimizers down a loss; the norm of its gradient."""
+    def _rate(self) -> float:
+        """The learning rate at this step of the run."""
+        return self.optimization.lr * self.optimization.remaining(self.progress)
+
+    def _descend(self, loss: Tensor, rate: float | Tensor) -> Tensor:
+        """One step of the optimizers down a loss, at a rate; the norm of its gradient."""
         self.model.zero_grad()
         self.fabric.backward(loss)
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
         )
         for optimizer in self.stepped:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.step()
         return norm
 
@@ -340,7 +343,7 @@ class Engine(ABC):
         line |= {} if epoch is None else {"epoch": epoch}
         if measures:
             line |= measures
-            line["lr"] = self.optimization.lr * self.optimization.remaining(self.progress)
+            line["lr"] = self._rate()
             line[f"{self.SEEN}_per_second"] = rate
         else:
             line |= self.validation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -103,11 +103,40 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if wide:
         optimizers.append(
-            torch.optim.Muon(wide, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            Muon(wide, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     if rest:
-        optimizers.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True))
+        on_gpu = rest[0].is_cuda  # where a step may be captured, which AdamW wants to be told
+        optimizers.append(
+            torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu)
+        )
     return optimizers
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's, whose rate may also be a ``()`` tensor on the device.
+
+    PyTorch's own would read it on the host, for which a CUDA graph cannot be interrupted. But a
+    step is linear in the rate: where it leads at the rate given at the beginning is computed
+    without reading anything, and then gone a share of the way.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step; see `torch.optim.Optimizer.step`."""
+        rates = [group["lr"] for group in self.param_groups]
+        if not any(isinstance(rate, Tensor) for rate in rates):
+            return super().step(closure)  # type: ignore[no-untyped-call]
+        before = [[weight.clone() for weight in group["params"]] for group in self.param_groups]
+        whole = self.defaults["lr"]
+        for group in self.param_groups:
+            group["lr"] = whole
+        result = super().step(closure)  # type: ignore[no-untyped-call]
+        for group, rate, starts in zip(self.param_groups, rates, before, strict=True):
+            group["lr"] = rate
+            for weight, start in zip(group["params"], starts, strict=True):
+                torch.lerp(start, weight, rate / whole, out=weight)
+        return result
 
 
 def state_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
