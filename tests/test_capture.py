@@ -153,6 +153,14 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
     return {name: value.detach().cpu() for name, value in trainer.model.state_dict().items()}
 
 
+def assert_alike(
+    got: dict[str, Tensor], wanted: dict[str, Tensor], start: dict[str, Tensor]
+) -> None:
+    """Two runs led to the same weights but for rounding, which Muon's bfloat16 enlarges."""
+    for name, value in wanted.items():
+        assert (got[name] - value).norm() <= 0.1 * (value - start[name]).norm(), name
+
+
 def measured(directory: Path) -> list[dict[str, float]]:
     clock = ("images_per_second", "seconds")
     return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(directory)]
@@ -186,9 +194,7 @@ def test_numbers_as_tensors_change_nothing_but_rounding(optimizer: str, tmp_path
     called = make_trainer(tmp_path / "called", Calls(), config)
     called.run()
     start = weights(make_trainer(tmp_path / "start", None, config))
-    for name, value in weights(plain).items():
-        change = (value - start[name]).abs().max()
-        assert (weights(called)[name] - value).abs().max() <= 0.05 * change, name
+    assert_alike(weights(called), weights(plain), start)
 
 
 def test_a_stopped_and_resumed_run_of_recorded_steps_is_the_uninterrupted_one(
@@ -288,9 +294,7 @@ def test_on_a_gpu_captured_and_eager_steps_agree(optimizer: str, tmp_path: Path)
     eager = make_trainer(tmp_path / "eager", None, config, device="cuda", capture=False)
     start = weights(eager)
     eager.run()
-    for name, value in weights(eager).items():
-        change = (value - start[name]).abs().max()
-        assert (weights(captured)[name] - value).abs().max() <= 0.05 * change, name
+    assert_alike(weights(captured), weights(eager), start)
     assert torch.equal(captured.generator.get_state(), eager.generator.get_state())
 
 

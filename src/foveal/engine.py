@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from foveal import checkpoint
 from foveal.journal import Journal, NoJournal
-from foveal.machine import device_failures_explained, stop_on_signal
+from foveal.machine import device_failures_explained, fast_products, stop_on_signal
 from foveal.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -178,7 +178,8 @@ class Engine(ABC):
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
         try:
-            with device_failures_explained(self.batch):
+            precise = fast_products(self.device, self.optimization.precision)
+            with device_failures_explained(self.batch), precise:
                 return self._run()
         finally:
             del self.wrapped, self.stepped

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adam", "sgd")
 SCHEDULES = ("linear", "cosine")
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed")
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
 
@@ -32,7 +32,8 @@ class OptimizationConfig:
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
     seed: int = 0  # of weights, data and exploration
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
+    # auto: bf16 where it is fast; tf32: a GPU's products of float32 with 10 bits of fraction
+    precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "32-true"
     log_every: int = 100  # steps between readings of the metrics
     checkpoint_minutes: float = 2.0  # between checkpoints
 
