@@ -580,3 +580,12 @@ def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None
     assert "obvious sensor" in out
     assert "% of a step" in out
     assert "Catch" not in out
+
+
+def test_a_missing_extra_is_one_line(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("list.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, out, err = foveal("train folder --data list.parquet")
+    assert (code, out) == (2, "")
+    assert "pip install 'foveal[parquet]'" in err
+    assert len(err.splitlines()) == 1
