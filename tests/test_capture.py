@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,91 @@ def test_a_step_on_a_gpu_never_waits_for_it_and_waiting_would_be_noticed() -> No
         assert failures[f"rnn,sgd,{flaw}"].startswith(words), failures
 
 
+class Cuda:
+    """What `CudaGraph` asks of PyTorch, written down in order; no device."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, fails: bool) -> None:
+        self.said: list[str] = []
+        self.fails = fails
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _: self.Named(self, "side"))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self.Named(self, "current"))
+        monkeypatch.setattr(torch.cuda, "default_generators", [self.Named(self, "device's")])
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self.Named(self, "graph"))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: self.within(f"on {stream}"))
+        monkeypatch.setattr(torch.cuda, "graph", self.capture)
+
+    class Named:
+        """A stream, a generator or a graph: each call of a method is written down."""
+
+        device = torch.device("cuda", 0)
+
+        def __init__(self, cuda: Cuda, name: str) -> None:
+            self.cuda, self.name = cuda, name
+
+        def __getattr__(self, method: str) -> Callable[..., Any]:
+            def call(*arguments: object) -> Any:
+                words = ", ".join(map(str, arguments))
+                self.cuda.said.append(f"{self}.{method}({words})")
+                return Cuda.Named(self.cuda, f"copy of {self}") if method == "clone_state" else None
+
+            return call
+
+        def __str__(self) -> str:
+            return self.name
+
+    @contextlib.contextmanager
+    def within(self, what: str) -> Iterator[None]:
+        self.said.append(what)
+        try:
+            yield
+        finally:
+            self.said.append(f"off {what[3:]}")
+
+    @contextlib.contextmanager
+    def capture(self, graph: object, stream: object) -> Iterator[None]:
+        self.said.append(f"capture {graph} on {stream}")
+        yield
+        if self.fails:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cuda_graph_is_asked_for_in_the_right_order(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = Cuda(monkeypatch, fails=fails)
+    generator: Any = Cuda.Named(cuda, "ours")
+    graph = CudaGraph(torch.device("cuda", 0), generator)
+
+    def function() -> Tensor:
+        cuda.said.append("step")
+        return torch.ones(1)
+
+    graph.warm_up(function)
+    assert cuda.said == [
+        *("side.wait_stream(current)", "on side", "step", "off side"),
+        "current.wait_stream(side)",
+    ]
+    cuda.said.clear()
+    asked = [
+        *("ours.clone_state()", "device's.clone_state()", "graph.register_generator_state(ours)"),
+        *("on side", "capture graph on side", "step", "off side"),
+    ]
+    if fails:
+        with pytest.raises(RuntimeError, match="previous error"):
+            graph.record(function)
+        assert cuda.said == [
+            *asked,
+            "ours.graphsafe_set_state(copy of ours)",
+            "device's.graphsafe_set_state(copy of device's)",
+        ]
+        return
+    graph.record(function)
+    assert cuda.said == asked
+    assert graph.replay() is graph.replay() is graph.result
+    assert cuda.said[len(asked) :] == ["graph.replay()"] * 2
+
+
 @needs_gpu
 @pytest.mark.parametrize("optimizer", ["muon", "adam", "sgd"])
 def test_on_a_gpu_captured_and_eager_steps_agree(optimizer: str, tmp_path: Path) -> None:
@@ -318,4 +404,5 @@ def test_on_a_gpu_a_failed_capture_leaves_generator_and_stream_usable(
     assert step.graph is None
     (message,) = caplog.messages
     assert message.startswith("steps are not captured as a CUDA graph: ")
+    assert torch.isfinite(torch.rand(3, device=device)).all(), "the device's own generator draws"
     assert torch.cuda.current_stream(device) == torch.cuda.default_stream(device)

@@ -117,7 +117,10 @@ class CudaGraph:
 
     def record(self, function: Callable[[], Tensor]) -> None:
         """See `Graph.record`."""
-        untouched = self.generator.clone_state()
+        # A graph registers the device's own generator too.
+        index = self.stream.device.index
+        generators = (self.generator, torch.cuda.default_generators[index])
+        states = [generator.clone_state() for generator in generators]
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(self.generator)
         try:
@@ -128,8 +131,9 @@ class CudaGraph:
             ):
                 self.result = function()
         except RuntimeError:
-            # A generator whose recording broke off refuses to be used: it gets another state.
-            self.generator.graphsafe_set_state(untouched)
+            # A generator whose recording broke off refuses to draw: it gets a state of before.
+            for generator, state in zip(generators, states, strict=True):
+                generator.graphsafe_set_state(state)
             del self.graph
             raise
 
