@@ -120,6 +120,21 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
 
 
+def test_steps_are_captured_unless_one_says_no(
+    foveal: Foveal, train: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def instead(*_: object, **options: object) -> dict[str, object]:
+        asked.append(options["capture"])
+        return {}
+
+    monkeypatch.setattr("foveal.commands.train.train_run", instead)
+    for flags in ("", "--no-capture", "--capture"):
+        assert foveal(f"{train} {flags} --out run")[0] == 0
+    assert asked == [True, False, True]
+
+
 def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
     torch.manual_seed(0)
     RecurrentAttention(RAMConfig(num_classes=2, num_glimpses=3, num_scales=2)).save_pretrained(

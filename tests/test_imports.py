@@ -29,8 +29,10 @@ MAY_IMPORT = {
     "page": {"checkpoint", "scanpath", "theme"},
     "machine": set(),
     "optimizers": set(),
+    "capture": set(),
     "engine": {"checkpoint", "journal", "machine", "optimizers", "parallel"},
     "training": {
+        "capture",
         "checkpoint",
         "engine",
         "evaluation",

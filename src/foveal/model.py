@@ -109,7 +109,7 @@ class RecurrentAttention(nn.Module):
         num_glimpses: int | None = None,
         first_location: Tensor | None = None,
         labels: Tensor | None = None,
-        location_std: float | None = None,
+        location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Rollout:
         """Look T times at each image: sampled locations in training mode, means in eval mode.
@@ -125,7 +125,8 @@ class RecurrentAttention(nn.Module):
                 paper, unless the policy is "center".
             labels: ``(B,)`` int64, read by a privileged baseline alone, never by what looks or
                 answers; such a baseline takes the model's own belief for them if None.
-            location_std: overrides the configuration's, for annealing.
+            location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
+                on the images' device.
             generator: source of all randomness, on the images' device; the global one if None.
 
         Raises:
@@ -308,14 +309,14 @@ class RecurrentAttention(nn.Module):
         return features, self.core(features, state)
 
     def _choose(
-        self, state: CoreState, std: float, generator: torch.Generator | None
+        self, state: CoreState, std: float | Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         choice: tuple[Tensor, Tensor] = self.location_policy(
             self._for_policy(state.hidden), std, generator
         )
         return choice
 
-    def _score(self, hidden: Tensor, choices: Tensor, std: float) -> Tensor:
+    def _score(self, hidden: Tensor, choices: Tensor, std: float | Tensor) -> Tensor:
         return self.location_policy.score(self._for_policy(hidden), choices, std)
 
     def _for_policy(self, hidden: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ def train_run(
     *,
     judged: bool = True,
     task: FolderTask | None = None,
+    capture: bool = True,
 ) -> dict[str, Any]:
     """Train from where the run directory stands to the end, and judge what it became, once.
 
@@ -73,6 +74,7 @@ def train_run(
         judged: whether to judge it at all, and draw for TensorBoard where it looks; not where runs
             are compared to choose among them.
         task: of a `FolderRun` that begins: its images, examined.
+        capture: see `Trainer`.
 
     Returns:
         The content of ``result.json``; nothing in those of several processes that do not write.
@@ -94,7 +96,7 @@ def train_run(
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
     if isinstance(config, RunConfig):
-        job = _image_job(config, directory, device, listener, task, drawn=judged)
+        job = _image_job(config, directory, device, listener, task, drawn=judged, capture=capture)
     else:
         job = _agent_job(config, directory, device, listener, drawn=judged)
     trainer = job.trainer
@@ -145,6 +147,7 @@ def _image_job(
     examined: FolderTask | None,
     *,
     drawn: bool,
+    capture: bool,
 ) -> _Job:
     task = examined or open_task(config, directory, device)
     _check_fit(config, task)
@@ -157,6 +160,7 @@ def _image_job(
         config.objective,
         directory,
         class_weights=task.class_weights if isinstance(task, FolderTask) else None,
+        capture=capture,
         device=device,
         listener=listener,
         illustrate=(

@@ -222,7 +222,9 @@ class GlimpseSensor(nn.Module):
         length = batch * channels * rows * row
         # All planes lie flat in memory, so that shifting the whole batch by some pixels or rows
         # is a contiguous pass at the speed of memory. What a shift brings over the end of a row,
-        # or of an image, is the border of zeros of the next; the last has a tail of zeros.
+        # or of an image, is the border of zeros of the next; the last has a tail of zeros. A pass
+        # leaves the end of its plane unwritten, where nothing follows to average with. That adds up
+        # to less than the tail, which no look reaches.
         tail = border * (row + 1)
         planes = empty(self.num_scales, length + tail, images.device)
         finest = planes[0, :length].view(batch, channels, rows, row)
@@ -240,13 +242,15 @@ class GlimpseSensor(nn.Module):
         return PreparedImages(means.transpose(0, 1), height, width, border, sizes)
 
     def _average_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
-        """The mean of each element and the ``scale_factor - 1`` that follow at steps of shift."""
+        """The mean of each element and the ``scale_factor - 1`` that follow at steps of shift.
+
+        The last elements, which so many do not follow, are left as they are.
+        """
         kept = out[: -(self.scale_factor - 1) * shift]
         shifted = [plane[j * shift : j * shift + len(kept)] for j in range(self.scale_factor)]
         torch.lerp(shifted[0], shifted[1], 0.5, out=kept)
         for count, more in enumerate(shifted[2:], start=3):
             kept.lerp_(more, 1 / count)  # the mean of so many
-        out[len(kept) :] = 0
 
     def _look_up(self, images: PreparedImages, centers: Tensor, *, margin: int) -> Tensor:
         """Glimpses ``(B, S, C, N, N)`` with N = G + 2 * margin: more boxes on every side."""

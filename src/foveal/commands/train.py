@@ -60,6 +60,7 @@ class TrainOptions:
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
     device: str = "auto"  # cpu, cuda or auto
+    capture: bool = True  # on a GPU, record a step as a CUDA graph and repeat that
     threads: int = 0  # cores for arithmetic; 0 for all
     json: bool = False  # print the result as one JSON object
 
@@ -143,13 +144,18 @@ def configuration_of(config: RunConfig | AgentConfig) -> RunConfig | AgentConfig
 
 
 def _resume(
-    resume: Path, device: str = "auto", threads: int | None = None, json: bool = False
+    resume: Path,
+    device: str = "auto",
+    capture: bool = True,
+    threads: int | None = None,
+    json: bool = False,
 ) -> None:
     """Go on with a run, exactly where it stopped; every other flag is the run's own.
 
     Args:
         resume: the run's directory.
         device: cpu, cuda or auto.
+        capture: on a GPU, record a step as a CUDA graph and repeat that.
         threads: cores for arithmetic, 0 for all; as the run began if not given.
         json: print the result as one JSON object.
     """
@@ -158,7 +164,7 @@ def _resume(
     content = checkpoint.read_config(resume)
     config = run_config(content, resume)
     set_threads(content["threads"] if threads is None else threads)
-    train(config, content, resume, device, json)
+    train(config, content, resume, device, json, capture=capture)
 
 
 def _start(options: TrainOptions | AgentOptions) -> None:
@@ -173,7 +179,8 @@ def _start(options: TrainOptions | AgentOptions) -> None:
         "command": shlex.join(["foveal", *sys.argv[1:]]),
         **dataclasses.asdict(config),
     }
-    train(config, content, directory, options.device, options.json)
+    capture = isinstance(options, TrainOptions) and options.capture
+    train(config, content, directory, options.device, options.json, capture=capture)
 
 
 def train(
@@ -183,13 +190,17 @@ def train(
     device_name: str,
     json: bool,
     task: FolderTask | None = None,
+    *,
+    capture: bool = True,
 ) -> None:
     """Train from where the run directory stands, with a bar, and show the result."""
     if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
     with ProgressBar(quiet=json) as bar, stops_explained(f"foveal train --resume {directory}"):
         device = choose_device(device_name)
-        result = train_run(config, content, directory, device, bar.update, task=task)
+        result = train_run(
+            config, content, directory, device, bar.update, task=task, capture=capture
+        )
     if not result:  # another of several processes speaks
         return
     _show(result | {"run": str(directory)}, json)

@@ -118,6 +118,7 @@ class CanvasTask:
     """
 
     num_channels = 1
+    made_on_device = True  # batches are: their making can be captured (see `foveal.capture`)
 
     def __init__(self, config: TaskConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
@@ -250,8 +251,9 @@ class CanvasTask:
                 yield self.render(split, layout.part(slice(first, first + step)))
 
     def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
-        sizes = torch.tensor([self.digit_size], device=self.device).expand(len(digits), 2)
-        images = PaddedImages(digits[:, None].float(), sizes)
+        # Filled on the device: a copy of host memory to it would wait for its work.
+        sides = [torch.full((len(digits),), side, device=self.device) for side in self.digit_size]
+        images = PaddedImages(digits[:, None].float(), torch.stack(sides, dim=1))
         moved = augment(images, self.config.augmentation, generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
 
