@@ -86,7 +86,7 @@ def source_block(name: str) -> str:
     if ast.get_docstring(node) is not None:
         said = node.body[0]
         del lines[said.lineno - node.lineno : said.end_lineno - node.lineno + 1]
-    code = textwrap.dedent("\n".join(lines))
+    code = textwrap.dedent("\n".join(line.partition("  # type: ignore")[0] for line in lines))
     return f'```python title="{path.relative_to(ROOT)}, line {node.lineno}"\n{code}\n```'
 
 
@@ -112,12 +112,14 @@ def _inline(path: Path, alternative: str) -> str:
 
 
 class FieldComments(griffe.Extension):
-    """Takes the comment behind a dataclass's field for its description, as the command line does."""
+    """Takes the comment behind a field for its description, as the command line does."""
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         """Describe an attribute that has no docstring by the comment on its last line."""
         if attr.docstring is None and attr.endlineno and isinstance(attr.filepath, Path):
-            line = inspect.cleandoc(attr.filepath.read_text("utf-8").splitlines()[attr.endlineno - 1])
+            line = inspect.cleandoc(
+                attr.filepath.read_text("utf-8").splitlines()[attr.endlineno - 1]
+            )
             _, mark, comment = line.partition("  # ")
             if mark and not comment.startswith(("type:", "noqa")):
                 attr.docstring = griffe.Docstring(comment, parent=attr)
