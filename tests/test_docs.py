@@ -46,7 +46,6 @@ SHORTENED = {
     r"train (mnist|translated|cluttered)": f"{UCI} {SMALL}",
     r"train folder": f"{SMALL} --batch-size 4 --workers 1",
     r"search": f"{UCI} {SMALL} --trials 2 --workers 1",
-    r"evaluate (mnist|cluttered)": UCI,
     r"look [\w-]+60(?!.*\.png( |$))": UCI,
     r"look [\w-]+60 .*--(maps|out)": UCI,
     r"make-dataset": f"{UCI} --canvas-size 100 --num-clutter 4 --train 2 --validation 2 --test 2",

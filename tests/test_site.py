@@ -41,9 +41,11 @@ def public_names() -> list[str]:
         if NOT_A_LIBRARY & set(parts):
             continue
         module = ".".join(("foveal", *(part for part in parts if part != "__init__")))
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                names.append(f"{module}.{node.name}")
+        names += [
+            f"{module}.{node.name}"
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        ]
     return names
 
 
