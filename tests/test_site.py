@@ -33,20 +33,40 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def public_names() -> list[str]:
-    """Classes and functions of the library that a user may import, by where they are defined."""
-    names = []
+Definition = ast.ClassDef | ast.FunctionDef
+
+
+def public(body: list[ast.stmt], within: str) -> dict[str, Definition]:
+    """Classes and functions that a user may name, by name."""
+    return {
+        f"{within}.{node.name}": node
+        for node in body
+        if isinstance(node, Definition) and not node.name.startswith("_")
+    }
+
+
+def public_names() -> dict[str, Definition]:
+    """Classes and functions of the library, by where they are defined."""
+    names = {}
     for path in sorted(SOURCE.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
-        if NOT_A_LIBRARY & set(parts):
-            continue
-        module = ".".join(("foveal", *(part for part in parts if part != "__init__")))
-        names += [
-            f"{module}.{node.name}"
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
-        ]
+        if not NOT_A_LIBRARY & set(parts):
+            module = ".".join(("foveal", *(part for part in parts if part != "__init__")))
+            names |= public(ast.parse(path.read_text(encoding="utf-8")).body, module)
     return names
+
+
+def raised_in(function: ast.FunctionDef) -> set[str]:
+    """The exceptions that a function raises itself, by name."""
+    left: list[ast.AST] = list(function.body)
+    found = set()
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found.add(ast.unparse(node.exc.func))
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            left += ast.iter_child_nodes(node)
+    return found
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
@@ -54,9 +74,23 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     known = set(re.findall(r'id="(foveal[\w.]+)"', pages))
     names = public_names()
     assert len(names) > 200
-    assert set(names) <= known, sorted(set(names) - known)
+    assert names.keys() <= known, sorted(names.keys() - known)
     exported = [getattr(foveal, name) for name in foveal.__all__ if name != "__version__"]
     assert {f"{each.__module__}.{each.__name__}" for each in exported} <= known
+
+
+def test_what_raises_says_so() -> None:
+    functions = dict(public_names())
+    for name, node in list(functions.items()):
+        if isinstance(node, ast.ClassDef):
+            functions |= public(node.body, name)
+    checked = 0
+    for name, node in functions.items():
+        if isinstance(node, ast.FunctionDef) and (errors := raised_in(node)):
+            said = ast.get_docstring(node) or ""
+            checked += 1
+            assert "Raise" in said or all(error in said for error in errors), name
+    assert checked > 40
 
 
 def test_fields_are_described_by_their_comments(site: Path) -> None:

@@ -187,7 +187,11 @@ class CanvasTask:
         return Layout(digits, labels, places, donors, cuts, pieces)
 
     def render(self, split: str, layout: Layout) -> tuple[Tensor, Tensor]:
-        """The canvases of a layout, and their labels, as `batch` returns them."""
+        """The canvases of a layout, and their labels, as `batch` returns them.
+
+        Raises:
+            ValueError: if they are too large to be made whole.
+        """
         canvases = layout.digits
         if side := self.config.canvas_size:
             if side > LARGEST_WHOLE:
