@@ -73,11 +73,26 @@ class Rollout(NamedTuple):
 class RecurrentAttention(nn.Module):
     """The recurrent attention model: looks, remembers, decides where to look next, answers.
 
-    Example::
+    In training mode locations are samples of the policy, in eval mode its means.
 
-        model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
-        rollout = model(images, generator=torch.Generator().manual_seed(0))
-        rollout.logits, rollout.locations
+    Args:
+        config: its sizes; the paper's by default. Weights start at random, from PyTorch's global
+            generator.
+
+    Attributes:
+        sensor: the retina, rho.
+        glimpse_network: f_g, from a glimpse and its location to features.
+        core: f_h, what is remembered.
+        location_policy: f_l, where to look next.
+        action_head: f_a, the answer.
+        baseline_head: b_t, the return to be expected.
+        loaded_from: the directory that `from_pretrained` read, or None.
+
+    Examples:
+        >>> model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
+        >>> rollout = model(torch.rand(2, 1, 60, 80))
+        >>> rollout.logits.shape, rollout.locations.shape
+        (torch.Size([2, 10]), torch.Size([2, 8, 2]))
     """
 
     def __init__(self, config: RAMConfig) -> None:
@@ -274,6 +289,10 @@ class RecurrentAttention(nn.Module):
             state: from `initial_state` or the last step.
             sizes: ``(B, 2)``, as for `forward`; prepared images and sources know theirs.
             generator: source of the policy's noise (training mode).
+
+        Raises:
+            ValueError: if a shape or type is not as above, or a source is damaged.
+            OSError: if a source cannot be read.
         """
         _, state = self._look(images, location, state, sizes)
         std = self.config.location_std

@@ -276,7 +276,15 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
 
 
 def run_config(content: dict[str, Any], where: Path) -> RunConfig | AgentConfig:
-    """The configuration of a run, from the content of its ``config.json``."""
+    """The configuration of a run, from the content of its ``config.json``.
+
+    Args:
+        content: as `foveal.checkpoint.read_config` gives it.
+        where: the run, for messages.
+
+    Raises:
+        ValueError: if a value is missing or makes no sense.
+    """
     kind: type[RunConfig | AgentConfig] = AgentConfig if "env" in content else RunConfig
     task = content.get("task")
     if isinstance(task, dict) and "data" in task:

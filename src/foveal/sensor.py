@@ -308,6 +308,7 @@ class GlimpseSensor(nn.Module):
         return torch.stack(patches, dim=1)
 
     def extra_repr(self) -> str:
+        """What ``repr`` shows of the sensor."""
         return (
             f"glimpse_size={self.glimpse_size}, num_scales={self.num_scales}, "
             f"scale_factor={self.scale_factor}"

@@ -46,7 +46,17 @@ def loss_of(
     generator: torch.Generator,
     weights: Tensor | None = None,
 ) -> LossTerms:
-    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network."""
+    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
+
+    Args:
+        model: in training mode.
+        images: B images, as a `foveal.evaluation.Task` gives them.
+        labels: ``(B,)`` int64.
+        objective: of a `RecurrentAttention`.
+        location_std: of its policy; the configuration's if None.
+        generator: source of its first locations and samples.
+        weights: ``(B,)``, what each image counts; all 1 if None.
+    """
     inner = getattr(model, "module", model)
     pixels, sizes = pixels_and_sizes(images)
     if isinstance(inner, RecurrentAttention):

@@ -44,9 +44,7 @@ class TaskConfig:
     canvas_size: int = 0  # pixels a side; 0 for the digit alone, filling the image
     num_clutter: int = 0  # pieces of other digits on the canvas
     clutter_size: int = 8  # pixels a side of each piece
-    composition: Literal["add", "over"] = (
-        "add"  # clutter adds to the digit's light, or lies under it
-    )
+    composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
 
     def __post_init__(self) -> None:
@@ -190,7 +188,11 @@ class CanvasTask:
         return Layout(digits, labels, places, donors, cuts, pieces)
 
     def render(self, split: str, layout: Layout) -> tuple[Tensor, Tensor]:
-        """The canvases of a layout, and their labels, as `batch` returns them."""
+        """The canvases of a layout, and their labels, as `batch` returns them.
+
+        Raises:
+            ValueError: if they are too large to be made whole.
+        """
         canvases = layout.digits
         if side := self.config.canvas_size:
             if side > LARGEST_WHOLE:

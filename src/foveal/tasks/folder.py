@@ -304,8 +304,9 @@ class FolderTask:
         return images, self.labels[places].to(self.device)
 
     def fixed_batches(self, split: str) -> Iterator[tuple[PaddedImages | list[Source], Tensor]]:
-        """A split's images in order, as `batch` returns them, without augmentation; large ones are
-        sources (see `foveal.readers.is_large`), open until the next is asked for.
+        """A split's images in order, as `batch` returns them, without augmentation.
+
+        Large ones are sources (see `foveal.readers.is_large`), open until the next is asked for.
 
         A file that cannot be read is left out and added to ``problems``, unless ``strict``.
         """
