@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint docs format clean
 
 demo: .venv/installed
 	$(BIN)/foveal demo
@@ -18,6 +18,10 @@ lint: .venv/installed
 	@! git grep -nE '\b(breakpoint\(\)|pdb\.set_trace)' -- '*.py' || (echo 'a debugger call is left'; exit 1)
 	@git ls-files -z | xargs -0 -r du -k -- | awk '$$1 > 500 && $$2 !~ /\.safetensors$$/ { print $$2 " is over 500 kB"; found = 1 } END { exit found }'
 
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict --quiet
+	@echo 'The documentation is in site/index.html'
+
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -30,4 +34,4 @@ format: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .coverage

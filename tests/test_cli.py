@@ -120,6 +120,21 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
 
 
+def test_steps_are_captured_unless_one_says_no(
+    foveal: Foveal, train: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def instead(*_: object, **options: object) -> dict[str, object]:
+        asked.append(options["capture"])
+        return {}
+
+    monkeypatch.setattr("foveal.commands.train.train_run", instead)
+    for flags in ("", "--no-capture", "--capture"):
+        assert foveal(f"{train} {flags} --out run")[0] == 0
+    assert asked == [True, False, True]
+
+
 def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
     torch.manual_seed(0)
     RecurrentAttention(RAMConfig(num_classes=2, num_glimpses=3, num_scales=2)).save_pretrained(
@@ -580,3 +595,12 @@ def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None
     assert "obvious sensor" in out
     assert "% of a step" in out
     assert "Catch" not in out
+
+
+def test_a_missing_extra_is_one_line(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("list.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, out, err = foveal("train folder --data list.parquet")
+    assert (code, out) == (2, "")
+    assert "pip install 'foveal[parquet]'" in err
+    assert len(err.splitlines()) == 1

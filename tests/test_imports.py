@@ -30,9 +30,11 @@ MAY_IMPORT = {
     "page": {"checkpoint", "scanpath", "theme"},
     "machine": set(),
     "optimizers": set(),
+    "capture": set(),
     "engine": {"checkpoint", "journal", "machine", "optimizers", "parallel"},
     "start": {"checkpoint", "layers", "model"},
     "training": {
+        "capture",
         "checkpoint",
         "engine",
         "evaluation",

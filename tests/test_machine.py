@@ -15,6 +15,7 @@ from foveal.machine import (
     DeviceFailed,
     commit,
     device_failures_explained,
+    fast_products,
     hardware,
     precision_on,
     stop_on_signal,
@@ -33,6 +34,20 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
     assert precision_on(cpu, "auto") == wanted
     assert precision_on(cpu, "32-true") == "32-true"
     assert precision_on(cpu, "bf16-mixed") == "bf16-mixed"
+
+
+def test_tf32_is_float32_but_for_a_gpus_products() -> None:
+    products = torch.backends.cuda.matmul
+    assert products.allow_tf32 is False
+    for device, precision, wanted in (
+        ("cuda", "tf32", True),
+        ("cuda", "32-true", False),
+        ("cpu", "tf32", False),
+    ):
+        assert precision_on(torch.device(device), precision) == "32-true"
+        with fast_products(torch.device(device), precision):
+            assert products.allow_tf32 is wanted
+        assert products.allow_tf32 is False
 
 
 def test_auto_is_float32_where_pytorch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

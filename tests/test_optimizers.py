@@ -50,3 +50,29 @@ def test_muons_step_is_the_orthogonalized_gradient_at_the_size_of_adams() -> Non
     wanted = 0.2 * 48**0.5 * orthogonal(gradient)
     assert torch.nn.functional.cosine_similarity(step.view(-1), wanted.view(-1), 0) > 0.95
     assert 0.1 < step.square().mean().sqrt() < 0.3  # Adam's steps are about 0.2
+
+
+def test_muons_rate_may_be_a_tensor() -> None:
+    torch.manual_seed(0)
+    start = torch.randn(32, 48)
+    layers, optimizers = [], []
+    for pytorchs in (False, True):
+        layer = nn.Linear(48, 32, bias=False)
+        layer.weight.data.copy_(start)
+        (optimizer,) = make_optimizers(layer, "muon", lr=0.01, weight_decay=0.3, momentum=0.9)
+        if pytorchs:
+            optimizer = torch.optim.Muon(
+                layer.parameters(), weight_decay=0.3, adjust_lr_fn="match_rms_adamw"
+            )
+        layers.append(layer)
+        optimizers.append(optimizer)
+    for rate in (0.01, 0.004, 0.0007, 0.0):
+        gradient = torch.randn(32, 48)
+        for layer, optimizer, given in zip(
+            layers, optimizers, (torch.tensor(rate), rate), strict=True
+        ):
+            layer.weight.grad = gradient.clone()
+            optimizer.param_groups[0]["lr"] = given
+            optimizer.step()
+            assert optimizer.param_groups[0]["lr"] is given
+        torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-5, atol=1e-6)

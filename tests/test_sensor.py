@@ -255,6 +255,23 @@ def test_memory_that_is_used_again_holds_nothing_of_the_images_before() -> None:
     torch.testing.assert_close(sensor(again, locations), sensor(first, locations))
 
 
+@pytest.mark.parametrize(("scales", "factor"), [(1, 2), (2, 2), (4, 2), (3, 3)])
+def test_nothing_is_read_of_memory_that_was_not_written(
+    scales: int, factor: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_of_garbage(rows: int, columns: int, _device: torch.device) -> Tensor:
+        return torch.full((rows, columns), torch.nan)
+
+    monkeypatch.setattr("foveal.sensor.empty", full_of_garbage)
+    sensor = GlimpseSensor(5, scales, factor)
+    images = torch.rand(2, 2, 17, 30, generator=generator)
+    prepared = sensor.prepare(images)
+    places = torch.linspace(-1.5, 1.5, 13)
+    for x, y in itertools.product(places, places):
+        locations = torch.stack([x, y]).expand(2, 2)
+        torch.testing.assert_close(sensor(prepared, locations), sensor(images, locations))
+
+
 def test_threads_prepare_their_own_images() -> None:
     sensor = GlimpseSensor(8, 2)
     locations = torch.zeros(40, 2)

@@ -59,12 +59,20 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON in one step; see `write_file`."""
+    """Write indented JSON in one step; see `write_file`.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able description as one safetensors file, in one step."""
+    """Write tensors and a JSON-able description as one safetensors file, in one step.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_file(path, save(ready, metadata={"about": json.dumps(about)}))
 
@@ -157,7 +165,11 @@ def config_from_dict(cls: type[T], values: Any, where: str) -> T:
 
 
 def save_model(directory: Path, model: torch.nn.Module, config: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory."""
+    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
     write_json(directory / CONFIG_FILE, {"format": FORMAT, "version": VERSION, **config})
     write_tensors(directory / WEIGHTS_FILE, model.state_dict(), {"format": FORMAT})
 
@@ -234,7 +246,11 @@ def load_weights(directory: Path, model: torch.nn.Module) -> None:
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict, with one clear line if it is another model's."""
+    """Load a state dict, with one clear line if it is another model's.
+
+    Raises:
+        ValueError: if it is another model's: names or shapes differ.
+    """
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | got if wanted.get(name) != got.get(name))

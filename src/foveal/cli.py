@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output, as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
-    except (ValueError, OSError, ImportError) as problem:
+    except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
         return _complain(name, str(problem))
@@ -77,10 +77,6 @@ def _call(name: str, arguments: list[str]) -> int:
     except Stop as stop:
         print(f"foveal {name}: {stop}", file=sys.stderr)
         return stop.exit_code
-    except ImportError as missing:
-        if missing.name is not None:  # Python's own: a broken installation
-            raise
-        raise ValueError(str(missing)) from None  # ours: says which extra to install
     return 0
 
 

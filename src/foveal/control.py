@@ -208,7 +208,7 @@ class ControlTrainer(Engine):
                         self.objective,
                         entropy_weight,
                     )
-                norm = self._descend(terms.total)
+                norm = self._descend(terms.total, self._rate())
                 sums += torch.stack([terms.total, terms.entropy, terms.baseline, norm]).detach()
                 number += 1
         loss, entropy, baseline, norm = sums / number

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from foveal import checkpoint
 from foveal.journal import Journal, NoJournal
-from foveal.machine import device_failures_explained, stop_on_signal
+from foveal.machine import device_failures_explained, fast_products, stop_on_signal
 from foveal.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -178,7 +178,8 @@ class Engine(ABC):
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
         try:
-            with device_failures_explained(self.batch):
+            precise = fast_products(self.device, self.optimization.precision)
+            with device_failures_explained(self.batch), precise:
                 return self._run()
         finally:
             del self.wrapped, self.stepped
@@ -192,9 +193,6 @@ class Engine(ABC):
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
         with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
             while self.step < self.total_steps:
-                for optimizer in self.stepped:
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.lr * config.remaining(self.progress)
                 self.totals += self._train_step()
                 self.counted += 1
                 self.step += 1
@@ -278,14 +276,20 @@ class Engine(ABC):
         self.seconds, self.validation = about["seconds"], about["validation"]
         return True
 
-    def _descend(self, loss: Tensor) -> Tensor:
-        """One step of the optimizers down a loss; the norm of its gradient."""
+    def _rate(self) -> float:
+        """The learning rate at this step of the run."""
+        return self.optimization.lr * self.optimization.remaining(self.progress)
+
+    def _descend(self, loss: Tensor, rate: float | Tensor) -> Tensor:
+        """One step of the optimizers down a loss, at a rate; the norm of its gradient."""
         self.model.zero_grad()
         self.fabric.backward(loss)
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
         )
         for optimizer in self.stepped:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.step()
         return norm
 
@@ -340,7 +344,7 @@ class Engine(ABC):
         line |= {} if epoch is None else {"epoch": epoch}
         if measures:
             line |= measures
-            line["lr"] = self.optimization.lr * self.optimization.remaining(self.progress)
+            line["lr"] = self._rate()
             line[f"{self.SEEN}_per_second"] = rate
         else:
             line |= self.validation

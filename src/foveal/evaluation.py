@@ -24,13 +24,22 @@ Images = Tensor | PaddedImages | SparseImages | Sequence[PatchSource]
 class Task(Protocol):
     """What training and evaluation ask of a task; `foveal.tasks.CanvasTask` is one."""
 
-    def size(self, split: str) -> int: ...
+    def size(self, split: str) -> int:
+        """How many images the split "train", "validation" or "test" has."""
+        ...
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None
-    ) -> tuple[Images, Tensor]: ...
+    ) -> tuple[Images, Tensor]:
+        """Images in [0, 1] for B ``(B,)`` int64 indices of a split, and their ``(B,)`` labels.
 
-    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]: ...
+        ``generator`` is the source of what is random about them; there is none if None.
+        """
+        ...
+
+    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
+        """The whole of a split in order, batch by batch, the same each time: for evaluation."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,10 @@ def fetch(model_id: str, revision: str | None = None) -> Path:
 def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     """Upload what ``save`` writes into a directory, by the Hub's own mixin.
 
-    The other arguments, the answer and the errors are those of `RecurrentAttention.push_to_hub`.
+    The other arguments and the answer are those of `RecurrentAttention.push_to_hub`.
+
+    Raises:
+        OSError: if the Hub refuses it or cannot be reached.
     """
     from huggingface_hub import ModelHubMixin, errors  # noqa: PLC0415 (slow to import)
 

@@ -36,6 +36,7 @@ class Journal:
         return self
 
     def write(self, line: dict[str, Any]) -> None:
+        """Add a line: ``step``, ``epoch`` where there are epochs, and the measures by name."""
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         for name, value in line.items():
@@ -58,10 +59,10 @@ class NoJournal:
         return self
 
     def write(self, line: dict[str, Any]) -> None:
-        pass
+        """See `Journal.write`."""
 
     def show(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
-        pass
+        """See `Journal.show`."""
 
     def __exit__(self, *_: object) -> None:
         pass

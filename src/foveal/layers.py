@@ -225,13 +225,13 @@ class LocationPolicy(nn.Module):
         return uniform_locations(like, generator)
 
     def forward(
-        self, hidden: Tensor, std: float, generator: torch.Generator | None
+        self, hidden: Tensor, std: float | Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Choose the next location: a sample in training mode, the mean in eval mode.
 
         Args:
             hidden: ``(B, core_size)``.
-            std: the standard deviation, in normalized coordinates.
+            std: the standard deviation, in normalized coordinates; a number, or a ``()`` tensor.
             generator: source of the noise; PyTorch's global one if None.
 
         Returns:
@@ -251,7 +251,7 @@ class LocationPolicy(nn.Module):
             location.register_hook(lambda pull: self._pull(pull, choice))  # type: ignore[no-untyped-call]
         return location, choice
 
-    def score(self, hidden: Tensor, choice: Tensor, std: float) -> Tensor:
+    def score(self, hidden: Tensor, choice: Tensor, std: float | Tensor) -> Tensor:
         """The log-probability of choices, which carries REINFORCE's gradient.
 
         Args:
@@ -293,13 +293,13 @@ class RandomPolicy(nn.Module):
         return uniform_locations(like, generator)
 
     def forward(
-        self, hidden: Tensor, _std: float, generator: torch.Generator | None
+        self, hidden: Tensor, _std: float | Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`."""
         choice = uniform_locations(hidden, generator)
         return choice, choice
 
-    def score(self, _hidden: Tensor, choice: Tensor, _std: float) -> Tensor:
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float | Tensor) -> Tensor:
         """See `LocationPolicy.score`; the density over [-1, 1] x [-1, 1] is 1/4."""
         return choice.new_full(choice.shape[:-1], math.log(1 / 4))
 
@@ -312,13 +312,13 @@ class CenterPolicy(nn.Module):
         return like.new_zeros((len(like), 2), dtype=torch.float32)
 
     def forward(
-        self, hidden: Tensor, _std: float, generator: torch.Generator | None
+        self, hidden: Tensor, _std: float | Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """See `LocationPolicy.forward`."""
         choice = self.first(hidden, generator)
         return choice, choice
 
-    def score(self, _hidden: Tensor, choice: Tensor, _std: float) -> Tensor:
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float | Tensor) -> Tensor:
         """See `LocationPolicy.score`; what is certain has a log-probability of 0."""
         return choice.new_zeros(choice.shape[:-1])
 
@@ -335,11 +335,13 @@ def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor
     return random_rows(torch.rand, (len(like), 2), generator, like.device) * 2 - 1
 
 
-def gaussian_log_prob(value: Tensor, mean: Tensor, std: float) -> Tensor:
+def gaussian_log_prob(value: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
     """Log-density of ``(..., 2)`` values under independent Gaussians; ``(...)``."""
     variance = std * std
+    area = 2 * math.pi * variance
     squares = (value - mean).square().sum(-1)
-    return squares * (-0.5 / variance) - math.log(2 * math.pi * variance)
+    log_area = area.log() if isinstance(area, Tensor) else math.log(area)
+    return squares * (-0.5 / variance) - log_area
 
 
 class BaselineHead(nn.Module):

@@ -19,7 +19,8 @@ import torch
 def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
     """What a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
 
-    A processor without such instructions does it several times slower than float32.
+    A processor without such instructions does it several times slower than float32. "tf32" is
+    float32 but for the matrix products of a GPU; see `fast_products`.
     """
     if precision != "auto":
         return "bf16-mixed" if precision == "bf16-mixed" else "32-true"
@@ -29,6 +30,20 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
         known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         native = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return "bf16-mixed" if native else "32-true"
+
+
+@contextmanager
+def fast_products(device: torch.device, precision: str) -> Iterator[None]:
+    """With "tf32" a GPU multiplies float32 matrices as TF32: 10 bits of fraction in place of 23."""
+    if precision != "tf32" or device.type != "cuda":
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, True
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
 
 
 @contextmanager

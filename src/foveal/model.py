@@ -74,11 +74,26 @@ class Rollout(NamedTuple):
 class RecurrentAttention(nn.Module):
     """The recurrent attention model: looks, remembers, decides where to look next, answers.
 
-    Example::
+    In training mode locations are samples of the policy, in eval mode its means.
 
-        model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
-        rollout = model(images, generator=torch.Generator().manual_seed(0))
-        rollout.logits, rollout.locations
+    Args:
+        config: its sizes; the paper's by default. Weights start at random, from PyTorch's global
+            generator.
+
+    Attributes:
+        sensor: the retina, rho.
+        glimpse_network: f_g, from a glimpse and its location to features.
+        core: f_h, what is remembered.
+        location_policy: f_l, where to look next.
+        action_head: f_a, the answer.
+        baseline_head: b_t, the return to be expected.
+        loaded_from: the directory that `from_pretrained` read, or None.
+
+    Examples:
+        >>> model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
+        >>> rollout = model(torch.rand(2, 1, 60, 80))
+        >>> rollout.logits.shape, rollout.locations.shape
+        (torch.Size([2, 10]), torch.Size([2, 8, 2]))
     """
 
     def __init__(self, config: RAMConfig) -> None:
@@ -110,7 +125,7 @@ class RecurrentAttention(nn.Module):
         num_glimpses: int | None = None,
         first_location: Tensor | None = None,
         labels: Tensor | None = None,
-        location_std: float | None = None,
+        location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Rollout:
         """Look T times at each image: sampled locations in training mode, means in eval mode.
@@ -126,7 +141,8 @@ class RecurrentAttention(nn.Module):
                 paper, unless the policy is "center".
             labels: ``(B,)`` int64, read by a privileged baseline alone, never by what looks or
                 answers; such a baseline takes the model's own belief for them if None.
-            location_std: overrides the configuration's, for annealing.
+            location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
+                on the images' device.
             generator: source of all randomness, on the images' device; the global one if None.
 
         Raises:
@@ -274,6 +290,10 @@ class RecurrentAttention(nn.Module):
             state: from `initial_state` or the last step.
             sizes: ``(B, 2)``, as for `forward`; prepared images and sources know theirs.
             generator: source of the policy's noise (training mode).
+
+        Raises:
+            ValueError: if a shape or type is not as above, or a source is damaged.
+            OSError: if a source cannot be read.
         """
         _, state = self._look(images, location, state, sizes)
         std = self.config.location_std
@@ -311,14 +331,14 @@ class RecurrentAttention(nn.Module):
         return features, self.core(features, state)
 
     def _choose(
-        self, state: CoreState, std: float, generator: torch.Generator | None
+        self, state: CoreState, std: float | Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         choice: tuple[Tensor, Tensor] = self.location_policy(
             self._for_policy(state.hidden), std, generator
         )
         return choice
 
-    def _score(self, hidden: Tensor, choices: Tensor, std: float) -> Tensor:
+    def _score(self, hidden: Tensor, choices: Tensor, std: float | Tensor) -> Tensor:
         return self.location_policy.score(self._for_policy(hidden), choices, std)
 
     def _for_policy(self, hidden: Tensor) -> Tensor:

@@ -33,9 +33,7 @@ class ObjectiveConfig:
     reinforce_weight: float = 1.0  # of the REINFORCE term
     baseline_weight: float = 1.0  # of the baseline's regression
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
-    credit_decay: float = (
-        1.0  # lambda: 1 credits a look with all that follows, 0 with the next step
-    )
+    credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
     standardize_advantages: bool = False  # divide them by their standard deviation in the batch
 
     def __post_init__(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adam", "sgd")
 SCHEDULES = ("linear", "cosine")
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed")
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
 
@@ -32,7 +32,8 @@ class OptimizationConfig:
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
     gradient_clip: float = 0.0  # largest norm of the gradient; 0 for none
     seed: int = 0  # of weights, data and exploration
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"  # auto: bf16 where it is fast
+    # auto: bf16 where it is fast; tf32: a GPU's products of float32 with 10 bits of fraction
+    precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "32-true"
     log_every: int = 100  # steps between readings of the metrics
     checkpoint_minutes: float = 2.0  # between checkpoints
 
@@ -103,11 +104,40 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if wide:
         optimizers.append(
-            torch.optim.Muon(wide, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            Muon(wide, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     if rest:
-        optimizers.append(torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True))
+        on_gpu = rest[0].is_cuda  # where a step may be captured, which AdamW wants to be told
+        optimizers.append(
+            torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, fused=True, capturable=on_gpu)
+        )
     return optimizers
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's, whose rate may also be a ``()`` tensor on the device.
+
+    PyTorch's own would read it on the host, for which a CUDA graph cannot be interrupted. But a
+    step is linear in the rate: where it leads at the rate given at the beginning is computed
+    without reading anything, and then gone a share of the way.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step; see `torch.optim.Optimizer.step`."""
+        rates = [group["lr"] for group in self.param_groups]
+        if not any(isinstance(rate, Tensor) for rate in rates):
+            return super().step(closure)  # type: ignore[no-untyped-call]
+        before = [[weight.clone() for weight in group["params"]] for group in self.param_groups]
+        whole = self.defaults["lr"]
+        for group in self.param_groups:
+            group["lr"] = whole
+        result = super().step(closure)  # type: ignore[no-untyped-call]
+        for group, rate, starts in zip(self.param_groups, rates, before, strict=True):
+            group["lr"] = rate
+            for weight, start in zip(group["params"], starts, strict=True):
+                torch.lerp(start, weight, rate / whole, out=weight)
+        return result
 
 
 def state_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -10,26 +10,36 @@ from numpy.typing import NDArray
 
 
 class PatchSource(Protocol):
-    """An image that the sensor reads patch by patch; `foveal.readers` opens files as such.
-
-    Attributes:
-        height, width: of the image, in pixels.
-        num_channels: C.
-    """
+    """An image that the sensor reads patch by patch; `foveal.readers` opens files as such."""
 
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """H, in pixels."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """W, in pixels."""
+        ...
+
     @property
-    def num_channels(self) -> int: ...
+    def num_channels(self) -> int:
+        """C."""
+        ...
 
     def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
-        """Averages of boxes of ``box`` x ``box`` pixels: ``(C, count, count)``.
+        """Averages of boxes of pixels, side by side. Safe to call from several threads.
 
-        The first starts at ``(left, top)``, in pixels; pixels outside the image are 0. It must
-        be safe to call from several threads.
+        Args:
+            left: where the first box starts, in pixels of the image; any whole number.
+            top: likewise. Pixels outside the image are 0.
+            count: boxes a side.
+            box: pixels a side of each box.
+
+        Returns:
+            ``(C, count, count)`` float32 in [0, 1].
         """
+        ...
 
 
 class GuardedSource:
@@ -84,3 +94,13 @@ def check_sources(sources: Sequence[PatchSource]) -> None:
             f"the sources of a batch must have as many channels; got {channels}. Open them with "
             "open_source(path, num_channels)."
         )
+
+
+def sizes_of(sources: Sequence[PatchSource]) -> list[tuple[int, int]]:
+    """``(height, width)`` of each source of a batch, in pixels.
+
+    Raises:
+        ValueError: see `check_sources`.
+    """
+    check_sources(sources)
+    return [(source.height, source.width) for source in sources]

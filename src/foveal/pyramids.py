@@ -38,7 +38,8 @@ def write_pyramid(path: Path, bands: Iterable[Bytes], height: int, width: int) -
         path: of the file.
         bands: the image from top to bottom, ``(rows, width)`` each, with `band_height` rows but in
             the last.
-        height, width: of the image, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
 
     Raises:
         OSError: if the file cannot be written.

@@ -58,6 +58,7 @@ def train_run(
     *,
     judged: bool = True,
     task: FolderTask | None = None,
+    capture: bool = True,
 ) -> dict[str, Any]:
     """Train from where the run directory stands to the end, and judge what it became, once.
 
@@ -71,9 +72,9 @@ def train_run(
         directory: of the run; created when something is written.
         device: where it trains.
         listener: see `Engine`.
-        judged: whether to judge it at all, and draw for TensorBoard where it looks; not where runs
-            are compared to choose among them.
+        judged: whether to judge it, and draw where it looks; not where runs are only compared.
         task: of a `FolderRun`: its images, examined or opened; None opens those of a begun run.
+        capture: see `Trainer`.
 
     Returns:
         The content of ``result.json``; nothing in those of several processes that do not write.
@@ -95,7 +96,7 @@ def train_run(
     if (directory / RESULT_FILE).exists():
         return checkpoint.read_json(directory / RESULT_FILE)
     if isinstance(config, RunConfig):
-        job = _image_job(config, directory, device, listener, task, drawn=judged)
+        job = _image_job(config, directory, device, listener, task, drawn=judged, capture=capture)
     else:
         job = _agent_job(config, directory, device, listener, drawn=judged)
     trainer = job.trainer
@@ -146,6 +147,7 @@ def _image_job(
     examined: FolderTask | None,
     *,
     drawn: bool,
+    capture: bool,
 ) -> _Job:
     task = examined or open_task(config, directory, device)
     _check_fit(config, task)
@@ -158,6 +160,7 @@ def _image_job(
         config.objective,
         directory,
         class_weights=task.class_weights if isinstance(task, FolderTask) else None,
+        capture=capture,
         device=device,
         listener=listener,
         illustrate=(
@@ -278,7 +281,15 @@ def load_network(model: str | Path, device: torch.device) -> tuple[Network, dict
 
 
 def run_config(content: dict[str, Any], where: Path) -> RunConfig | AgentConfig:
-    """The configuration of a run, from the content of its ``config.json``."""
+    """The configuration of a run, from the content of its ``config.json``.
+
+    Args:
+        content: as `foveal.checkpoint.read_config` gives it.
+        where: the run, for messages.
+
+    Raises:
+        ValueError: if a value is missing or makes no sense.
+    """
     kind: type[RunConfig | AgentConfig] = AgentConfig if "env" in content else RunConfig
     task = content.get("task")
     if isinstance(task, dict) and "data" in task:

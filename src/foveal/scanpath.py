@@ -128,7 +128,17 @@ def scanpath_of(
     label: int | None = None,
     name: str = "",
 ) -> Scanpath:
-    """The scanpath in a rollout of a batch that has the image, or the source, as its ``row``."""
+    """The scanpath in a rollout of a batch that has the image, or the source, as its ``row``.
+
+    Args:
+        model: whose rollout it is.
+        image: ``(C, H, W)`` float in [0, 1], without padding, on the model's device; or a source.
+        rollout: of the batch.
+        row: of the image in it.
+        classes: names of the model's classes.
+        label: the right class, if it is known.
+        name: of the image, for people.
+    """
     with torch.inference_mode():
         places = rollout.locations[row]
         glimpses = model.sensor(_repeated(image, len(places)), places)

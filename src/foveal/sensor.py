@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from foveal import geometry
 from foveal.memory import empty
-from foveal.patches import PatchSource, check_sources
+from foveal.patches import PatchSource, sizes_of
 from foveal.sparse import SparseImages
 
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
@@ -176,32 +176,29 @@ class GlimpseSensor(nn.Module):
         self, images: Images, locations: Tensor, sizes: Tensor | None
     ) -> tuple[int, int] | tuple[Tensor, Tensor]:
         """Height and width of the images, or of each; raises `ValueError` if something is unfit."""
-        batch, own = self._sizes(images, sizes)
+        if sizes is not None and not isinstance(images, Tensor):
+            raise ValueError("prepared images and sources know their sizes: do not pass any.")
+        if isinstance(images, PreparedImages):
+            batch, height, width = images.means.shape[0], images.height, images.width
+            sizes = images.sizes
+        elif isinstance(images, Tensor):
+            check_images(images, sizes)
+            batch, height, width = images.shape[0], images.shape[2], images.shape[3]
+        elif isinstance(images, SparseImages):
+            batch, height, width = len(images), 0, 0
+            sizes = images.sizes
+        else:
+            batch, height, width = len(images), 0, 0
+            sizes = torch.tensor(sizes_of(images))
         if locations.shape != (batch, 2):
             raise ValueError(
                 f"locations must be ({batch}, 2), an (x, y) for each image; "
                 f"got {tuple(locations.shape)}."
             )
-        if isinstance(own, tuple):
-            return own
-        own = own.to(locations.device)
-        return own[:, 0], own[:, 1]
-
-    def _sizes(self, images: Images, sizes: Tensor | None) -> tuple[int, tuple[int, int] | Tensor]:
-        """How many images there are, and their height and width: of all, or ``(B, 2)`` of each."""
-        if sizes is not None and not isinstance(images, Tensor):
-            raise ValueError("prepared images and sources know their sizes: do not pass any.")
-        if isinstance(images, SparseImages):
-            return len(images), images.sizes
-        if isinstance(images, PreparedImages):
-            whole = (images.height, images.width)
-            return len(images.means), whole if images.sizes is None else images.sizes
-        if isinstance(images, Tensor):
-            check_images(images, sizes)
-            whole = (images.shape[2], images.shape[3])
-            return images.shape[0], whole if sizes is None else sizes
-        check_sources(images)
-        return len(images), torch.tensor([[source.height, source.width] for source in images])
+        if sizes is None:
+            return height, width
+        sizes = sizes.to(locations.device)
+        return sizes[:, 0], sizes[:, 1]
 
     def _wide_look(self, images: Images, centers: Tensor, sizes: Tensor | None) -> Tensor:
         """Glimpses with a margin of ``SLOPE_REACH`` boxes on every side, from whatever is given."""
@@ -229,7 +226,9 @@ class GlimpseSensor(nn.Module):
         length = batch * channels * rows * row
         # All planes lie flat in memory, so that shifting the whole batch by some pixels or rows
         # is a contiguous pass at the speed of memory. What a shift brings over the end of a row,
-        # or of an image, is the border of zeros of the next; the last has a tail of zeros.
+        # or of an image, is the border of zeros of the next; the last has a tail of zeros. A pass
+        # leaves the end of its plane unwritten, where nothing follows to average with. That adds up
+        # to less than the tail, which no look reaches.
         tail = border * (row + 1)
         planes = empty(self.num_scales, length + tail, images.device)
         finest = planes[0, :length].view(batch, channels, rows, row)
@@ -247,13 +246,15 @@ class GlimpseSensor(nn.Module):
         return PreparedImages(means.transpose(0, 1), height, width, border, sizes)
 
     def _average_shifted(self, plane: Tensor, shift: int, out: Tensor) -> None:
-        """The mean of each element and the ``scale_factor - 1`` that follow at steps of shift."""
+        """The mean of each element and the ``scale_factor - 1`` that follow at steps of shift.
+
+        The last elements, which so many do not follow, are left as they are.
+        """
         kept = out[: -(self.scale_factor - 1) * shift]
         shifted = [plane[j * shift : j * shift + len(kept)] for j in range(self.scale_factor)]
         torch.lerp(shifted[0], shifted[1], 0.5, out=kept)
         for count, more in enumerate(shifted[2:], start=3):
             kept.lerp_(more, 1 / count)  # the mean of so many
-        out[len(kept) :] = 0
 
     def _look_up(self, images: PreparedImages, centers: Tensor, *, margin: int) -> Tensor:
         """Glimpses ``(B, S, C, N, N)`` with N = G + 2 * margin: more boxes on every side."""
@@ -275,21 +276,13 @@ class GlimpseSensor(nn.Module):
     ) -> Tensor:
         """As `_look_up`, from what gives averages of boxes that are asked for."""
         count = self.glimpse_size + 2 * margin
-        starts = self.offsets[:, SLOPE_REACH - margin].tolist()
-        scales = list(zip(starts, self.box_sizes, strict=True))
+        scales = [
+            (geometry.patch_start(0, self.glimpse_size * box) - margin * box, box)
+            for box in self.box_sizes
+        ]
         if isinstance(images, SparseImages):
             boxes = [images.boxes(centers + start, count, box) for start, box in scales]
             return torch.stack(boxes, dim=1)
-        return self._read_sources(images, centers, scales, count)
-
-    def _read_sources(
-        self,
-        sources: Sequence[PatchSource],
-        centers: Tensor,
-        scales: list[tuple[int, int]],
-        count: int,
-    ) -> Tensor:
-        """Sources in parallel, the scales of each one after another."""
 
         def glimpse(source: PatchSource, center: list[int]) -> NDArray[np.float32]:
             return np.stack(
@@ -297,12 +290,12 @@ class GlimpseSensor(nn.Module):
             )
 
         places = centers.tolist()
-        if len(sources) == 1:
-            glimpses = [glimpse(sources[0], places[0])]
+        if len(images) == 1:
+            glimpses = [glimpse(images[0], places[0])]
         else:
             # Threads are enough: decompression and file access do not hold Python's lock.
-            with ThreadPoolExecutor(min(len(sources), 2 * (os.cpu_count() or 1))) as pool:
-                glimpses = list(pool.map(glimpse, sources, places))
+            with ThreadPoolExecutor(min(len(images), 2 * (os.cpu_count() or 1))) as pool:
+                glimpses = list(pool.map(glimpse, images, places))
         return torch.from_numpy(np.stack(glimpses)).to(centers.device)
 
     def _read_window(self, images: Tensor, centers: Tensor) -> Tensor:
@@ -324,6 +317,7 @@ class GlimpseSensor(nn.Module):
         return torch.stack(patches, dim=1)
 
     def extra_repr(self) -> str:
+        """What ``repr`` shows of the sensor."""
         return (
             f"glimpse_size={self.glimpse_size}, num_scales={self.num_scales}, "
             f"scale_factor={self.scale_factor}"

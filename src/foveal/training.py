@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from foveal.capture import CapturedStep, make_graph
 from foveal.checkpoint import changed
 from foveal.engine import Engine, Illustrator, Progress
 from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes, whole
@@ -42,13 +43,22 @@ def loss_of(
     images: Images,
     labels: Tensor,
     objective: ObjectiveConfig,
-    location_std: float | None,
+    location_std: float | Tensor | None,
     generator: torch.Generator,
     weights: Tensor | None = None,
 ) -> LossTerms:
     """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
 
     An image of which something could not be read does not count (see `foveal.patches`).
+
+    Args:
+        model: in training mode.
+        images: B images, as a `foveal.evaluation.Task` gives them.
+        labels: ``(B,)`` int64.
+        objective: of a `RecurrentAttention`.
+        location_std: of its policy; the configuration's if None.
+        generator: source of its first locations and samples.
+        weights: ``(B,)``, what each image counts; all 1 if None.
     """
     inner = getattr(model, "module", model)
     pixels, sizes = pixels_and_sizes(images)
@@ -78,6 +88,8 @@ class Trainer(Engine):
         objective: of a `RecurrentAttention`.
         directory: of the run; created when something is written.
         class_weights: ``(K,)``, what an image of each class counts; all 1 if None.
+        capture: whether a step may become a CUDA graph, where the device is a GPU, one process
+            trains, and the task makes its batches on the device (``task.made_on_device``).
         device: as PyTorch names it; the task's.
         listener: called at every reading of the metrics.
         illustrate: see `Engine`.
@@ -98,6 +110,7 @@ class Trainer(Engine):
         directory: Path,
         *,
         class_weights: Tensor | None = None,
+        capture: bool = True,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
         illustrate: Illustrator | None = None,
@@ -134,13 +147,19 @@ class Trainer(Engine):
             illustrate=illustrate,
         )
         self._shuffled: tuple[int, Tensor] | None = None  # the last epoch's order
+        fit = getattr(task, "made_on_device", False) and world_size() == 1
+        graph = make_graph(self.device, self.generator) if capture and fit else None
+        self.captured = CapturedStep(self._compute, graph)
 
     def _train_step(self) -> Tensor:
-        images, labels = self.task.batch("train", self._chosen(), self.generator)
-        std = self._location_std()
+        return self.captured(self._chosen(), self._location_std(), self._rate())
+
+    def _compute(self, chosen: Tensor, std: float | Tensor | None, rate: float | Tensor) -> Tensor:
+        """A step on the chosen images; on a GPU it may be a recording, in which no Python runs."""
+        images, labels = self.task.batch("train", chosen, self.generator)
         weights = None if self.class_weights is None else self.class_weights[labels]
         terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator, weights)
-        norm = self._descend(terms.total)
+        norm = self._descend(terms.total, rate)
         loss, baseline = terms.total.detach(), terms.baseline.detach()
         measures = [loss, 100 * terms.error, terms.reward, baseline, norm, terms.reward_square]
         return torch.cat([torch.stack(measures), terms.gaze])

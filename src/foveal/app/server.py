@@ -82,6 +82,7 @@ class WithoutOutside:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, and its answer back without links to other hosts."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -63,6 +63,7 @@ class TrainOptions:
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
     device: str = "auto"  # cpu, cuda or auto
+    capture: bool = True  # on a GPU, record a step as a CUDA graph and repeat that
     threads: int = 0  # cores for arithmetic; 0 for all
     json: bool = False  # print the result as one JSON object
 
@@ -146,13 +147,18 @@ def configuration_of(config: RunConfig | AgentConfig) -> RunConfig | AgentConfig
 
 
 def _resume(
-    resume: Path, device: str = "auto", threads: int | None = None, json: bool = False
+    resume: Path,
+    device: str = "auto",
+    capture: bool = True,
+    threads: int | None = None,
+    json: bool = False,
 ) -> None:
     """Go on with a run, exactly where it stopped; every other flag is the run's own.
 
     Args:
         resume: the run's directory.
         device: cpu, cuda or auto.
+        capture: on a GPU, record a step as a CUDA graph and repeat that.
         threads: cores for arithmetic, 0 for all; as the run began if not given.
         json: print the result as one JSON object.
     """
@@ -161,7 +167,7 @@ def _resume(
     content = checkpoint.read_config(resume)
     config = run_config(content, resume)
     set_threads(content["threads"] if threads is None else threads)
-    train(config, content, resume, device, json)
+    train(config, content, resume, device, json, capture=capture)
 
 
 def _start(options: TrainOptions | AgentOptions) -> None:
@@ -176,7 +182,8 @@ def _start(options: TrainOptions | AgentOptions) -> None:
         "command": shlex.join(["foveal", *sys.argv[1:]]),
         **dataclasses.asdict(config),
     }
-    train(config, content, directory, options.device, options.json)
+    capture = isinstance(options, TrainOptions) and options.capture
+    train(config, content, directory, options.device, options.json, capture=capture)
 
 
 def train(
@@ -186,6 +193,8 @@ def train(
     device_name: str,
     json: bool,
     task: FolderTask | None = None,
+    *,
+    capture: bool = True,
 ) -> None:
     """Train from where the run directory stands, with a bar, and show the result."""
     finished = (directory / RESULT_FILE).exists()
@@ -196,7 +205,9 @@ def train(
         if isinstance(config, FolderRun) and task is None and not finished:
             task = open_folder(config, directory, device)
             task.on_problem = partial(left_out, "train")
-        result = train_run(config, content, directory, device, bar.update, task=task)
+        result = train_run(
+            config, content, directory, device, bar.update, task=task, capture=capture
+        )
     if not result:  # another of several processes speaks
         return
     _show(result | {"run": str(directory)}, json)

@@ -257,7 +257,11 @@ class CatchVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Start all games; see `gymnasium.vector.VectorEnv.reset`. One seed serves all games."""
+        """Start all games; see `gymnasium.vector.VectorEnv.reset`. One seed serves all games.
+
+        Raises:
+            ValueError: if there is a list of seeds.
+        """
         if isinstance(seed, list):
             raise ValueError(f"seed must be one number for all games; got a list of {len(seed)}.")
         super().reset(seed=seed, options=options)

@@ -86,6 +86,7 @@ class LeanFile:
     # What tifffile asks of a file.
 
     def read(self, size: int = -1) -> bytes:
+        """``size`` bytes from where the file stands, all that follow if negative."""
         size = max(self.size - self._place, 0) if size < 0 else size
         data = bytearray(self.read_at(self._place, size))
         for place, shown in self._cut.items():
@@ -97,10 +98,12 @@ class LeanFile:
         return bytes(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Stand ``offset`` bytes from the start, from here (1) or from the end (2); where it is."""
         self._place = offset + (0, self._place, self.size)[whence]
         return self._place
 
     def tell(self) -> int:
+        """Where the file stands, in bytes."""
         return self._place
 
     def __del__(self) -> None:
@@ -109,6 +112,7 @@ class LeanFile:
             self.close()
 
     def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
 
     # The directories.

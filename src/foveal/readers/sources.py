@@ -96,7 +96,8 @@ class Source:
         """Averages of ``count`` x ``count`` boxes, of which the first starts at ``(left, top)``.
 
         Args:
-            left, top: in pixels of the image; any whole numbers. Pixels outside are 0.
+            left: where the first box starts, in pixels of the image; any whole number.
+            top: likewise. Pixels outside the image are 0.
             count: boxes a side.
             box: pixels a side of each box.
 

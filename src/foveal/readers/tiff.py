@@ -55,6 +55,7 @@ class TiffSource(Source):
 
     @property
     def bytes_read(self) -> int:
+        """Bytes read from the file so far, the directories included."""
         return self._file.bytes_read
 
     def close(self) -> None:

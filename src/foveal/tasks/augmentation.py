@@ -65,7 +65,7 @@ def augment(
         mirrored[:, 1] = 1
     own = sizes.flip(1).float()  # (B, 2): x, y, as all below
     moved = chance[:, 4:6] * config.shift * own
-    whole = torch.tensor([width, height], device=pixels.device, dtype=torch.float32)
+    whole = torch.stack([own.new_full((), side) for side in (width, height)])  # made on the device
     # From a pixel of the result to the place in the image that it shows: A (out - c - m) + c.
     cos, sin = angle.cos() / scale, angle.sin() / scale
     turn = torch.stack([cos, sin, -sin, cos], dim=1).view(count, 2, 2) * mirrored[:, :, None]

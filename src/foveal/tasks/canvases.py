@@ -47,9 +47,7 @@ class TaskConfig:
     smallest_canvas: int = 0  # training canvases have random sizes from this up; 0: all alike
     num_clutter: int = 0  # pieces of other digits on the canvas
     clutter_size: int = 8  # pixels a side of each piece
-    composition: Literal["add", "over"] = (
-        "add"  # clutter adds to the digit's light, or lies under it
-    )
+    composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
 
     def __post_init__(self) -> None:
@@ -151,6 +149,8 @@ class CanvasTask:
         # What may be lit, in pixels.
         lit = height * width + config.num_clutter * config.clutter_size**2
         self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
+        # Whether making a batch can be captured (see `foveal.capture`).
+        self.made_on_device = not self._sparse
         self._splits = {name: self._on_device(digits, name) for name in SPLITS}
 
     def _on_device(self, digits: Digits, name: str) -> _Split:
@@ -207,7 +207,11 @@ class CanvasTask:
         return Layout(digits, labels, places, donors, cuts, pieces, sides)
 
     def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseImages, Tensor]:
-        """The canvases of a layout, and their labels, as `batch` returns them."""
+        """The canvases of a layout, and their labels, as `batch` returns them.
+
+        Raises:
+            ValueError: if they are too large to be made whole.
+        """
         canvases = layout.digits
         if side := self.config.canvas_size:
             if side > LARGEST_WHOLE:
@@ -276,8 +280,9 @@ class CanvasTask:
                 yield self.render(split, layout.part(slice(first, first + step)))
 
     def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
-        sizes = torch.tensor([self.digit_size], device=self.device).expand(len(digits), 2)
-        images = PaddedImages(digits[:, None].float(), sizes)
+        # Filled on the device: a copy of host memory to it would wait for its work.
+        sides = [torch.full((len(digits),), side, device=self.device) for side in self.digit_size]
+        images = PaddedImages(digits[:, None].float(), torch.stack(sides, dim=1))
         moved = augment(images, self.config.augmentation, generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
 

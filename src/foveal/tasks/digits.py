@@ -69,7 +69,11 @@ class Digits:
     classes: tuple[str, ...]
 
     def split(self, name: str) -> LabelledImages:
-        """One of "train", "validation" and "test"."""
+        """One of "train", "validation" and "test".
+
+        Raises:
+            ValueError: if it is none of them.
+        """
         if name not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {name!r}.")
         part: LabelledImages = getattr(self, name)

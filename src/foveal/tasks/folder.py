@@ -323,8 +323,9 @@ class FolderTask:
     def fixed_batches(
         self, split: str
     ) -> Iterator[tuple[PaddedImages | list[GuardedSource], Tensor]]:
-        """A split's images in order, as `batch` returns them, without augmentation; sources are
-        open until the next batch is asked for.
+        """A split's images in order, as `batch` returns them, without augmentation.
+
+        Sources are open until the next batch is asked for.
 
         A file that cannot be read is left out and added to ``problems``, unless ``strict``.
         """
