@@ -164,11 +164,3 @@ def test_made_files_have_the_error_that_the_task_has(capsys: pytest.CaptureFixtu
     result = json.loads(capsys.readouterr().out)
     assert result["count"] == 40
     assert result["error"] <= 40
-
-
-def test_the_python_of_the_page_on_big_images_runs() -> None:
-    page = Path(__file__).parents[1] / "docs" / "big-images.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    names = {"array": write("big.tif", 100)}
-    exec(block, names)
-    assert names["rollout"].logits.shape == (2, 10)  # type: ignore[attr-defined]
