@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from conftest import TINY
 from foveal import RecurrentAttention, cli, readers
 from foveal.scanpath import overview
+from test_folder import damage
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +68,9 @@ def test_a_damaged_large_file_stops_none_of_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write("a.tif", 200)
-    with tifffile.TiffFile("a.tif") as file:
-        starts = file.pages[0].dataoffsets  # type: ignore[union-attr]
-    content = bytearray(Path("a.tif").read_bytes())
-    for start in starts:
-        content[start : start + 40] = bytes(40)
-    Path("bad tile ö.tif").write_bytes(content)
-    Path("cut.tif").write_bytes(content[:3000])
+    shutil.copy("a.tif", "bad tile ö.tif")
+    damage(Path("bad tile ö.tif"))
+    Path("cut.tif").write_bytes(Path("a.tif").read_bytes()[:3000])
     write("z.tif", 100)
     names = ["a.tif", "bad tile ö.tif", "cut.tif", "z.tif"]
     code = cli.main(["predict", "model", *names, "--json"])
@@ -98,6 +96,38 @@ def test_a_folder_of_large_files_is_evaluated(capsys: pytest.CaptureFixture[str]
     result = json.loads(capsys.readouterr().out)
     assert result["count"] == 6
     assert result["image_size"] == [120, 120]
+
+
+def test_damaged_large_files_stop_neither_evaluation_nor_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for i in range(12):
+        write(f"data/{i % 2}/{i:02}.tif", 120, seed=i)
+    damage(Path("data/0/00.tif"))
+    code = cli.main(["evaluate", "model", "--data", "data", "--json"])
+    out, err = capsys.readouterr()
+    assert (code, json.loads(out)["count"]) == (1, 11)
+    first, last = err.splitlines()
+    assert first.startswith("foveal evaluate: left out: data/0/00.tif has a tile that cannot be")
+    assert last == "foveal evaluate: 1 file(s) could not be read and were left out."
+    assert cli.main(["evaluate", "model", "--data", "data", "--strict"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"00.tif has a tile that cannot be decoded.* \(--strict\)", line)
+
+    small = "--glimpse-size 4 --core-size 8 --epochs 2 --batch-size 4 --threads 1"
+    line = f"train folder --data data --held-out 0.2 --out run --workers 0 {small}"
+    assert cli.main(line.split()) == 0
+    err = capsys.readouterr().err
+    assert err.count("00.tif has a tile") == err.count("left out") == 1
+
+    with Path("run/split.csv").open(newline="") as file:
+        held_out = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
+    damage(Path("data", held_out[0]))
+    assert cli.main(["evaluate", "run", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["count"] == len(held_out) - 1
+    assert f"{held_out[0]} has a tile" in err
+    assert cli.main(["evaluate", "run", "--strict"]) == 2
 
 
 def test_a_large_file_is_shown_as_if_it_were_read_whole(
@@ -134,11 +164,3 @@ def test_made_files_have_the_error_that_the_task_has(capsys: pytest.CaptureFixtu
     result = json.loads(capsys.readouterr().out)
     assert result["count"] == 40
     assert result["error"] <= 40
-
-
-def test_the_python_of_the_page_on_big_images_runs() -> None:
-    page = Path(__file__).parents[1] / "docs" / "big-images.md"
-    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    names = {"array": write("big.tif", 100)}
-    exec(block, names)
-    assert names["rollout"].logits.shape == (2, 10)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from conftest import idx_bytes
 from foveal.geometry import PaddedImages
+from foveal.sparse import SparseImages
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
 from foveal.tasks.augmentation import WARP_GRID, AugmentationConfig, augment
 
@@ -216,3 +217,46 @@ def test_a_warp_shows_what_lies_at_displaced_places() -> None:
         padded = np.pad(image.numpy(), 8)
         wanted = map_coordinates(padded, [place + 8 for place in places], order=1)
         np.testing.assert_allclose(got.numpy(), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("composition", ["add", "over"])
+def test_large_canvases_are_sparse_and_the_same(composition: str) -> None:
+    """Against `render_rows`, which makes the file of a canvas of any size."""
+    task = uci(canvas_size=400, num_clutter=6, composition=composition)
+    chosen = torch.arange(5)
+    layout = task.layout("train", chosen, torch.Generator().manual_seed(2))
+    # Clutter on the digit, and on clutter: what is clipped, or lies under it.
+    layout.pieces[:, :4] = layout.places + torch.tensor([[[2, 3], [4, 5], [4, 5], [12, 9]]])
+    canvases, labels = task.render("train", layout)
+    assert isinstance(canvases, SparseImages)
+    for row in range(5):
+        wanted = task.render_rows("train", layout.part(slice(row, row + 1)), 0, 400)
+        assert torch.equal((canvases.image(row)[0] * 255).round().byte(), wanted)
+    assert torch.equal(labels, layout.labels)
+    assert isinstance(next(task.fixed_batches("test"))[0], SparseImages)
+    assert isinstance(uci(canvas_size=100).batch("train", chosen)[0], torch.Tensor)
+
+
+def test_training_canvases_of_several_sizes_hold_their_digits_and_others_are_alike() -> None:
+    task = uci(canvas_size=320, smallest_canvas=40, num_clutter=4)
+    chosen = torch.arange(800)
+    canvases, _ = task.batch("train", chosen, torch.Generator().manual_seed(0))
+    assert isinstance(canvases, SparseImages)
+    sides = canvases.sizes[:, 0]
+    assert torch.equal(sides, canvases.sizes[:, 1])
+    assert (int(sides.min()), int(sides.max())) == (40, 320)
+    # As many in each octave: 40 to 80, 80 to 160, 160 to 320.
+    octaves = torch.bucketize(sides.float(), torch.tensor([80.0, 160.0])).bincount()
+    assert (octaves - 800 / 3).abs().max() < 4 * (800 * 2 / 9) ** 0.5
+    layout = task.layout("train", chosen, torch.Generator().manual_seed(0))
+    for corners, size in ((layout.places, 28), (layout.pieces, 8)):
+        room = layout.sides[:, None, None] - size
+        assert ((corners >= 0) & (corners <= room)).all()
+    share = layout.places[:, 0] / (layout.sides[:, None] - 28 + 1e-6)
+    assert share.mean().item() == pytest.approx(0.5, abs=0.05)
+    for split in ("validation", "test"):
+        assert (next(task.fixed_batches(split))[0].sizes == 320).all()
+    with pytest.raises(ValueError, match="smallest_canvas must be 0 .* at most canvas_size, 60"):
+        uci(canvas_size=60, smallest_canvas=61)
+    with pytest.raises(ValueError, match="canvas_size must be at least a digit's 28 pixels; got 9"):
+        uci(canvas_size=60, smallest_canvas=9)

@@ -197,6 +197,21 @@ def test_a_control_is_evaluated_the_same_each_time(policy: str, foveal: Foveal, 
     assert json.loads(foveal("evaluate run --json")[1])["error"] == result["error"]
 
 
+def test_a_model_trained_on_canvases_of_several_sizes_is_evaluated_on_any(
+    foveal: Foveal, train: str
+) -> None:
+    sizes = "--smallest-canvas 20 --canvas-size 80 --num-scales 3 --glimpse-size 8"
+    code, _, err = foveal(f"{train} {sizes} --epochs 2 --out run")
+    assert (code, err) == (0, "")
+    assert json.loads(foveal("evaluate run --json")[1])["image_size"] == [80, 80]
+    code, out, err = foveal("evaluate run --canvas-size 16 --json")
+    assert (code, err, json.loads(out)["image_size"]) == (0, "", [16, 16])
+    assert foveal("look run --count 1 --out look.png")[0] == 0
+    code, _, err = foveal(f"{train} --smallest-canvas 20 --canvas-size 16")
+    assert code == 2
+    assert "smallest_canvas must be 0 (all canvases alike) or at most canvas_size, 16" in err
+
+
 def test_training_starts_from_the_weights_of_a_model(foveal: Foveal, train: str) -> None:
     assert foveal(f"{train} --epochs 1 --out first")[0] == 0
     assert foveal(f"{train} --epochs 1 --lr 1e-12 --seed 5 --start first --out second")[0] == 0

@@ -48,6 +48,7 @@ SHORTENED = {
     r"search": f"{UCI} {SMALL} --trials 2 --workers 1",
     r"look [\w-]+60(?!.*\.png( |$))": UCI,
     r"look [\w-]+60 .*--(maps|out)": UCI,
+    r"make-dataset .*2304": f"{UCI} --canvas-size 100 --train 60",
     r"make-dataset": f"{UCI} --canvas-size 100 --num-clutter 4 --train 2 --validation 2 --test 2",
     r"play": "--episodes 10 --num-envs 10 --gif-episodes 1",
     r"export": "--num-glimpses 2",
@@ -60,6 +61,7 @@ ONLY_READ = {
     r"export .*(pt2|catch)": "takes as long as the first; test_export writes both",
     r".*someone/name": "needs the network",
     r".*(--storage|/shared/)": "needs a database, or a disk that machines share",
+    r"train .*--start": "begins with weights of their own size; test_start loads some",
     r"search mnist-28 .*--sampler tpe": "takes ten trials to differ; test_search runs it",
 }
 

@@ -1,30 +1,37 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
 
 from conftest import TINY, StopAt
+from foveal import readers
 from foveal.engine import TrainingStopped
 from foveal.evaluation import answers
 from foveal.folder_recipe import suggest
 from foveal.geometry import PaddedImages, pad_images
 from foveal.model import RecurrentAttention
 from foveal.objective import ObjectiveConfig
+from foveal.pyramids import write_pyramid
 from foveal.recipes import FolderRun
+from foveal.reference_models import make_reference_network
 from foveal.runs import train_run
+from foveal.sensor import GlimpseSensor
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.batches import grouped
-from foveal.tasks.decoding import Decoder, PictureStore
+from foveal.tasks.decoding import Decoder, PictureStore, with_sources
+from foveal.tasks.digits import SPLITS
 from foveal.tasks.folder import FolderConfig, FolderTask, survey
-from foveal.training import TrainConfig, Trainer
+from foveal.training import TrainConfig, Trainer, loss_of
 
 CPU = torch.device("cpu")
 
@@ -327,3 +334,172 @@ def test_defaults_for_some_sizes(side: int, size: int, scales: int, tmp_path: Pa
     assert (config.model.glimpse_size, config.model.num_scales) == (size, scales)
     needed = config.training.batch_size * side**2 * scales * 4
     assert config.training.batch_size == 1 or needed <= 2**31
+
+
+# --- Files that are read where they are looked at -------------------------------------------
+
+
+def write_large(root: Path, count: int = 8, side: int = 128) -> Path:
+    """Two classes of tiled pyramids: a bright square on the left, or on the right."""
+    random = np.random.default_rng(6)
+    for place, label in ((16, "left"), (80, "right")):
+        (root / label).mkdir(parents=True)
+        for number in range(count):
+            image = random.integers(0, 60, (side, side), dtype=np.uint8)
+            image[side // 4 : side // 2, place : place + 32] = 250
+            write_pyramid(root / label / f"{number}.tif", iter([image]), side, side)
+    return root
+
+
+@pytest.fixture
+def large_above_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every TIFF of more than 64 x 64 pixels counts as large."""
+    monkeypatch.setattr(readers.is_large, "__kwdefaults__", {"large": 64 * 64})
+
+
+def damage(path: Path) -> None:
+    """Overwrite the tiles of the image itself; the directory and the smaller copies stay."""
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        spans = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    content = bytearray(path.read_bytes())
+    for start, length in spans:
+        content[start : start + length] = bytes(length)
+    path.write_bytes(content)
+
+
+WIDE = dataclasses.replace(TINY, num_scales=3, location_gradient=1.0)
+
+
+def test_training_on_sources_has_the_losses_and_gradients_of_training_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_large(tmp_path)
+    found = {}
+    for large in (64 * 64, 10**9):
+        monkeypatch.setattr(readers.is_large, "__kwdefaults__", {"large": large})
+        task = examined(tmp_path)
+        images, labels = task.batch("train", torch.tensor([0, 3, 5, 7]))
+        assert isinstance(images, PaddedImages) == (large == 10**9)
+        torch.manual_seed(0)
+        model = RecurrentAttention(WIDE).train()
+        generator = torch.Generator().manual_seed(3)
+        terms = loss_of(model, images, labels, ObjectiveConfig(), None, generator)
+        terms.total.backward()
+        gradients = {name: weight.grad for name, weight in model.named_parameters()}
+        found[large] = torch.stack([terms.total, terms.supervised, terms.reward]), gradients
+    (losses, gradients), (wanted, in_memory) = found.values()
+    torch.testing.assert_close(losses, wanted, rtol=0, atol=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, in_memory[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("large_above_64")
+def test_mean_and_deviation_of_large_files_are_estimated(tmp_path: Path) -> None:
+    task = examined(write_large(tmp_path, side=512))
+    paths = [tmp_path / e.path for e in task.listing.entries if e.split == "train"]
+    pixels = np.stack([tifffile.imread(path) for path in paths]) / 255
+    assert task.pixel_mean[0] == pytest.approx(pixels.mean(), rel=0.01)
+    assert task.pixel_std[0] == pytest.approx(pixels.std(), rel=0.1)
+
+
+@pytest.mark.usefixtures("large_above_64")
+def test_large_and_small_files_share_a_batch(tmp_path: Path) -> None:
+    write_large(tmp_path, 4)
+    small = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    Image.fromarray(small).save(tmp_path / "left" / "small.png")
+    task = examined(tmp_path)
+    split = next(e.split for e in task.listing.entries if e.path == "left/small.png")
+    paths = [e.path for e in task.listing.entries if e.split == split]
+    place = paths.index("left/small.png")
+    images, _ = task.batch(split, torch.tensor([place, 1 if place == 0 else 0]))
+    assert [(image.height, image.width) for image in images] == [(20, 20), (128, 128)]
+    got = GlimpseSensor(8, 2)(images, torch.zeros(2, 2))
+    wanted = GlimpseSensor(8, 2)(torch.from_numpy(small)[None, None] / 255, torch.zeros(1, 2))
+    torch.testing.assert_close(got[:1], wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("large_above_64")
+def test_a_run_over_large_files_learns_and_goes_on_exactly(tmp_path: Path) -> None:
+    task_config = FolderConfig(str(write_large(tmp_path / "data", 20)), workers=0)
+    config = FolderRun(
+        task=task_config,
+        model=dataclasses.replace(WIDE, num_scales=4, pixel_mean=(0.2,), pixel_std=(0.2,)),
+        training=TrainConfig(epochs=24, batch_size=14, lr=0.01, log_every=4, validate_every=24),
+    )
+    about = {"name": "folder", "recipe": "", "command": "", **dataclasses.asdict(config)}
+    results = []
+    for stops in (False, True):
+        directory = tmp_path / f"run-{stops}"
+        task = FolderTask.examine(task_config, survey(task_config.data))
+        if stops:
+            listener = StopAt(24, signal.SIGINT)
+            with pytest.raises(TrainingStopped):
+                train_run(config, about, directory, CPU, listener, task=task)
+            train_run(config, about, directory, CPU)
+        else:
+            results.append(train_run(config, about, directory, CPU, task=task))
+    assert results[0]["error"] < 20
+    weights = [(tmp_path / f"run-{n}" / "model.safetensors").read_bytes() for n in (False, True)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("large_above_64")
+def test_a_damaged_large_file_does_not_count_and_stops_neither_training_nor_evaluation(
+    tmp_path: Path,
+) -> None:
+    task = examined(write_large(tmp_path))
+    heard: list[str] = []
+    task.on_problem = heard.append
+    entries = {split: [e for e in task.listing.entries if e.split == split] for split in SPLITS}
+    for split in ("train", "test"):
+        damage(tmp_path / entries[split][0].path)
+    model = RecurrentAttention(WIDE).train()
+
+    def gradient(chosen: list[int]) -> Tensor:
+        model.zero_grad()
+        images, labels = task.batch("train", torch.tensor(chosen))
+        first = ObjectiveConfig(reinforce_weight=0, baseline_weight=0)
+        loss_of(
+            model, images, labels, first, None, torch.Generator().manual_seed(0)
+        ).total.backward()
+        weight = model.action_head.weight.grad
+        assert weight is not None
+        return weight.clone()
+
+    assert not gradient([0]).any(), "nothing but the damaged file: nothing to learn"
+    assert gradient([0, 1]).any()
+    assert len(answers(model, task, "test")[0]) == len(entries["test"]) - 1
+    wanted = [entries[split][0].path for split in ("train", "test")]
+    assert len(heard) == 2, "each file is reported once"
+    assert all(path in line for path, line in zip(wanted, heard, strict=True))
+    task.config = dataclasses.replace(task.config, strict=True)
+    with pytest.raises(ValueError, match=r"cannot be decoded.* \(--strict\)"):
+        gradient([0, 1])
+
+
+@pytest.mark.usefixtures("large_above_64")
+def test_what_cannot_be_done_to_large_files_is_refused(tmp_path: Path) -> None:
+    data = write_large(tmp_path)
+    with pytest.raises(ValueError, match="never whole, and cannot be shifted"):
+        examined(data, augmentation=AugmentationConfig(flips="both"))
+    task = examined(data)
+    network = make_reference_network("fc-64", task.image_size, 2, 1)
+    with pytest.raises(ValueError, match="sees the whole image takes none of 128 x 128"):
+        answers(network, task, "test")
+    _, reasons = suggest(FolderConfig(data=str(data)), survey(str(data)), "fast")
+    assert reasons[0].words.endswith("all read where the model looks, never whole")
+
+
+def test_answers_begin_before_all_files_are_looked_at(tmp_path: Path) -> None:
+    """Of files without end, here and with workers; large and damaged ones among them."""
+    paths = sorted(write_bars(tmp_path).rglob("*.png"))[:3]
+    (tmp_path / "text.png").write_text("text")
+    np.save(tmp_path / "large.npy", np.zeros((9, 9), dtype=np.uint8))
+    files = [*paths, tmp_path / "text.png", tmp_path / "large.npy"]
+    for workers in (0, 2):
+        decoder, endless = Decoder(3, workers), itertools.cycle(files)
+        stream = with_sources(decoder.stream(endless), 3)
+        kinds = [type(item) for item in itertools.islice(stream, 10)]
+        assert kinds == [np.ndarray] * 3 + [ValueError, readers.ArraySource] + kinds[:5]
+        decoder.close()

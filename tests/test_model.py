@@ -12,6 +12,7 @@ from foveal.layers import CoreState, LocationPolicy, RAMConfig, sum_of_linear
 from foveal.model import RecurrentAttention
 from foveal.objective import hybrid_loss
 from foveal.sensor import GlimpseSensor
+from foveal.sparse import SparseImages
 
 ODD = RAMConfig(
     glimpse_size=5,
@@ -342,3 +343,20 @@ def test_two_products_at_once_are_two_added(precision: torch.dtype) -> None:
     wanted = gradients(one(inputs) + other(others))
     tolerance = 1e-5 if precision is torch.float32 else 0.05
     torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_a_rollout_over_sparse_images_is_that_over_the_whole_ones(
+    generator: torch.Generator,
+) -> None:
+    places = torch.randint(0, 30, (3, 90, 2), generator=generator)
+    light = torch.randint(1, 256, (3, 90), generator=generator)
+    sparse = SparseImages(places, light, torch.tensor([[30, 30]] * 3))
+    whole = torch.stack([sparse.image(row) for row in range(3)])
+    model = RecurrentAttention(dataclasses.replace(ODD, num_channels=1))
+    one, other = (
+        model(images, generator=torch.Generator().manual_seed(1)) for images in (sparse, whole)
+    )
+    torch.testing.assert_close(one.logits, other.logits)
+    torch.testing.assert_close(one.locations, other.locations)
+    with pytest.raises(ValueError, match=r"images must have 3 channel\(s\)"):
+        RecurrentAttention(ODD)(sparse)

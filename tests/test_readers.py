@@ -354,6 +354,12 @@ def test_a_slide_gives_what_the_image_gives(tmp_path: Path) -> None:
         assert source.read(0, 0, 4, 1).shape == (1, 4, 4)
 
 
+def test_what_only_has_a_slides_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.svs").write_text("no slide")
+    with pytest.raises(ValueError, match=r"text.svs is not a whole slide that OpenSlide can read"):
+        open_source(tmp_path / "text.svs")
+
+
 def test_without_openslide_a_slide_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

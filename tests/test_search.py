@@ -18,6 +18,7 @@ from foveal import cli, search
 from foveal.journal import read_metrics
 from foveal.recipes import agent_recipe, recipe
 from foveal.search import Dimension, configured, measure_of, read_space, without_password
+from test_folder import write_bars
 
 SMALL = (
     "search mnist-28 --digits uci --num-glimpses 2 --glimpse-hidden 8 --location-hidden 8 "
@@ -253,3 +254,22 @@ def test_workers_share_a_postgresql_database(postgresql: str) -> None:
     assert "could not be used" in err
     assert "another@" not in err
     assert err.count("\n") == 1
+
+
+def test_a_search_over_ones_own_images_reads_them_once_for_all_trials(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_bars(Path("bars"), 10)
+    small = SMALL.replace("mnist-28 --digits uci", "folder --data bars")
+    line = f"{small.replace('--batch-size 200', '--batch-size 7')} --trials 2 --json"
+    answer = answer_of(capsys, f"{line} --space lr=1e-3:1e-2:log glimpse-size=4,8 --out study")
+    assert len(answer["trials"]) == 2  # type: ignore[arg-type]
+    for number in range(2):
+        config = json.loads(Path(f"study/trial-{number}/config.json").read_text())
+        assert config["classes"] == ["lying", "standing"]
+        assert config["model"]["num_channels"] == 3
+        assert config["model"]["pixel_mean"]
+    assert cli.main(shlex.split(f"{line} --space colour=grey,rgb --out other")) == 2
+    assert "there is no hyper-parameter 'colour'" in capsys.readouterr().err
+    assert cli.main(shlex.split("search folder --trials 2")) == 2
+    assert "which images? Pass --data" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from PIL import Image
 
 from foveal import RecurrentAttention
 from foveal.commands import predict
-from foveal.tasks.decoding import Decoder, read_all
+from foveal.tasks.decoding import Decoder
 from foveal.tasks.digits import load_digits
 from foveal.tasks.pictures import find_pictures
 
@@ -88,7 +88,7 @@ def _evaluate(model: RecurrentAttention, images: torch.Tensor) -> None:
 
 def _read(folder: Path) -> None:
     paths = list(find_pictures(folder))
-    for _ in read_all(paths, 1, lambda kept: Decoder(1, 0).stream(paths[n] for n in kept)):
+    for _ in Decoder(1, 0).stream(paths):
         pass
 
 

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from foveal.geometry import PaddedImages
 from foveal.model import RecurrentAttention, Rollout
-from foveal.patches import PatchSource
+from foveal.patches import PatchSource, undamaged
+from foveal.sparse import SparseImages
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
 
 
-# (B, C, H, W), or padded where they differ in size, or read where they are looked at
-Images = Tensor | PaddedImages | Sequence[PatchSource]
+# (B, C, H, W), or padded where they differ in size, or sparse, or read where they are looked at
+Images = Tensor | PaddedImages | SparseImages | Sequence[PatchSource]
 
 
 class Task(Protocol):
@@ -56,14 +57,33 @@ class Evaluation:
     count: int
 
 
-def pixels_and_sizes(images: Images) -> tuple[Tensor | Sequence[PatchSource], Tensor | None]:
+def pixels_and_sizes(
+    images: Images,
+) -> tuple[Tensor | SparseImages | Sequence[PatchSource], Tensor | None]:
     """The images as a model takes them, and each one's height and width where they are padded."""
     return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
 
 
+def whole(images: Tensor | SparseImages | Sequence[PatchSource]) -> Tensor:
+    """Images for a network that sees all of them.
+
+    Raises:
+        ValueError: if they are sources, which are never in memory whole.
+    """
+    if isinstance(images, Tensor):
+        return images
+    if isinstance(images, SparseImages):
+        return torch.stack([images.image(row) for row in range(len(images))])
+    raise ValueError(
+        f"a network that sees the whole image takes none of {images[0].height:,} x "
+        f"{images[0].width:,} pixels, which is read where it is looked at. Choose a recurrent "
+        "attention model (--network ram), or scale the images down."
+    )
+
+
 def image_in(images: Images, row: int) -> Tensor | PatchSource:
     """One ``(C, H, W)`` image of a batch, without what it is padded with; or its source."""
-    return images.image(row) if isinstance(images, PaddedImages) else images[row]
+    return images.image(row) if isinstance(images, PaddedImages | SparseImages) else images[row]
 
 
 def evaluate(
@@ -90,6 +110,7 @@ def answers(
     """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
     The locations drawn are one fixed draw too, on every device, so that the figure can be repeated.
+    Images of which something could not be read are left out (`foveal.patches.GuardedSource`).
 
     Args:
         model: a `RecurrentAttention`, or a network from images to logits.
@@ -120,12 +141,14 @@ def answers(
                     for _ in range(rollouts)
                 )
             else:
-                belief = model(pixels)
+                belief = model(whole(pixels))
             assert isinstance(belief, Tensor)
-            right.append(labels)
-            given.append(belief.argmax(-1))
+            sound = undamaged(pixels)
+            kept = slice(None) if sound is None else sound
+            right.append(labels[kept])
+            given.append(belief.argmax(-1)[kept])
     model.train(training)
-    if not right:
+    if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
 
@@ -155,7 +178,8 @@ def rollouts(
         for images, labels in task.fixed_batches(split):
             pixels, sizes = pixels_and_sizes(images)
             rollout = model(pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator)
-            yield images, labels, rollout
+            if undamaged(pixels) != [False]:  # a source comes alone
+                yield images, labels, rollout
     finally:
         model.train(training)
 

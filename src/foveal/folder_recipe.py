@@ -54,9 +54,11 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     share = 1.0 if {"validation", "test"} <= set(splits) else 1 - 2 * config.held_out
     images = max(1, round(share * sum(split in ("", "train") for split in splits)))
     epochs = int(np.clip(round(SEEN / images), *EPOCHS))
-    largest = int(sizes.max(0).prod())
-    fits = MEMORY // (largest * channels * (scales + 2) * 4)
     wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *BATCHES))
+    fits = wanted
+    in_memory = sizes[~np.array(found.large)]
+    if len(in_memory):
+        fits = MEMORY // int(in_memory.max(0).prod() * channels * (scales + 2) * 4)
     batch = max(1, min(wanted, fits, images))
     widest = size * 2 ** (scales - 1)
     colour = "grey" if found.grey else "in colour"
@@ -65,7 +67,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         Reason(
             (),
             f"{len(splits):,} images, {len(found.listing.classes)} classes; {colour}; "
-            f"{_range(sizes)}",
+            f"{_range(sizes)}{_by_windows(found.large)}",
         ),
         Reason(
             ("--glimpse-size", "--num-scales"),
@@ -105,6 +107,13 @@ def _range(sizes: NDArray[np.int64]) -> str:
     if low == high:
         return f"{low[0]} x {low[1]} pixels (height x width)"
     return f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels (height x width)"
+
+
+def _by_windows(large: list[bool]) -> str:
+    if not any(large):
+        return ""
+    which = "all" if all(large) else f"{sum(large):,} of them"
+    return f"; {which} read where the model looks, never whole"
 
 
 def _covered(widest: int, long: int) -> str:

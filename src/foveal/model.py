@@ -26,6 +26,7 @@ from foveal.layers import (
 )
 from foveal.patches import PatchSource, check_sources
 from foveal.sensor import GlimpseSensor, Images
+from foveal.sparse import SparseImages
 
 
 class Step(NamedTuple):
@@ -118,7 +119,7 @@ class RecurrentAttention(nn.Module):
 
     def forward(
         self,
-        images: Tensor | Sequence[PatchSource],
+        images: Tensor | SparseImages | Sequence[PatchSource],
         *,
         sizes: Tensor | None = None,
         num_glimpses: int | None = None,
@@ -131,7 +132,7 @@ class RecurrentAttention(nn.Module):
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1]; or B sources of any sizes, of which only what
-                is looked at is read (see `foveal.readers`).
+                is looked at is read (see `foveal.readers`); or sparse images.
             sizes: ``(B, 2)`` int, each image's own height and width, where images of different
                 sizes are padded with zeros (see `foveal.geometry.pad_images`); locations are then
                 each image's own.
@@ -302,9 +303,11 @@ class RecurrentAttention(nn.Module):
         baseline = self.baseline_head(state.hidden, logits, None)
         return Step(logits, next_location, log_prob, baseline, state)
 
-    def _check_channels(self, images: Tensor | Sequence[PatchSource]) -> None:
+    def _check_channels(self, images: Tensor | SparseImages | Sequence[PatchSource]) -> None:
         if isinstance(images, Tensor):
             channels = images.shape[1] if images.ndim == 4 else self.config.num_channels
+        elif isinstance(images, SparseImages):
+            channels = images.num_channels
         else:
             check_sources(images)
             channels = images[0].num_channels

@@ -27,6 +27,7 @@ from foveal.model import RecurrentAttention
 from foveal.playing import check_fit, play
 from foveal.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.reference_models import ReferenceNetwork, make_reference_network
+from foveal.start import begin_with
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.training import Trainer
 
@@ -71,9 +72,8 @@ def train_run(
         directory: of the run; created when something is written.
         device: where it trains.
         listener: see `Engine`.
-        judged: whether to judge it at all, and draw for TensorBoard where it looks; not where runs
-            are compared to choose among them.
-        task: of a `FolderRun` that begins: its images, examined.
+        judged: whether to judge it, and draw where it looks; not where runs are only compared.
+        task: of a `FolderRun`: its images, examined or opened; None opens those of a begun run.
         capture: see `Trainer`.
 
     Returns:
@@ -108,7 +108,7 @@ def train_run(
     }
     if not trainer.restore():
         if config.start is not None:
-            checkpoint.load_weights(checkpoint.locate_model(config.start), trainer.model)
+            begin_with(checkpoint.locate_model(config.start), trainer.model)
         if trainer.writes:
             job.keep()
             checkpoint.write_json(directory / checkpoint.CONFIG_FILE, content)
@@ -183,8 +183,13 @@ def open_task(config: RunConfig, directory: Path, device: torch.device) -> Canva
         OSError, ValueError: if digits or images are missing or unfit.
     """
     if isinstance(config, FolderRun):
-        return FolderTask.restore(config.task, directory, config.model.num_channels, device)
+        return open_folder(config, directory, device)
     return CanvasTask(config.task, device)
+
+
+def open_folder(config: FolderRun, directory: Path, device: torch.device) -> FolderTask:
+    """The task of a run on one's own images; see `open_task`."""
+    return FolderTask.restore(config.task, directory, config.model.num_channels, device)
 
 
 def _agent_job(

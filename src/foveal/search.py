@@ -24,8 +24,9 @@ import torch
 
 from foveal import checkpoint
 from foveal.engine import Progress, TrainingDiverged, TrainingStopped
-from foveal.recipes import AgentConfig, RunConfig
+from foveal.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.runs import train_run
+from foveal.tasks import FolderTask
 
 if TYPE_CHECKING:
     import optuna
@@ -100,6 +101,8 @@ def _kind_of(name: str, config: RunConfig | AgentConfig) -> Any:
     """The type of a field, wherever in the configuration it is."""
     for part in PARTS:
         inner = getattr(config, part, None)
+        if isinstance(config, FolderRun) and part == "task":
+            continue  # the images are read once, for all trials
         if inner is not None and name in {field.name for field in dataclasses.fields(inner)}:
             return typing.get_type_hints(type(inner))[name]
     raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
@@ -250,6 +253,8 @@ def run_trials(
     directory: Path,
     device: torch.device,
     listener: Callable[[int, Progress], None] | None = None,
+    *,
+    task: FolderTask | None = None,
 ) -> None:
     """Work on a study until it has so many trials, with others or alone.
 
@@ -262,6 +267,7 @@ def run_trials(
         directory: of the study; each trial has one of its own in it.
         device: where trials train.
         listener: called with the number of the trial and the engine's reports.
+        task: of a `FolderRun`: its images, examined.
 
     Raises:
         TrainingStopped: on SIGINT or SIGTERM; the trial waits to be taken up again.
@@ -293,6 +299,7 @@ def run_trials(
                 device,
                 report,
                 judged=False,
+                task=task,
             )
         except TrainingDiverged:
             raise optuna.TrialPruned from None

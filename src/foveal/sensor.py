@@ -1,6 +1,6 @@
 """The retina: square patches of several resolutions round a location (Mnih et al. 2014, §3.1).
 
-Three ways lead to the same glimpses, to rounding:
+Four ways lead to the same glimpses, to rounding:
 
 - **from images**: the widest window is read and averaged down. The cost depends on the glimpse
   alone, whatever the size of the image: for one look at an image, as in a video.
@@ -8,6 +8,7 @@ Three ways lead to the same glimpses, to rounding:
   of pixels that starts at each position. A glimpse is then G x G look-ups a scale: for several
   looks at one image.
 - **from sources**: big images on disk, of which each patch is read by itself (`foveal.readers`).
+- **from sparse images**: nearly black ones, as the canvases of the tasks (`foveal.sparse`).
 
 Means of boxes rather than one summed-area table, because their rounding error depends on the box
 and not on the whole image: float32 is exact enough at any image size, and a pixel of a glimpse
@@ -29,7 +30,8 @@ from torch import Tensor, nn
 
 from foveal import geometry
 from foveal.memory import empty
-from foveal.patches import PatchSource, check_sources
+from foveal.patches import PatchSource, sizes_of
+from foveal.sparse import SparseImages
 
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
 SLOPE_REACH = 2  # pixels each way at least: a stroke's width; its flank is felt before its edge
@@ -55,7 +57,8 @@ class PreparedImages:
     sizes: Tensor | None = None
 
 
-Images = Tensor | PreparedImages | Sequence[PatchSource]  # what the sensor looks at
+# What the sensor looks at.
+Images = Tensor | PreparedImages | SparseImages | Sequence[PatchSource]
 
 
 class GlimpseSensor(nn.Module):
@@ -100,8 +103,8 @@ class GlimpseSensor(nn.Module):
         """Cut one glimpse out of every image.
 
         Args:
-            images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them; or a sequence
-                of B sources, of any sizes, which are read in parallel.
+            images: ``(B, C, H, W)`` float in [0, 1], or what `prepare` made of them; or sparse
+                ones; or a sequence of B sources, of any sizes, which are read in parallel.
             locations: ``(B, 2)`` float, ``(x, y)`` as in `foveal.geometry`; any value, locations
                 far outside give glimpses of zeros.
             sizes: ``(B, 2)`` int, each image's own height and width, where they are padded with
@@ -126,7 +129,7 @@ class GlimpseSensor(nn.Module):
             return self._look_up(images, centers, margin=0)
         if isinstance(images, Tensor):
             return self._read_window(images, centers)
-        return self._read_sources(images, centers, margin=0)
+        return self._read_boxes(images, centers, margin=0)
 
     def slopes(self, images: Images, locations: Tensor, sizes: Tensor | None = None) -> Tensor:
         """How glimpses change with the location: differences over some pixels each way.
@@ -178,14 +181,15 @@ class GlimpseSensor(nn.Module):
         if isinstance(images, PreparedImages):
             batch, height, width = images.means.shape[0], images.height, images.width
             sizes = images.sizes
-        elif not isinstance(images, Tensor):
-            check_sources(images)
-            batch = len(images)
-            sizes = torch.tensor([[source.height, source.width] for source in images])
-            height, width = sizes[0].tolist()
-        else:
+        elif isinstance(images, Tensor):
             check_images(images, sizes)
             batch, height, width = images.shape[0], images.shape[2], images.shape[3]
+        elif isinstance(images, SparseImages):
+            batch, height, width = len(images), 0, 0
+            sizes = images.sizes
+        else:
+            batch, height, width = len(images), 0, 0
+            sizes = torch.tensor(sizes_of(images))
         if locations.shape != (batch, 2):
             raise ValueError(
                 f"locations must be ({batch}, 2), an (x, y) for each image; "
@@ -200,7 +204,7 @@ class GlimpseSensor(nn.Module):
         """Glimpses with a margin of ``SLOPE_REACH`` boxes on every side, from whatever is given."""
         if isinstance(images, Tensor):
             images = self.prepare(images, sizes)
-        look = self._look_up if isinstance(images, PreparedImages) else self._read_sources
+        look = self._look_up if isinstance(images, PreparedImages) else self._read_boxes
         return look(images, centers, margin=SLOPE_REACH)  # type: ignore[arg-type]
 
     def prepare(self, images: Tensor, sizes: Tensor | None = None) -> PreparedImages:
@@ -267,26 +271,31 @@ class GlimpseSensor(nn.Module):
         where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
         return images.means.gather(3, where).view(batch, scales, channels, size, size)
 
-    def _read_sources(
-        self, sources: Sequence[PatchSource], centers: Tensor, *, margin: int
+    def _read_boxes(
+        self, images: SparseImages | Sequence[PatchSource], centers: Tensor, *, margin: int
     ) -> Tensor:
-        """As `_look_up`, from sources: images in parallel, the scales of each one after another."""
+        """As `_look_up`, from what gives averages of boxes that are asked for."""
         count = self.glimpse_size + 2 * margin
+        scales = [
+            (geometry.patch_start(0, self.glimpse_size * box) - margin * box, box)
+            for box in self.box_sizes
+        ]
+        if isinstance(images, SparseImages):
+            boxes = [images.boxes(centers + start, count, box) for start, box in scales]
+            return torch.stack(boxes, dim=1)
 
         def glimpse(source: PatchSource, center: list[int]) -> NDArray[np.float32]:
-            patches = []
-            for box in self.box_sizes:
-                start = geometry.patch_start(0, self.glimpse_size * box) - margin * box
-                patches.append(source.read(center[0] + start, center[1] + start, count, box))
-            return np.stack(patches)
+            return np.stack(
+                [source.read(center[0] + at, center[1] + at, count, box) for at, box in scales]
+            )
 
         places = centers.tolist()
-        if len(sources) == 1:
-            glimpses = [glimpse(sources[0], places[0])]
+        if len(images) == 1:
+            glimpses = [glimpse(images[0], places[0])]
         else:
             # Threads are enough: decompression and file access do not hold Python's lock.
-            with ThreadPoolExecutor(min(len(sources), 2 * (os.cpu_count() or 1))) as pool:
-                glimpses = list(pool.map(glimpse, sources, places))
+            with ThreadPoolExecutor(min(len(images), 2 * (os.cpu_count() or 1))) as pool:
+                glimpses = list(pool.map(glimpse, images, places))
         return torch.from_numpy(np.stack(glimpses)).to(centers.device)
 
     def _read_window(self, images: Tensor, centers: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from foveal.capture import CapturedStep, make_graph
 from foveal.checkpoint import changed
 from foveal.engine import Engine, Illustrator, Progress
-from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes
+from foveal.evaluation import Images, Task, evaluate, pixels_and_sizes, whole
 from foveal.journal import GAZE, with_fit_and_spread
 from foveal.model import RecurrentAttention
 from foveal.objective import LossTerms, ObjectiveConfig, hybrid_loss, reward_of, supervised_loss
 from foveal.optimizers import OptimizationConfig, check_whole
 from foveal.parallel import rank, world_size
+from foveal.patches import undamaged
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def loss_of(
 ) -> LossTerms:
     """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
 
+    An image of which something could not be read does not count (see `foveal.patches`).
+
     Args:
         model: in training mode.
         images: B images, as a `foveal.evaluation.Task` gives them.
@@ -63,8 +66,12 @@ def loss_of(
         rollout = model(
             pixels, sizes=sizes, labels=labels, location_std=location_std, generator=generator
         )
+        sound = undamaged(pixels)
+        if sound is not None and not all(sound):
+            counted = rollout.logits.new_tensor(sound, dtype=torch.float32)
+            weights = counted if weights is None else weights * counted
         return hybrid_loss(rollout, labels, objective, weights)
-    logits = model(pixels)
+    logits = model(whole(pixels))
     supervised = supervised_loss(logits, labels, weights)
     right = reward_of(logits, labels).mean()
     none = torch.zeros_like(right)

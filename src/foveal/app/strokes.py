@@ -120,4 +120,5 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
         cuts=drawn.cuts[:, :num_clutter],
         pieces=drawn.pieces[:, :num_clutter],
     )
-    return task.render("train", layout)[0][0]
+    canvases, _ = task.render("train", layout)
+    return canvases[0] if isinstance(canvases, Tensor) else canvases.image(0)

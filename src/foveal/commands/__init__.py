@@ -169,6 +169,7 @@ def task_shown(
     *,
     task: str | None = None,
     data: str | None = None,
+    strict: bool = False,
     changes: Mapping[str, str | int | None] | None = None,
 ) -> CanvasTask | FolderTask:
     """The task that a model is shown: the named one, or its own; changed, or with other images.
@@ -180,6 +181,7 @@ def task_shown(
         device: where the images go.
         task: name of a task of canvases; the model's own if None.
         data: a directory or manifest of images; the model's own if None.
+        strict: whether to stop at the first image that cannot be read.
         changes: values of its `TaskConfig` to replace, by name; None leaves one as it is.
 
     Raises:
@@ -195,7 +197,9 @@ def task_shown(
         named = content.get("classes") or range(network.config.num_classes)
         classes = tuple(str(name) for name in named)
         with counting("reading headers") as count:
-            return FolderTask.judge(data, classes, channels, device, on_progress=count)
+            return FolderTask.judge(
+                data, classes, channels, device, strict=strict, on_progress=count
+            )
     if task is not None:
         config: TaskConfig = TASKS[choose(task, TASKS, "task")]
     elif "env" in content:
@@ -206,10 +210,13 @@ def task_shown(
         if isinstance(run, FolderRun):
             if given:
                 raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
+            run = dataclasses.replace(run, task=dataclasses.replace(run.task, strict=strict))
             return open_task(run, checkpoint.locate_model(model), device)
         config = run.task
     else:
         raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")
+    if "canvas_size" in given:  # of training canvases alone
+        given["smallest_canvas"] = 0
     return CanvasTask(dataclasses.replace(config, **given), device)  # type: ignore[arg-type]
 
 
@@ -255,6 +262,11 @@ def complain(name: str, text: str) -> None:
     """A line on standard error about something that does not stop the command."""
     if rank() == 0:
         print(f"foveal {name}: {' '.join(text.split())}", file=sys.stderr)
+
+
+def left_out(name: str, problem: str) -> None:
+    """Complain about a file that is left out."""
+    complain(name, f"left out: {problem}")
 
 
 def say(text: str) -> None:

@@ -14,7 +14,7 @@ from foveal import checkpoint
 from foveal.commands import parse, print_json, say, set_threads, stops_explained
 from foveal.commands.train import ProgressBar
 from foveal.drawing import draw, save_picture
-from foveal.evaluation import Evaluation, evaluate
+from foveal.evaluation import Evaluation, evaluate, image_in
 from foveal.model import RecurrentAttention
 from foveal.recipes import RunConfig, demo_run
 from foveal.reference_models import make_reference_network
@@ -64,12 +64,12 @@ def demo(
     theirs = _train(rival, task, config, out / "fully-connected", "fully connected", json)
     checkpoint.save_model(out, model, content)
     picture = out / "look.png"
-    image, label = next(iter(task.fixed_batches("test")))
+    images, labels = next(iter(task.fixed_batches("test")))
     shown = follow(
         model,
-        image[0],
+        image_in(images, 0),
         classes=task.classes,
-        label=int(label[0]),
+        label=int(labels[0]),
         generator=torch.Generator().manual_seed(0),
     )
     save_picture(draw(shown), picture)

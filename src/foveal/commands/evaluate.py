@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ from foveal.commands import (
     FAILED,
     Stop,
     choose_device,
-    complain,
     console,
+    left_out,
     parse,
     print_json,
     say,
@@ -49,6 +50,7 @@ def evaluate(
     num_glimpses: int | None = None,
     rollouts: int = 1,
     confusion: Path | None = None,
+    strict: bool = False,
     device: str = "auto",
     threads: int = 0,
     json: bool = False,
@@ -73,6 +75,7 @@ def evaluate(
         rollouts: average the probabilities of so many rollouts, each from another first location;
             more than 1 is another protocol than the paper's.
         confusion: a PNG to draw the confusion matrix into.
+        strict: stop at the first image file that cannot be read.
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object, the table by class and the confusion matrix included.
@@ -91,6 +94,7 @@ def evaluate(
         place,
         task=task,
         data=data,
+        strict=strict,
         changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
     )
     height, width = shown.image_size
@@ -106,6 +110,10 @@ def evaluate(
             f"the task has {len(shown.classes)} classes; the model was made for "
             f"{network.config.num_classes}. Choose other digits or another model."
         )
+    if isinstance(shown, FolderTask):
+        for problem in shown.problems:
+            left_out("evaluate", problem)
+        shown.on_problem = partial(left_out, "evaluate")
     with working("evaluating", quiet=json):
         labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
     result = evaluation_of(int((labels != given).sum()), len(labels))
@@ -138,8 +146,6 @@ def evaluate(
         )
         console.print(_table(rows))
     if isinstance(shown, FolderTask) and shown.problems:
-        for problem in shown.problems:
-            complain("evaluate", f"left out: {problem}")
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
 
 

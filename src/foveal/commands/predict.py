@@ -31,7 +31,7 @@ from foveal.layers import uniform_locations
 from foveal.model import RecurrentAttention
 from foveal.readers import Source
 from foveal.tasks.batches import as_batch, close_sources, grouped, height_and_width
-from foveal.tasks.decoding import Decoder, read_all
+from foveal.tasks.decoding import Decoder, with_sources
 from foveal.tasks.pictures import MODES, Bytes, find_pictures
 
 DIGITS = 6  # of a probability
@@ -139,9 +139,7 @@ def _readable(
     decoder: Decoder, paths: list[Path], unreadable: list[Path], *, strict: bool
 ) -> Iterator[tuple[Path, Bytes | Source]]:
     """The files that can be read: pixels or, of large ones, a source; others to ``unreadable``."""
-    pictures = read_all(
-        paths, decoder.num_channels, lambda kept: decoder.stream(paths[index] for index in kept)
-    )
+    pictures = with_sources(decoder.stream(paths), decoder.num_channels)
     for path, picture in zip(paths, pictures, strict=True):
         if not isinstance(picture, Exception):
             yield path, picture

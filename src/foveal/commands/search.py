@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,8 +30,9 @@ from foveal.commands import (
     set_threads,
 )
 from foveal.commands.train import choose_recipe, configuration_of
+from foveal.commands.train_folder import examine, read_options
 from foveal.engine import TrainingStopped
-from foveal.recipes import AgentConfig, RunConfig
+from foveal.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.search import (
     NUMBER,
     PAPER_SPACE,
@@ -43,6 +44,8 @@ from foveal.search import (
     trial_directory,
     without_password,
 )
+from foveal.tasks import FolderConfig
+from foveal.tasks.folder import Survey
 
 if TYPE_CHECKING:
     import optuna
@@ -59,6 +62,9 @@ class SearchOptions:
     The flags of foveal train set what all trials share; give --epochs, or --decisions, a budget
     that you can pay many times. The study is kept in a file, or in a database that workers on many
     machines share with one --storage. Workers may come, go and be killed: the same command goes on.
+
+    Your own images: foveal search folder --data DIR. Each worker reads them for itself, and the
+    space is that of model, objective and training; what is done to the images all trials share.
     """
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
@@ -82,15 +88,49 @@ class AgentSearchOptions(SearchOptions):
     config: AgentConfig  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class _Images(FolderConfig):
+    # --workers are the search's own processes here.
+    workers: Annotated[int, tyro.conf.arg(name="decoders")] = 0  # decoding processes of each worker
+
+
+@dataclass(frozen=True)
+class _FolderRun(FolderRun):
+    task: _Images = field(default_factory=_Images)
+
+
+@dataclass(frozen=True)
+class FolderSearchOptions(SearchOptions):
+    __doc__ = SearchOptions.__doc__
+    config: _FolderRun
+
+
+def _folder_options(config: FolderRun, recipe: str) -> FolderSearchOptions:
+    images = _Images(**vars(config.task) | {"workers": 0})
+    return FolderSearchOptions("folder", _FolderRun(**vars(config) | {"task": images}), recipe)
+
+
 def run(arguments: list[str]) -> None:
+    if arguments[:1] == ["folder"]:
+        own, found = read_options(_folder_options, "search", arguments)
+        images = FolderConfig(**vars(own.config.task))
+        config = FolderRun(**vars(own.config) | {"task": images})
+        search(SearchOptions(**vars(own) | {"config": config}), arguments, found)
+        return
     task, rest, default = choose_recipe(arguments, "search")
     kind = SearchOptions if isinstance(default, RunConfig) else AgentSearchOptions
     options: SearchOptions = parse(kind, "search", rest, kind(task=task, config=default))  # type: ignore[arg-type]
     search(options, arguments)
 
 
-def search(options: SearchOptions, arguments: list[str]) -> None:
-    """Work on the study, alone or with other processes; then show it."""
+def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:
+    """Work on the study, alone or with other processes; then show it.
+
+    Args:
+        options: the flags.
+        arguments: that they were read from.
+        found: of one's own images, what their headers say.
+    """
     try:
         import optuna  # noqa: F401, PLC0415 (an extra)
     except ImportError:
@@ -102,13 +142,16 @@ def search(options: SearchOptions, arguments: list[str]) -> None:
             raise ValueError(f"{name} must be at least 1; got {getattr(options, name)}.")
     if options.sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; got {options.sampler!r}.")
-    config = configuration_of(options.config)
+    device = choose_device(options.device)
+    set_threads(options.threads)
+    config, task = configuration_of(options.config), None
+    if found is not None:
+        assert isinstance(config, FolderRun)
+        config, task = examine(config, found, device, "search", quiet=options.json)
     space = read_space(options.space, config)
     name = options.study or f"{options.task}-{options.recipe}"
     out = options.out or Path("runs", "search", name)
     storage = options.storage or f"sqlite:///{out / 'study.db'}"
-    device = choose_device(options.device)
-    set_threads(options.threads)
     if options.storage is None:
         _make_directory(out)
     # Workers that share a sampler's seed would try the same values.
@@ -150,6 +193,7 @@ def search(options: SearchOptions, arguments: list[str]) -> None:
                     out,
                     device,
                     lambda *_: update(),
+                    task=task,
                 )
             except TrainingStopped as stop:
                 raise Stop(f"{stop}. Go on with: the same command", INTERRUPTED) from None

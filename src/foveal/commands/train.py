@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from foveal import checkpoint
 from foveal.commands import (
     choose_device,
     console,
+    left_out,
     parse,
     print_json,
     say,
@@ -26,12 +28,13 @@ from foveal.engine import Progress as Report
 from foveal.recipes import (
     AGENT_TASKS,
     AgentConfig,
+    FolderRun,
     RunConfig,
     agent_recipe,
     choose,
     recipe,
 )
-from foveal.runs import RESULT_FILE, fitted, run_config, train_run
+from foveal.runs import RESULT_FILE, fitted, open_folder, run_config, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderTask
 
 WATCHED = {
@@ -116,7 +119,7 @@ def choose_recipe(
         ValueError: if there is no task, or no such one, or no such recipe.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
-    known = (*TASKS, *AGENT_TASKS, *(FOLDER_TASKS if command == "train" else ()))
+    known = (*TASKS, *AGENT_TASKS, *FOLDER_TASKS)
     if not positional and not {"-h", "--help"} & set(arguments):
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
@@ -194,10 +197,14 @@ def train(
     capture: bool = True,
 ) -> None:
     """Train from where the run directory stands, with a bar, and show the result."""
-    if (directory / RESULT_FILE).exists() and not json:
+    finished = (directory / RESULT_FILE).exists()
+    if finished and not json:
         say(f"{directory} has finished; this is its result.")
     with ProgressBar(quiet=json) as bar, stops_explained(f"foveal train --resume {directory}"):
         device = choose_device(device_name)
+        if isinstance(config, FolderRun) and task is None and not finished:
+            task = open_folder(config, directory, device)
+            task.on_problem = partial(left_out, "train")
         result = train_run(
             config, content, directory, device, bar.update, task=task, capture=capture
         )

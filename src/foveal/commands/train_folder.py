@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import torch
 import tyro
 
-from foveal.commands import choose_device, complain, counting, parse, say, set_threads
+from foveal.commands import choose_device, counting, left_out, parse, say, set_threads
 from foveal.commands.train import check_empty, free_directory, train, value_of
 from foveal.folder_recipe import suggest
 from foveal.recipes import RECIPES, FolderRun, choose
 from foveal.tasks import FolderConfig, FolderTask
 from foveal.tasks.folder import Survey, survey
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,9 @@ class FolderOptions:
     --data is a manifest, CSV or Parquet, with the columns path, label and, if wanted, split. PNG,
     JPEG, WebP, TIFF and BMP; grey or colour; of any sizes, also different ones. Without splits,
     15 % of each class is held out for validation and as much for the test; the run's split.csv says
-    which. Every file is decoded once at the start: damaged ones are named and left out.
+    which. Every file is decoded once at the start: damaged ones are named and left out. TIFFs of
+    more than 2,048 x 2,048 pixels, arrays of numpy.save and whole slides are never read whole: each
+    look reads its own windows.
 
     Glimpse size, scales, glimpses, epochs and batch size are chosen from the images, and said with
     the reason; `foveal train folder --data DIR --help` shows the defaults for these images. Every
@@ -44,44 +51,54 @@ class FolderOptions:
 
 
 def run(arguments: list[str]) -> None:
-    recipe = choose(value_of("--recipe", arguments) or FolderOptions.recipe, RECIPES, "recipe")
+    def default(config: FolderRun, recipe: str) -> FolderOptions:
+        return FolderOptions("folder", config, recipe)
+
+    start(*read_options(default, "train", arguments))
+
+
+def read_options(
+    default: Callable[[FolderRun, str], Options], command: str, arguments: list[str]
+) -> tuple[Options, Survey]:
+    """The flags of a command on one's own images, whose defaults follow from the images.
+
+    Args:
+        default: gives the command's options, a dataclass, for a configuration and its recipe.
+        command: its name.
+        arguments: after its name.
+
+    Returns:
+        The flags, and what the headers of the images say.
+
+    Raises:
+        OSError, ValueError: if there are no such images or flags.
+    """
+    name = choose(value_of("--recipe", arguments) or FolderOptions.recipe, RECIPES, "recipe")
     quiet = "--json" in arguments
     data = value_of("--data", arguments)
     if data is None and {"-h", "--help"} & set(arguments):
-        parse(FolderOptions, "train", arguments, FolderOptions("folder", FolderRun()))
+        nothing = default(FolderRun(), name)
+        parse(type(nothing), command, arguments, nothing)
     with counting("reading headers", quiet=quiet) as count:
         found = survey(data or "", count)
-    # Absolute, so that the run can be gone on with from anywhere.
-    config, reasons = suggest(FolderConfig(data=data or ""), found, recipe)
-    default = FolderOptions("folder", config, recipe)
-    options: FolderOptions = parse(FolderOptions, "train", arguments, default)
-    if not options.json:
+    config, reasons = suggest(FolderConfig(data=data or ""), found, name)
+    suggested = default(config, name)
+    options: Options = parse(type(suggested), command, arguments, suggested)
+    if not quiet:
         given = {word.split("=")[0] for word in arguments}
         for reason in reasons:
             if not given & set(reason.flags):
                 say(reason.words)
-    start(options, found)
+    return options, found
 
 
 def start(options: FolderOptions, found: Survey) -> None:
     """Examine the images, and train."""
     set_threads(options.threads)
-    config = options.config
-    directory = options.out or free_directory("folder", options.recipe, config)
+    directory = options.out or free_directory("folder", options.recipe, options.config)
     check_empty(directory)
-    place = Path(config.task.data).expanduser().resolve()
-    config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=str(place)))
     device = choose_device(options.device)
-    with counting("decoding", quiet=options.json) as count:
-        task = FolderTask.examine(config.task, found, device, count)
-    for problem in task.problems:
-        complain("train", f"left out: {problem}")
-    config = fitted(config, task)
-    if not options.json:
-        sizes = ", ".join(
-            f"{task.size(split):,} {split}" for split in ("train", "validation", "test")
-        )
-        say(f"{sizes} images; mean {_short(task.pixel_mean)}, std {_short(task.pixel_std)}")
+    config, task = examine(options.config, found, device, "train", quiet=options.json)
     content = {
         "name": "folder",
         "recipe": options.recipe,
@@ -90,6 +107,33 @@ def start(options: FolderOptions, found: Survey) -> None:
         **dataclasses.asdict(config),
     }
     train(config, content, directory, options.device, options.json, task)
+
+
+def examine(
+    config: FolderRun, found: Survey, device: torch.device, command: str, *, quiet: bool
+) -> tuple[FolderRun, FolderTask]:
+    """Read the images once, say what was found, and fit the configuration to them.
+
+    Raises:
+        OSError, ValueError: see `FolderTask.examine`.
+    """
+    # Absolute, so that the run can be gone on with from anywhere.
+    place = Path(config.task.data).expanduser().resolve()
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=str(place)))
+    report = partial(left_out, command)
+    for problem in found.listing.problems:
+        report(problem)
+    with counting("reading images", quiet=quiet) as count:
+        task = FolderTask.examine(config.task, found, device, count)
+    for problem in task.problems[len(found.listing.problems) :]:
+        report(problem)
+    task.on_problem = report
+    if not quiet:
+        sizes = ", ".join(
+            f"{task.size(split):,} {split}" for split in ("train", "validation", "test")
+        )
+        say(f"{sizes} images; mean {_short(task.pixel_mean)}, std {_short(task.pixel_std)}")
+    return fitted(config, task), task
 
 
 def fitted(config: FolderRun, task: FolderTask) -> FolderRun:

@@ -25,7 +25,14 @@ class SlideSource(Source):
     """
 
     def __init__(self, path: Path, num_channels: int | None = None) -> None:
-        self._slide = _openslide(path).OpenSlide(path)
+        openslide = _openslide(path)
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideError as problem:
+            raise ValueError(
+                f"{path} is not a whole slide that OpenSlide can read ({problem}), whatever its "
+                "name says. Restore it from a copy, or remove it."
+            ) from None
         background = self._slide.properties.get(BACKGROUND, "FFFFFF")
         self._background = scaled(np.frombuffer(bytes.fromhex(background), dtype=np.uint8))
         sizes, factors = self._slide.level_dimensions, self._slide.level_downsamples

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from foveal.geometry import PaddedImages, pad_images
-from foveal.readers import Source
+from foveal.readers import ArraySource, Source
 from foveal.tasks.pictures import Bytes
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
@@ -23,11 +24,14 @@ def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
 
 
 def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:
-    """A group that `grouped` made, as a model takes it."""
-    sources = [picture for picture in pictures if isinstance(picture, Source)]
-    if sources:
-        return sources
-    return on_device([item for item in pictures if not isinstance(item, Source)], device)
+    """Pictures as a model takes them: one padded batch, or all as sources where one is a source."""
+    whole = [picture for picture in pictures if not isinstance(picture, Source)]
+    if len(whole) == len(pictures):
+        return on_device(whole, device)
+    return [
+        picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
+        for picture in pictures
+    ]
 
 
 def close_sources(pictures: Iterable[Bytes | Source]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from foveal.geometry import PaddedImages
 from foveal.parallel import random_rows
+from foveal.sparse import SparseImages
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.digits import SPLITS, Digits, load_digits
 
@@ -29,6 +30,7 @@ FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
 MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a block of its own
 LARGEST_CANVAS = 131_072  # pixels a side
 LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
+SPARSE = 16  # times as many pixels as may be lit, from which on canvases are sparse
 CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
 
 
@@ -42,6 +44,7 @@ class TaskConfig:
 
     digits: str = "mnist"  # "mnist", "uci", or the path of IDX files or of an image folder
     canvas_size: int = 0  # pixels a side; 0 for the digit alone, filling the image
+    smallest_canvas: int = 0  # training canvases have random sizes from this up; 0: all alike
     num_clutter: int = 0  # pieces of other digits on the canvas
     clutter_size: int = 8  # pixels a side of each piece
     composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
@@ -52,6 +55,11 @@ class TaskConfig:
             raise ValueError(
                 f"canvas_size must be 0 (the digit alone) to {LARGEST_CANVAS} pixels; "
                 f"got {self.canvas_size}."
+            )
+        if self.smallest_canvas and not 0 < self.smallest_canvas <= self.canvas_size:
+            raise ValueError(
+                f"smallest_canvas must be 0 (all canvases alike) or at most canvas_size, "
+                f"{self.canvas_size}; got {self.smallest_canvas}."
             )
         if self.num_clutter < 0:
             raise ValueError(f"num_clutter must be at least 0; got {self.num_clutter}.")
@@ -85,6 +93,7 @@ class Layout:
         donors: ``(B, N)``, the digits of the split that the N pieces are cut from.
         cuts: ``(B, N, 2)``, where in the donors.
         pieces: ``(B, N, 2)``, where on the canvas.
+        sides: ``(B,)``, pixels a side of each canvas.
     """
 
     digits: Tensor
@@ -93,6 +102,7 @@ class Layout:
     donors: Tensor
     cuts: Tensor
     pieces: Tensor
+    sides: Tensor
 
     def part(self, chosen: slice) -> Layout:
         """The layout of some of the canvases."""
@@ -116,7 +126,6 @@ class CanvasTask:
     """
 
     num_channels = 1
-    made_on_device = True  # batches are: their making can be captured (see `foveal.capture`)
 
     def __init__(self, config: TaskConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
@@ -126,10 +135,10 @@ class CanvasTask:
         height, width = digits.train.images.shape[1:]
         self.digit_size = (height, width)
         canvas = config.canvas_size
-        if canvas and canvas < max(self.digit_size):
+        if canvas and (config.smallest_canvas or canvas) < max(self.digit_size):
             raise ValueError(
                 f"canvas_size must be at least a digit's {max(self.digit_size)} pixels; got "
-                f"{canvas}. For the digit alone pass 0."
+                f"{config.smallest_canvas or canvas}. For the digit alone pass 0."
             )
         if config.num_clutter and config.clutter_size > min(self.digit_size):
             raise ValueError(
@@ -137,6 +146,11 @@ class CanvasTask:
                 f"it is cut; got {config.clutter_size}."
             )
         self.image_size = (canvas, canvas) if canvas else self.digit_size
+        # What may be lit, in pixels.
+        lit = height * width + config.num_clutter * config.clutter_size**2
+        self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
+        # Whether making a batch can be captured (see `foveal.capture`).
+        self.made_on_device = not self._sparse
         self._splits = {name: self._on_device(digits, name) for name in SPLITS}
 
     def _on_device(self, digits: Digits, name: str) -> _Split:
@@ -150,7 +164,7 @@ class CanvasTask:
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | SparseImages, Tensor]:
         """Fresh canvases for the digits ``indices`` of a split; those for training augmented.
 
         Args:
@@ -160,6 +174,7 @@ class CanvasTask:
 
         Returns:
             ``(B, 1, H, W)`` float32 in [0, 1], and ``(B,)`` int64 labels, on the task's device.
+            Canvases that are nearly all black, or of several sizes, are sparse.
         """
         return self.render(split, self.layout(split, indices, generator))
 
@@ -167,7 +182,7 @@ class CanvasTask:
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> Layout:
         """Where digits ``indices`` of a split, and clutter, are to lie; see `batch`."""
-        batch, side = len(indices), self.config.canvas_size or max(self.image_size)
+        batch, whole = len(indices), self.config.canvas_size or max(self.image_size)
         count, piece = self.config.num_clutter, self.config.clutter_size
         height, width = self.digit_size
         part = self._splits[split]
@@ -175,19 +190,23 @@ class CanvasTask:
         digits, labels = part.images[indices], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
-        nothing = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
+        none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
+        sides = torch.full((batch,), whole, device=self.device)
         if not self.config.canvas_size:
-            corner = nothing.new_zeros(batch, 1, 2)
-            return Layout(digits, labels, corner, nothing[..., 0], nothing, nothing)
+            corner = none.new_zeros(batch, 1, 2)
+            return Layout(digits, labels, corner, none[..., 0], none, none, sides)
+        side: int | Tensor = whole
+        if split == "train" and self.config.smallest_canvas:
+            side = sides = self._random_sides(batch, generator)
         places = self._below((batch, 1), side - height + 1, side - width + 1, generator)
         if not count:
-            return Layout(digits, labels, places, nothing[..., 0], nothing, nothing)
+            return Layout(digits, labels, places, none[..., 0], none, none, sides)
         donors = self._integers((batch, count), self.size(split), generator)
         cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
         pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
-        return Layout(digits, labels, places, donors, cuts, pieces)
+        return Layout(digits, labels, places, donors, cuts, pieces, sides)
 
-    def render(self, split: str, layout: Layout) -> tuple[Tensor, Tensor]:
+    def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseImages, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
 
         Raises:
@@ -200,7 +219,10 @@ class CanvasTask:
                     f"canvases of {side:,} pixels a side are too large to be made whole (at most "
                     f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
                 )
-            canvases = self._paint(self._splits[split].images, layout, side)
+            pool = self._splits[split].images
+            if self._sparse:
+                return self._scatter(pool, layout), layout.labels
+            canvases = self._paint(pool, layout, side)
         return canvases[:, None].float() / 255, layout.labels
 
     def render_rows(self, split: str, layout: Layout, top: int, height: int) -> Tensor:
@@ -221,6 +243,7 @@ class CanvasTask:
             layout.donors[:, touches[1]],
             layout.cuts[:, touches[1]],
             layout.pieces[:, touches[1]] + shift,
+            layout.sides,
         )
         return self._paint(pool, band, height + 2 * margin)[0, margin:-margin].byte()
 
@@ -240,7 +263,9 @@ class CanvasTask:
             layout = self.layout(split, indices, generator)
             yield layout.part(slice(0, count - first))
 
-    def fixed_batches(self, split: str, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
+    def fixed_batches(
+        self, split: str, batch_size: int = 1000
+    ) -> Iterator[tuple[Tensor | SparseImages, Tensor]]:
         """The one fixed draw of a split's canvases, in order, as `batch` returns them.
 
         The draw comes from the CPU's generator, a thousand canvases at a time, so that neither
@@ -248,6 +273,8 @@ class CanvasTask:
         """
         height, width = self.image_size
         step = max(1, min(batch_size, CANVASES_AT_ONCE // (height * width)))
+        if self._sparse:
+            step = batch_size
         for layout in self.fixed_layouts(split):
             for first in range(0, len(layout.digits), step):
                 yield self.render(split, layout.part(slice(first, first + step)))
@@ -274,14 +301,48 @@ class CanvasTask:
         digit_at = self._square(layout.places, height, width, side).view(batch, -1)
         canvas.scatter_(1, digit_at, digits)
         if layout.donors.shape[1]:
-            source = self._square(layout.cuts, piece, piece, width)
-            source += layout.donors[..., None] * (height * width)
-            pieces = pool.view(-1)[source.view(batch, -1)].int()
+            pieces = self._cut(pool, layout)
             where = self._square(layout.pieces, piece, piece, side)
             canvas.scatter_add_(1, where.view(batch, -1), pieces)
             if self.config.composition == "over":
                 canvas.scatter_(1, digit_at, digits)
         return canvas.clamp_(max=255).view(batch, rows, side)
+
+    def _scatter(self, pool: Tensor, layout: Layout) -> SparseImages:
+        """As `_paint`, by the pixels that may be lit, on canvases of each layout's own side."""
+        batch, piece = len(layout.places), self.config.clutter_size
+        places = self._pixels(layout.places, *self.digit_size)
+        light = layout.digits.reshape(batch, -1).int()
+        if layout.donors.shape[1]:
+            clutter_at = self._pixels(layout.pieces, piece, piece)
+            clutter = self._cut(pool, layout)
+            if self.config.composition == "over":
+                inside = clutter_at - layout.places
+                limit = torch.tensor(self.digit_size, device=self.device)
+                clutter = clutter.where(~((inside >= 0) & (inside < limit)).all(-1), 0)
+            places = torch.cat([places, clutter_at], dim=1)
+            light = torch.cat([light, clutter], dim=1)
+        return SparseImages(places, light, layout.sides[:, None].expand(-1, 2))
+
+    def _cut(self, pool: Tensor, layout: Layout) -> Tensor:
+        """The pixels of the clutter: ``(B, N * piece * piece)``."""
+        piece = self.config.clutter_size
+        height, width = self.digit_size
+        source = self._square(layout.cuts, piece, piece, width)
+        source += layout.donors[..., None] * (height * width)
+        return pool.view(-1)[source.flatten(1)].int()
+
+    def _pixels(self, corner: Tensor, height: int, width: int) -> Tensor:
+        """Where the pixels of rectangles at ``corner (B, N, 2)`` lie: ``(B, N * h * w, 2)``."""
+        rows, columns = (torch.arange(side, device=self.device) for side in (height, width))
+        inside = torch.cartesian_prod(rows, columns)
+        return (corner[:, :, None] + inside).flatten(1, 2)
+
+    def _random_sides(self, batch: int, generator: torch.Generator | None) -> Tensor:
+        """Sides of training canvases: as many from 100 to 200 pixels as from 200 to 400."""
+        low, high = self.config.smallest_canvas, self.config.canvas_size
+        share = random_rows(torch.rand, (batch,), generator, self.device)
+        return (low * (high / low) ** share).round_().long()
 
     def _square(self, corner: Tensor, height: int, width: int, row: int) -> Tensor:
         """Flat indices ``(B, N, height * width)`` of rectangles at ``corner (B, N, 2)``, (y, x)."""
@@ -290,13 +351,23 @@ class CanvasTask:
         return (corner[..., 0] * row + corner[..., 1])[..., None] + inside
 
     def _below(
-        self, shape: tuple[int, int], rows: int, columns: int, generator: torch.Generator | None
+        self,
+        shape: tuple[int, int],
+        rows: int | Tensor,
+        columns: int | Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Uniform ``(y, x)`` with y below ``rows`` and x below ``columns``; ``(*shape, 2)``."""
         y, x = (self._integers(shape, limit, generator) for limit in (rows, columns))
         return torch.stack([y, x], dim=-1)
 
     def _integers(
-        self, shape: tuple[int, int], limit: int, generator: torch.Generator | None
+        self, shape: tuple[int, int], limit: int | Tensor, generator: torch.Generator | None
     ) -> Tensor:
-        return random_rows(functools.partial(torch.randint, limit), shape, generator, self.device)
+        """Uniform whole numbers from 0 up, below a limit or below one for each row."""
+        if isinstance(limit, int):
+            draw = functools.partial(torch.randint, limit)
+            return random_rows(draw, shape, generator, self.device)
+        limits = limit[:, None]
+        share = random_rows(torch.rand, shape, generator, self.device)
+        return (share * limits).long().minimum(limits - 1)  # a product may be rounded up

@@ -8,10 +8,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from foveal.readers import Source, is_large, open_source
 from foveal.tasks.pictures import Bytes, read_picture
@@ -21,11 +24,21 @@ AHEAD = 4  # messages a worker that wait for their turn
 WORTH_WORKERS = 64  # files; fewer are decoded sooner than workers start
 MOST_WORKERS = 8  # by default
 
-Decoded = Bytes | OSError | ValueError
+
+@dataclass(frozen=True)
+class Large:
+    """A file that is not decoded but read by windows (see `foveal.readers.is_large`)."""
+
+    path: Path
+
+
+Decoded = Bytes | Large | OSError | ValueError
 
 
 class Decoder:
     """Decodes image files in order, a few messages ahead of who reads them.
+
+    Which files are large the workers find out too, so that the first answer waits for no others.
 
     Workers are started by a server that has imported what they need, once: a copy of it each. They
     end with this process, even if that is killed.
@@ -88,7 +101,7 @@ class Decoder:
 
 
 class PictureStore:
-    """The decoded pictures of a list of files, kept in memory up to a budget.
+    """The decoded pictures of a list of files, kept in memory up to a budget; large ones never.
 
     The first that are read are kept, and none is put out for another: an epoch reads each once, in
     a new order, so that one is worth as much as another.
@@ -101,7 +114,7 @@ class PictureStore:
 
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
         self.paths, self.decoder, self.budget = paths, decoder, budget
-        self.kept: dict[int, Bytes] = {}
+        self.kept: dict[int, Bytes | Large] = {}
 
     def stream(self, indices: Sequence[int]) -> Iterator[Decoded]:
         """What the files of these indices hold, or why they cannot be read, in order."""
@@ -115,33 +128,26 @@ class PictureStore:
                 continue
             picture = next(decoded)
             upcoming = next(expected, None)
-            if not isinstance(picture, Exception) and picture.nbytes <= self.budget:
+            if isinstance(picture, Large):
+                self.kept[index] = picture
+            elif isinstance(picture, np.ndarray) and picture.nbytes <= self.budget:
                 self.kept[index] = picture
                 self.budget -= picture.nbytes
             yield picture
 
 
-def read_all(
-    paths: Sequence[Path],
-    num_channels: int,
-    decode: Callable[[list[int]], Iterator[Decoded]],
-) -> Iterator[Decoded | Source]:
-    """What each file holds, in order: pixels, or of a large one a source; or why it is unreadable.
-
-    Args:
-        paths: the files.
-        num_channels: 1 for grey, 3 for RGB.
-        decode: gives the pixels of the files that are not large, from their indices.
-    """
-    large = [is_large(path) for path in paths]
-    decoded = decode([index for index, big in enumerate(large) if not big])
-    for path, big in zip(paths, large, strict=True):
-        yield _open(path, num_channels) if big else next(decoded)
+def with_sources(
+    decoded: Iterable[Decoded], num_channels: int
+) -> Iterator[Bytes | Source | OSError | ValueError]:
+    """What a stream gives, with large files opened as sources; or why they cannot be."""
+    for item in decoded:
+        yield open_large(item, num_channels) if isinstance(item, Large) else item
 
 
-def _open(path: Path, num_channels: int) -> Source | OSError | ValueError:
+def open_large(file: Large, num_channels: int) -> Source | OSError | ValueError:
+    """A large file as a source, or why it cannot be opened."""
     try:
-        return open_source(path, num_channels)
+        return open_source(file.path, num_channels)
     except (OSError, ValueError) as problem:
         return problem
     except ImportError as problem:  # of what reads whole slides
@@ -155,7 +161,7 @@ def _chunks(paths: Iterator[Path]) -> Iterator[list[Path]]:
 
 def _attempt(path: Path, num_channels: int) -> Decoded:
     try:
-        return read_picture(path, num_channels)
+        return Large(path) if is_large(path) else read_picture(path, num_channels)
     except (OSError, ValueError) as problem:
         return problem
 

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from foveal.geometry import PaddedImages
+from foveal.patches import GuardedSource
 from foveal.readers import Source
 from foveal.tasks.augmentation import AugmentationConfig, augment
-from foveal.tasks.batches import as_batch, close_sources, grouped, on_device
-from foveal.tasks.decoding import Decoder, PictureStore, read_all
+from foveal.tasks.batches import as_batch, close_sources, grouped, height_and_width
+from foveal.tasks.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.digits import SPLITS
 from foveal.tasks.listing import Listing, list_images, read_split, split_images, write_split
+from foveal.tasks.moments import mean_and_std, sums_of
 from foveal.tasks.pictures import Bytes, probe
 
 SPLIT_FILE = "split.csv"
 COLOURS = ("auto", "grey", "rgb")
 CLASS_WEIGHTS = ("none", "balanced")
-DARKEST_STD = 1 / 255  # of a channel that is the same everywhere
 
 Listener = Callable[[int, int], None]  # how many of how many are done
 
@@ -69,10 +69,12 @@ class Survey:
     Attributes:
         listing: the files that seem sound, with their sizes, and what is wrong with the others.
         grey: whether none is in colour.
+        large: of each file, whether it is read by windows.
     """
 
     listing: Listing
     grey: bool
+    large: list[bool]
 
 
 def survey(data: str, on_progress: Listener | None = None) -> Survey:
@@ -87,24 +89,28 @@ def survey(data: str, on_progress: Listener | None = None) -> Survey:
             "manifest, as in: foveal train folder --data photos"
         )
     listing = list_images(Path(data).expanduser())
-    good, problems, grey = [], [], True
+    good, problems, grey, large = [], [], True, []
     for index, entry in enumerate(listing.entries):
         try:
-            size, without_colour = probe(listing.path(entry))
+            header = probe(listing.path(entry))
         except (OSError, ValueError) as problem:
             problems.append(str(problem))
         else:
-            good.append(replace(entry, size=size))
-            grey &= without_colour
+            good.append(replace(entry, size=header.size))
+            grey &= header.grey
+            large.append(header.large)
         if on_progress:
             on_progress(index + 1, len(listing.entries))
     if not good:
         raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
-    return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey)
+    return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey, large)
 
 
 class FolderTask:
     """Batches of one's own images, on a device; images of different sizes are padded.
+
+    A batch with a large file in it is one of sources, which are read where they are looked at. What
+    of a source cannot be read is black, and its image counts as damaged (`foveal.patches`).
 
     Args:
         listing: every image with its split and its size.
@@ -120,6 +126,7 @@ class FolderTask:
         image_size: the largest height and the largest width, in pixels.
         one_size: whether all images are of that size.
         problems: what is wrong with the files that were left out, a line each.
+        on_problem: told of a problem that turns up later.
         pixel_mean, pixel_std: of each channel over the training split; () until they are known.
 
     Raises:
@@ -140,6 +147,7 @@ class FolderTask:
         self.device = torch.device(device)
         self.classes = classes or listing.classes
         self.problems = listing.problems
+        self.on_problem: Callable[[str], None] = lambda _: None
         height, width = listing.sizes.max(0).tolist()
         self.image_size = (height, width)
         self.one_size = bool((listing.sizes == self.image_size).all())
@@ -169,29 +177,40 @@ class FolderTask:
         device: torch.device | str = "cpu",
         on_progress: Listener | None = None,
     ) -> FolderTask:
-        """Decode every image once, leave out the damaged ones, split, and measure the pixels.
+        """Read every image once, leave out the damaged ones, split, and measure the pixels.
+
+        Of a large file only what its mean and deviation are estimated from.
 
         Raises:
             OSError, ValueError: if the images make no task; with ``strict``, at the first bad file.
         """
         if config.strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
+        if any(found.large) and config.augmentation != AugmentationConfig():
+            path = found.listing.path(found.listing.entries[found.large.index(True)])
+            raise ValueError(
+                f"{path} is read where it is looked at, never whole, and cannot be shifted, "
+                "turned or mirrored. Leave the augmentation out, or scale the images down."
+            )
         grey = found.grey if config.colour == "auto" else config.colour == "grey"
         channels = 1 if grey else 3
         store = _store_of(found.listing, config, channels)
         total = len(store.paths)
-        sums, good, problems = np.zeros((total, 3, channels)), [], []
+        sums, good, problems = [], [], []
         entries = list(found.listing.entries)
-        for index, picture in enumerate(store.stream(range(total))):
-            if isinstance(picture, Exception):
+        for index, picture in enumerate(with_sources(store.stream(range(total)), channels)):
+            try:
+                if isinstance(picture, Exception):
+                    raise picture
+                sums.append(sums_of(picture))
+            except (OSError, ValueError) as problem:
                 if config.strict:
-                    raise ValueError(f"{picture} (--strict)")
-                problems.append(str(picture))
+                    raise ValueError(f"{problem} (--strict)") from None
+                problems.append(str(problem))
             else:
                 good.append(index)
-                sums[index] = _sums(picture)
-                _, height, width = picture.shape
-                entries[index] = replace(entries[index], size=(height, width))
+                entries[index] = replace(entries[index], size=height_and_width(picture))
+                close_sources([picture])
             if on_progress:
                 on_progress(index + 1, total)
         if not good:
@@ -201,15 +220,12 @@ class FolderTask:
             [entries[index] for index in good],
             [*found.listing.problems, *problems],
         )
-        listing = split_images(decoded, config.held_out, config.split_seed)
+        listing = split_images(decoded, config.held_out, config.split_seed, config.data)
         kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
         store.paths, store.kept = [store.paths[index] for index in good], kept
         task = cls(listing, config, channels, device, store=store)
-        count, total_light, squares = sums[good][task._places["train"]].sum(0)
-        mean = total_light / (255 * count)
-        std = np.sqrt(np.maximum(squares / (255**2 * count) - mean**2, DARKEST_STD**2))
-        task.pixel_mean = tuple(round(float(value), 6) for value in mean)
-        task.pixel_std = tuple(round(float(value), 6) for value in std)
+        chosen = [sums[place] for place in task._places["train"].tolist()]
+        task.pixel_mean, task.pixel_std = mean_and_std(chosen)
         return task
 
     @classmethod
@@ -278,7 +294,7 @@ class FolderTask:
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[PaddedImages, Tensor]:
+    ) -> tuple[PaddedImages | list[GuardedSource], Tensor]:
         """The images ``indices`` of a split; those of the training split augmented.
 
         Args:
@@ -287,26 +303,29 @@ class FolderTask:
             generator: source of the augmentation, on any device.
 
         Returns:
-            Float32 images in [0, 1] and ``(B,)`` int64 labels, on the task's device.
+            Float32 images in [0, 1] and ``(B,)`` int64 labels, on the task's device; sources where
+            one of the files is large.
 
         Raises:
             OSError, ValueError: if a file has become unreadable.
         """
         places = self._places[split][indices.cpu()]
-        pictures = []
-        for picture in self._store.stream(places.tolist()):
+        pictures: list[Bytes | Source] = []
+        for picture in with_sources(self._store.stream(places.tolist()), self.num_channels):
             if isinstance(picture, Exception):
                 raise picture
             pictures.append(picture)
-        images = on_device(pictures, self.device)
-        if split == "train":
+        images = self._as_batch(pictures)
+        if split == "train" and isinstance(images, PaddedImages):
             images = augment(images, self.config.augmentation, generator)
         return images, self.labels[places].to(self.device)
 
-    def fixed_batches(self, split: str) -> Iterator[tuple[PaddedImages | list[Source], Tensor]]:
+    def fixed_batches(
+        self, split: str
+    ) -> Iterator[tuple[PaddedImages | list[GuardedSource], Tensor]]:
         """A split's images in order, as `batch` returns them, without augmentation.
 
-        Large ones are sources (see `foveal.readers.is_large`), open until the next is asked for.
+        Sources are open until the next batch is asked for.
 
         A file that cannot be read is left out and added to ``problems``, unless ``strict``.
         """
@@ -314,32 +333,33 @@ class FolderTask:
         for group in grouped(self._readable(places), lambda item: item[1]):
             pictures = [picture for _, picture in group]
             labels = self.labels[[place for place, _ in group]].to(self.device)
-            yield as_batch(pictures, self.device), labels
+            yield self._as_batch(pictures), labels
             close_sources(pictures)
 
+    def _as_batch(self, pictures: list[Bytes | Source]) -> PaddedImages | list[GuardedSource]:
+        images = as_batch(pictures, self.device)
+        if isinstance(images, PaddedImages):
+            return images
+        return [GuardedSource(source, self._report) for source in images]
+
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes | Source]]:
-        pictures = read_all(
-            [self._store.paths[place] for place in places],
-            self.num_channels,
-            lambda kept: self._store.stream([places[index] for index in kept]),
-        )
+        pictures = with_sources(self._store.stream(places), self.num_channels)
         for place, picture in zip(places, pictures, strict=True):
-            if not isinstance(picture, Exception):
+            if isinstance(picture, Exception):
+                self._report(str(picture))
+            else:
                 yield place, picture
-            elif self.config.strict:
-                raise ValueError(f"{picture} (--strict)")
-            elif str(picture) not in self.problems:
-                self.problems.append(str(picture))
+
+    def _report(self, problem: str) -> None:
+        """Take note of a file that is left out, once."""
+        if self.config.strict:
+            raise ValueError(f"{problem} (--strict)")
+        if problem not in self.problems:
+            self.problems.append(problem)
+            self.on_problem(problem)
 
 
 def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:
     paths = [listing.path(entry) for entry in listing.entries]
     decoder = Decoder(num_channels, None if config.workers < 0 else config.workers)
     return PictureStore(paths, decoder, int(config.cache_gb * 2**30))
-
-
-def _sums(picture: Bytes) -> np.ndarray:
-    """Of each channel: how many pixels, their sum, the sum of their squares; ``(3, C)``."""
-    flat = picture.reshape(len(picture), -1)
-    squares = np.square(flat, dtype=np.uint16).sum(1, dtype=np.uint64)
-    return np.stack([np.full(len(flat), flat.shape[1]), flat.sum(1, dtype=np.uint64), squares])

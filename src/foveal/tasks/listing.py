@@ -198,35 +198,41 @@ def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 # --- Splits ---------------------------------------------------------------------------------
 
 
-def split_images(listing: Listing, held_out: float, seed: int) -> Listing:
+def split_images(listing: Listing, held_out: float, seed: int, name: str | None = None) -> Listing:
     """Give every image a split: its own, or one drawn class by class from a seed.
 
     Where the data has no splits, each class gives ``held_out`` of its images to validation and as
     many to the test split. Where it lacks one of the two, that comes out of its training images.
 
+    Args:
+        listing: the images.
+        held_out: a share.
+        seed: of the draw.
+        name: of the data set, for messages; its root if None.
+
     Raises:
         ValueError: if there is one class only, or a class has too few images to be in each split.
     """
-    classes = listing.classes
+    classes, name = listing.classes, name or str(listing.root)
     if len(classes) < 2:
         raise ValueError(
-            f"{listing.root} has one class only, {classes[0]!r}: there is nothing to tell apart. "
+            f"{name} has one class only, {classes[0]!r}: there is nothing to tell apart. "
             "Add a subfolder (or rows) of another class."
         )
     present = {entry.split or "train" for entry in listing.entries}
     wanted = [split for split in ("validation", "test") if split not in present]
     entries = [replace(entry, split=entry.split or "train") for entry in listing.entries]
-    for number, name in enumerate(classes):
+    for number, label in enumerate(classes):
         mine = [
             index
             for index, entry in enumerate(entries)
-            if entry.label == name and entry.split == "train"
+            if entry.label == label and entry.split == "train"
         ]
         if not mine:
-            raise ValueError(f"{listing.root} has no training images of class {name!r}. Add some.")
+            raise ValueError(f"{name} has no training images of class {label!r}. Add some.")
         if len(mine) <= len(wanted):
             raise ValueError(
-                f"{listing.root} has {len(mine)} image{'s' * (len(mine) > 1)} of class {name!r}; "
+                f"{name} has {len(mine)} image{'s' * (len(mine) > 1)} of class {label!r}; "
                 f"at least {1 + len(wanted)} are needed, one for each split. Add some, or leave "
                 "the class out."
             )

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +62,22 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
     return np.array(planes, order="C")  # a copy: Pillow's own memory is not to be written to
 
 
-def probe(path: Path) -> tuple[tuple[int, int], bool]:
-    """``(height, width)`` of an upright picture and whether it is grey, from its header alone.
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: ``(height, width)`` of the upright picture, in pixels.
+        grey: whether it has no colours.
+        large: whether it is read by windows (see `foveal.readers.is_large`).
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    large: bool
+
+
+def probe(path: Path) -> Header:
+    """What an image file is, from its header alone.
 
     Of any file that `read_picture` or `foveal.readers.open_source` reads. The size of a PNG that
     says after its pixels which side is up may be the wrong way round.
@@ -72,12 +86,15 @@ def probe(path: Path) -> tuple[tuple[int, int], bool]:
         OSError, ValueError: see `read_picture`.
     """
     if is_large(path):
-        with open_source(path) as source:
-            return (source.height, source.width), source.num_channels == 1
+        try:
+            with open_source(path) as source:
+                return Header((source.height, source.width), source.num_channels == 1, large=True)
+        except ImportError as problem:  # of what reads whole slides
+            raise ValueError(str(problem)) from None
     with _opened(path) as image:
         width, height = image.size
         size = (width, height) if _on_its_side(image) else (height, width)
-        return size, image.mode in GREY_MODES
+        return Header(size, image.mode in GREY_MODES, large=False)
 
 
 def find_pictures(directory: Path) -> Iterator[Path]:
