@@ -12,6 +12,7 @@ import torch
 
 from foveal import cli
 from foveal.readers import open_source
+from foveal.sparse import SparseImages
 from foveal.tasks import CanvasTask, TaskConfig
 
 
@@ -44,7 +45,9 @@ def test_a_large_canvas_becomes_a_pyramid(capsys: pytest.CaptureFixture[str]) ->
     (path,) = Path("big").rglob("*.tif")
     data = CanvasTask(TaskConfig(digits="uci", canvas_size=2100, num_clutter=9))
     (layout,) = (block.part(slice(0, 1)) for block in data.fixed_layouts("test", 1))
-    canvas = data.render("test", layout)[0][0, 0]
+    canvases, _ = data.render("test", layout)
+    assert isinstance(canvases, SparseImages)
+    canvas = canvases.image(0)[0]
     with open_source(path) as source:
         assert [level.factor for level in source.levels] == [1, 2, 4, 8, 16]
         y, x = layout.places[0, 0].tolist()
