@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -85,20 +84,6 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
     sizes = file.graph.input[0].type.tensor_type.shape.dim
     assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 1, "height", "width"]
     assert all(value.doc_string for value in (*file.graph.input, *file.graph.output))
-
-
-def test_the_python_of_its_documentation_runs(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(exported, "model.onnx")
-    text = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
-    found: dict[str, np.ndarray] = {}
-    exec("\n".join(blocks), found)
-    assert found["locations"].shape == (2, 2, 2)
-    assert Path("my-model/README.md").exists()
 
 
 def test_a_program_is_loaded_by_pytorch_alone(tmp_path: Path) -> None:

@@ -80,12 +80,12 @@ def test_hardware_names_the_processor_and_the_threads() -> None:
 
 
 def test_a_full_memory_is_explained(tmp_path: Path) -> None:
-    """Really full: the process may have 8 GB of addresses, and the canvases of a step take more."""
-    line = "train cluttered-100 --digits uci --canvas-size 4000 --batch-size 512 --epochs 1"
-    line += " --threads 1 --out run"
+    """Really full: the process may have 6 GB of addresses, and a step's canvases take more."""
+    line = "train cluttered-60 --digits uci --network fc-64 --canvas-size 2000 --batch-size 512"
+    line += " --epochs 1 --threads 1 --out run"
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 
     done = subprocess.run(
         [sys.executable, "-m", "foveal", *line.split()],

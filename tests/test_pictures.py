@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveal.tasks.pictures import LARGEST, find_pictures, probe, read_picture
+from foveal.tasks.pictures import LARGEST, Header, find_pictures, probe, read_picture
 
 RANDOM = np.random.default_rng(6)
 COLOUR = RANDOM.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -25,7 +25,7 @@ def test_colour_comes_back_as_it_was_written(suffix: str, tmp_path: Path) -> Non
     assert got.dtype == np.uint8
     assert got.flags.writeable
     assert np.array_equal(got, COLOUR.transpose(2, 0, 1))
-    assert probe(path) == ((5, 7), False)
+    assert probe(path) == Header((5, 7), grey=False, large=False)
 
 
 def test_jpeg_is_near_what_was_written(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_grey_and_colour_become_one_another(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "grey.png", 3), np.stack([GREY] * 3))
     wanted = COLOUR @ [0.299, 0.587, 0.114]
     assert np.abs(read_picture(tmp_path / "colour.png", 1)[0] - wanted).max() <= 1
-    assert probe(tmp_path / "grey.png") == ((5, 7), True)
+    assert probe(tmp_path / "grey.png") == Header((5, 7), grey=True, large=False)
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
