@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     readings, most = watch(options.run, options.process, options.steps)
+    if len(readings) < 2:
+        raise SystemExit(f"process {options.process} ended, or {options.run} reported too little.")
     steps, memory = zip(*readings, strict=True)
     found = {
         "steps": steps[-1] - steps[0],

@@ -93,16 +93,7 @@ class Source:
             )
 
     def read(self, left: int, top: int, count: int, box: int) -> Floats:
-        """Averages of ``count`` x ``count`` boxes, of which the first starts at ``(left, top)``.
-
-        Args:
-            left: where the first box starts, in pixels of the image; any whole number.
-            top: likewise. Pixels outside the image are 0.
-            count: boxes a side.
-            box: pixels a side of each box.
-
-        Returns:
-            ``(num_channels, count, count)`` float32 in [0, 1].
+        """See `foveal.patches.PatchSource.read`.
 
         Raises:
             ValueError: if the file is damaged where it is read.
