@@ -169,7 +169,7 @@ def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
     )
     assert mean[0] == sampled[0]
     assert mean != sampled
-    assert foveal(f"look ram {task} --out sheet.pdf")[0] == 0
+    assert foveal(f"look ram {task} --canvas-size 50 --out sheet.pdf --json")[0] == 0
     Image.new("RGB", (40, 30), (200, 10, 90)).save("mine.png")
     code, out, _ = foveal("look ram mine.png mine.png --out mine.mp4 --num-glimpses 2")
     assert "mine.mp4: 2 images, 2 looks at each" in out
@@ -466,6 +466,7 @@ WRONG = {
     "look model --maps maps.gif": "--maps must end in one of .png, .svg, .pdf; got 'maps.gif'",
     "look model --count 101": "--count must be 1 to 100; got 101",
     "look model missing.png --wrong": "about the task's test images. Leave them out",
+    "look model missing.png --canvas-size 300": "about the task.s test images. Leave them out",
     "look model --theme blue": "invalid choice 'blue' for argument '--theme'",
     "look model missing.png": "missing.png is missing",
     "look model text": "text is not a PNG, JPEG, WebP, TIFF or BMP image",

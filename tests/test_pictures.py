@@ -138,6 +138,9 @@ def bad_files(directory: Path) -> dict[str, str]:
     (directory / "directory.tif").write_bytes(b"II*\x00" + struct.pack("<I", 4096) + bytes(40))
     entry = struct.pack("<HHII", 256, 3, 1, 9)
     (directory / "entry.tif").write_bytes(b"II*\x00" + struct.pack("<IH", 8, 1) + entry)
+    garbage = RANDOM.integers(0, 256, 300, dtype=np.uint8).tobytes()
+    (directory / "garbage.tif").write_bytes(b"MM\x00*" + struct.pack(">I", 8) + garbage)
+    (directory / "garbage.png").write_bytes(b"\x89PNG\r\n\x1a\n" + garbage)
     Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(directory / "wide.tif")
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(directory / "float.tif")
     return {
@@ -148,8 +151,10 @@ def bad_files(directory: Path) -> dict[str, str]:
         "large.png": "would unfold to more than 178,956,970 pixels",
         "short.png": "is damaged or cut off",
         "loop.png": "is missing",
-        "directory.tif": "is damaged or cut off|is not a PNG",
-        "entry.tif": "is damaged or cut off|is not a PNG",
+        "directory.tif": "is damaged or cut off",
+        "entry.tif": "is damaged or cut off",
+        "garbage.tif": "is damaged or cut off",
+        "garbage.png": "is damaged or cut off",
         "wide.tif": "has 32-bit pixels, from 70000 to 70000",
         "float.tif": "has floating-point pixels",
         "nowhere.png": "is missing. Correct the path",

@@ -14,7 +14,7 @@ import io
 import json
 import logging
 import math
-import os
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -246,8 +246,13 @@ def check_place(out: Path) -> None:
             f"--out must be a .onnx file (ONNX) or a .pt2 file (torch.export); got {str(out)!r}."
         )
     above = next(place for place in out.absolute().parents if place.exists())
-    if out.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        taken = "is a directory" if out.is_dir() else f"{above} is no directory that can be written"
+    taken = "is a directory" if out.is_dir() else ""
+    try:
+        with tempfile.TemporaryFile(dir=above):  # rights alone do not tell: /proc has them
+            pass
+    except OSError:
+        taken = f"{above} is no directory that can be written"
+    if taken:
         raise OSError(f"{out} cannot be written: {taken}. Choose another --out.")
 
 

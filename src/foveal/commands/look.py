@@ -56,6 +56,8 @@ def look(
     theme: Literal["light", "dark"] = "light",
     task: str | None = None,
     digits: str | None = None,
+    canvas_size: int | None = None,
+    num_clutter: int | None = None,
     num_glimpses: int | None = None,
     seed: int = EVALUATION_SEED,
     device: str = "cpu",
@@ -91,6 +93,8 @@ def look(
         theme: light or dark surroundings of pictures and films; a page follows the browser's.
         task: the task whose test images to show; the one it was trained on if not given.
         digits: mnist, uci, or a path; the model's own if not given.
+        canvas_size: pixels a side of the task's canvases; as in training if not given.
+        num_clutter: pieces of other digits on each; as in training if not given.
         num_glimpses: looks at the image; as in training if not given.
         seed: of the first locations and the samples; that of foveal evaluate if not given.
         device: cpu, cuda or auto.
@@ -98,12 +102,18 @@ def look(
     """
     if out is None and maps is None:
         out = Path("look.png")
-    _check(image, out, maps, count, wrong)
+    changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
+    _check(out, maps, count)
+    tests = [maps, task, *changes.values()]
+    if image and (wrong or count > 1 or any(flag is not None for flag in tests)):
+        raise ValueError(
+            "--task, --digits, --canvas-size, --num-clutter, --count, --wrong and --maps are about "
+            "the task's test images. Leave them out, or the image files."
+        )
     place = choose_device(device)
     network, content = load_model(model, place)
     data = None
     if not image:
-        changes = {"digits": digits}
         data = task_shown(network, content, Path(model), place, task=task, changes=changes)
         _check_index(data, index)
     looking = _Looking(network, content, data, num_glimpses, seed)
@@ -124,9 +134,7 @@ def look(
             _write_maps(looking, model, maps, theme, json)
 
 
-def _check(
-    images: Sequence[Path], out: Path | None, maps: Path | None, count: int, wrong: bool
-) -> None:
+def _check(out: Path | None, maps: Path | None, count: int) -> None:
     forms = (*PICTURES, *FILMS, PAGES[0])
     if out is not None and out.suffix.lower() not in (*forms, *PAGES):
         raise ValueError(f"--out must end in one of {', '.join(forms)}; got {str(out)!r}.")
@@ -136,11 +144,6 @@ def _check(
         raise ValueError(f"--maps must end in one of {', '.join(PICTURES)}; got {str(maps)!r}.")
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
-    if images and (maps is not None or wrong or count > 1):
-        raise ValueError(
-            "--count, --wrong and --maps are about the task's test images. Leave them out, or the "
-            "image files."
-        )
 
 
 def _check_index(data: CanvasTask | FolderTask, index: int) -> None:

@@ -67,7 +67,7 @@ def predict(
     Args:
         model: a run directory, a saved model, or the name of a pretrained one (foveal models).
         images: files, directories (with what is below them), patterns in quotes such as
-            "photos/**/*.jpg", or - for names on standard input, one a line.
+            "photos/**/*.jpg", or - for names on standard input, one a line, all read first.
         top_k: how many classes to name, the likeliest first; 0 for all.
         num_glimpses: looks at each image; as in training if not given.
         seed: of the first location.

@@ -87,4 +87,4 @@ def _head(path: Path) -> bytes:
         return file.read(8)
 
 
-__all__ = ["LARGE", "SLIDES", "ArraySource", "Source", "is_large", "open_source"]
+__all__ = ["LARGE", "SLIDES", "TIFF_HEADS", "ArraySource", "Source", "is_large", "open_source"]

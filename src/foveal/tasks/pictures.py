@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.readers import SLIDES, is_large, open_source
+from foveal.readers import SLIDES, TIFF_HEADS, is_large, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES)
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
+HEADS = (b"\x89PNG", b"\xff\xd8\xff", *TIFF_HEADS)  # that no file has by chance
 GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
 MODES = {1: "L", 3: "RGB"}
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that turn a picture
@@ -132,6 +133,11 @@ def _opened(path: Path) -> Image:
             warnings.simplefilter("ignore")  # Pillow's own limit comes again, as an error, below
             image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
+        with path.open("rb") as file:
+            if file.read(4).startswith(HEADS):
+                raise ValueError(
+                    f"{path} is damaged or cut off (its header). Fetch it again, or remove it."
+                ) from None
         raise ValueError(
             f"{path} is not a PNG, JPEG, WebP, TIFF or BMP image, whatever its name says. "
             "Convert it, or remove it."
