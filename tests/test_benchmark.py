@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 
+from foveal import benchmark
 from foveal.benchmark import in_turns, obvious_sensor, training_step
 from foveal.sensor import GlimpseSensor
 
@@ -20,6 +24,32 @@ def test_the_obvious_sensor_sees_what_ours_sees() -> None:
     locations[:4] = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]])
     ours, obvious = (kind(5, 3)(images, locations) for kind in (GlimpseSensor, make_obvious))
     torch.testing.assert_close(ours, obvious)
+
+
+class CountedReplays:
+    """A graph that records nothing: it calls what it was given, and counts."""
+
+    device = torch.device("cpu")
+    replays = 0
+
+    def warm_up(self, function: Callable[[], torch.Tensor]) -> torch.Tensor:
+        return function()
+
+    def record(self, function: Callable[[], torch.Tensor]) -> None:
+        self.function = function
+
+    def replay(self) -> torch.Tensor:
+        self.replays += 1
+        return self.function()
+
+
+def test_where_steps_are_graphs_replays_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = CountedReplays()
+    monkeypatch.setattr(benchmark, "make_graph", lambda *_: graph)
+    row = training_step("mnist-28", "rnn", 4, 1, torch.device("cpu"), obvious_sensor())
+    first, warm_up, rounds = 1, 2, 1
+    assert graph.replays == first + warm_up + rounds, "and none of the obvious sensor"
+    assert row["speedup"] > 0
 
 
 def test_the_floor_has_the_products_of_every_layer() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from foveal.capture import WARM_UP, CapturedStep, make_graph
 from foveal.envs.catch import ACTIONS, CatchConfig, CatchGames
 from foveal.layers import RAMConfig
 from foveal.model import RecurrentAttention
@@ -67,6 +68,9 @@ def training_step(
 ) -> dict[str, Any]:
     """Images in memory to changed weights: rollout, objective, backward, Adam.
 
+    On a GPU it is a CUDA graph, as in training (`foveal.capture`); with the obvious sensor, which
+    waits for the device at each image, it cannot be.
+
     Args:
         task: whose retina, number of glimpses and size of image.
         core: "rnn" or "lstm".
@@ -81,7 +85,7 @@ def training_step(
     """
     config = dataclasses.replace(RETINAS[task], core=core)
     model, images, labels = _problem(task, config, batch_size, device)
-    steps = [_step_of(model, images, labels)]
+    step = _captured(_step_of(model, images, labels), device)
     products = _products(model, batch_size, device)
 
     def floor() -> None:
@@ -91,12 +95,13 @@ def training_step(
                 torch.mm(gradients, weights.t())
                 torch.mm(inputs.t(), gradients)
 
-    measured, least = in_turns([*steps, floor], rounds, device)
+    measured, least = in_turns([step, floor], rounds, device)
     part = f"{task}, {config.num_glimpses} glimpses, {core}, batch {batch_size}"
     row = _row(part, "step", measured, least, batch_size)
     if obvious is not None:
         model.sensor = obvious(config.glimpse_size, config.num_scales)  # type: ignore[assignment]
-        (slow,) = in_turns(steps, max(1, rounds // 5), device)
+        slow_step = _step_of(model, images, labels)
+        (slow,) = in_turns([slow_step], max(1, rounds // 5), device)
         row["obvious"] = quartiles(slow)
         row["speedup"] = statistics.median(slow) / statistics.median(measured)
     return row
@@ -149,7 +154,7 @@ def synthesis(task: str, batch_size: int, rounds: int, device: torch.device) -> 
     indices = torch.randint(canvases.size("train"), (batch_size,), device=device)
     retina = dataclasses.replace(RETINAS[task], core="lstm" if config.canvas_size else "rnn")
     model, images, labels = _problem(task, retina, batch_size, device)
-    step = _step_of(model, images, labels)
+    step = _captured(_step_of(model, images, labels), device)
     made, copied, steps = in_turns(
         [lambda: canvases.batch("train", indices, generator), images.clone, step], rounds, device
     )
@@ -250,17 +255,28 @@ def _problem(
     return RecurrentAttention(config).to(device), images, labels
 
 
-def _step_of(model: RecurrentAttention, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+def _step_of(model: RecurrentAttention, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+    on_gpu = images.device.type == "cuda"
+    optimizer = torch.optim.Adam(model.parameters(), fused=True, capturable=on_gpu)
     objective = ObjectiveConfig()
 
-    def step() -> None:
+    def step() -> Tensor:
         terms = hybrid_loss(model(images), labels, objective)
         optimizer.zero_grad()
         torch.autograd.backward(terms.total)
         optimizer.step()
+        return terms.total.detach()
 
     return step
+
+
+def _captured(step: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """The step as training runs it on this device, recorded already where it is a CUDA graph."""
+    captured = CapturedStep(step, make_graph(device, torch.Generator(device)))
+    if captured.graph is not None:
+        for _ in range(WARM_UP + 1):
+            captured()
+    return captured
 
 
 def _products(
