@@ -176,6 +176,8 @@ def test_uploads_good_and_bad(visit: Any, tmp_path: Path) -> None:
             visitor.page.get_by_label("Remove").or_(
                 visitor.page.get_by_label("Clear")
             ).first.click()
+            # Or the server's answer to this comes after, and over, what the page says next.
+            visitor.page.get_by_text("No image yet").wait_for()
     chooser.set_input_files(tmp_path / "one.png")
     assert visitor.answer("picture") == ("1", 8)
     visitor.gaze("picture").get_by_text("Look 8 of 8").wait_for()
