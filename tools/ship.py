@@ -92,6 +92,11 @@ def _card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
     low, high = run["interval"]
     error = f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f})"
     recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0"
+    recipe += f", batches of {training.batch_size}"
+    moved = checkpoint.changed(row.config.task.augmentation)
+    if moved:
+        amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
+        recipe += f"; digits transformed anew each time: {amounts}"
     where = f"commit {run['commit']}, {run['hardware']}, {run['seconds'] / 60:.0f} minutes"
     compared = "; ".join(controls) or "not measured yet"
     return f"""\
@@ -109,7 +114,7 @@ A recurrent attention model (Mnih et al. 2014): {row.title}, {DESCRIPTIONS[row.t
 | the same network without a learned gaze | {compared} |
 | retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
 | core | {model.core}, {model.core_size} units |
-| recipe | {recipe}, batches of {training.batch_size} |
+| recipe | {recipe} |
 | images seen | {run["images_seen"]:,} |
 | seed | {run["seed"]} |
 | parameters | {run["parameters"]:,} |

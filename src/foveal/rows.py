@@ -107,6 +107,7 @@ def _row(task: str, kind: str) -> Row:
         config = dataclasses.replace(
             base,
             network=network,  # type: ignore[arg-type]
+            task=TASKS[task],  # as in the paper: no digit is turned or warped
             training=REFERENCE_TRAINING,
         )
         title = {
