@@ -108,7 +108,7 @@ MAY_IMPORT = {
     "report": {"checkpoint", "evaluation", "recipes", "rows", "tasks"},
     "export": {"checkpoint", "layers", "model"},
     "scanpath": {"geometry", "model", "patches"},
-    "benchmark": {"envs", "layers", "model", "objective", "recipes", "sensor", "tasks"},
+    "benchmark": {"capture", "envs", "layers", "model", "objective", "recipes", "sensor", "tasks"},
     "app": {
         "app",
         "checkpoint",
