@@ -86,38 +86,48 @@ def _fast(task: str) -> RunConfig:
     return _fast_fine(task) if RETINAS[task].num_scales == 1 else _fast_coarse(task)
 
 
-def _fast_fine(task: str) -> RunConfig:
-    """Adam, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
-    return RunConfig(
-        task=TASKS[task],
-        model=dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True),
-        objective=FAST_OBJECTIVE,
-        training=TrainConfig(
-            epochs=200,
-            batch_size=64,
-            lr=1.5e-3,
-            weight_decay=0.02,
-            final_location_std=0.05,
-            gradient_clip=5.0,
-        ),
-    )
-
-
 # Without clutter a network knows the training digits by heart within 200 passes
 # (docs/reproducing.md): there they are turned, rescaled and warped anew each time.
 TURNED = AugmentationConfig(rotation=10.0, rescale=0.1, warp=0.02)
 
 
+def _task(task: str) -> TaskConfig:
+    plain = TASKS[task]
+    return plain if plain.num_clutter else dataclasses.replace(plain, augmentation=TURNED)
+
+
+FAST_TRAINING = TrainConfig(
+    epochs=200,
+    batch_size=512,
+    optimizer="muon",
+    lr=3e-3,
+    weight_decay=0.02,
+    final_location_std=0.05,
+    gradient_clip=5.0,
+    precision="auto",
+    validate_every=4,
+)
+
+
+def _fast_fine(task: str) -> RunConfig:
+    """Muon, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
+    return RunConfig(
+        task=_task(task),
+        model=dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True),
+        objective=FAST_OBJECTIVE,
+        training=FAST_TRAINING,
+    )
+
+
 def _fast_coarse(task: str) -> RunConfig:
-    """Also an LSTM core, a gain on the coarse scales, Muon, and a gaze that is shaped twice over.
+    """Also an LSTM core, a gain on the coarse scales, and a gaze that is shaped twice over.
 
     REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
     sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
     (`foveal.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
     """
-    plain = task == "translated-60"
     return RunConfig(
-        task=dataclasses.replace(TASKS[task], augmentation=TURNED) if plain else TASKS[task],
+        task=_task(task),
         model=dataclasses.replace(
             RETINAS[task],
             core="lstm",
@@ -129,16 +139,11 @@ def _fast_coarse(task: str) -> RunConfig:
             privileged_baseline=True,
         ),
         objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5),
-        training=TrainConfig(
-            epochs=200 if plain else 400,
-            batch_size=512,
-            optimizer="muon",
+        training=dataclasses.replace(
+            FAST_TRAINING,
+            epochs=400 if TASKS[task].num_clutter else 200,
             lr=1.5e-3,
-            weight_decay=0.02,
             final_location_std=0.03,
-            gradient_clip=5.0,
-            precision="auto",
-            validate_every=4,
         ),
     )
 
