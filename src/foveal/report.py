@@ -88,8 +88,8 @@ policy, no averaging, the weights of the last step. Recipes and budgets were cho
 validation split (the last 10,000 images of MNIST's training file), and every run evaluated the test
 split once, at its end. RAM rows of fewer glimpses start from the weights of the task's pretrained
 model, which is the row of most glimpses; their images are what they saw themselves. The rows with
-glimpses on translated-60 learn from digits turned, rescaled and warped a little, anew each time;
-all others learn from plain ones. The interval is 95 % (Wilson, over the test images; it does not
+glimpses on mnist-28 and translated-60 learn from digits turned, rescaled and warped a little, anew
+each time; all others learn from plain ones. The interval is 95 % (Wilson, over the test images; it does not
 cover the spread between seeds). With several seeds the error is their mean, and ± their standard
 deviation.
 
