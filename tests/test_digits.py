@@ -177,7 +177,11 @@ def test_downloads_are_checked_and_kept(
     assert mirror.calls == 4, "the second time comes from the cache"
 
 
-@pytest.mark.parametrize("content", [None, b"<html>blocked</html>", gzip.compress(b"other")])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"<html>blocked</html>", gzip.compress(b"other")],
+    ids=["no answer", "a page", "another file"],
+)
 def test_a_failed_download_says_what_to_do_and_leaves_nothing(
     content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
