@@ -30,7 +30,8 @@ from foveal.runs import run_config
 
 SMALL = (
     "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
-    "--num-glimpses 3 --batch-size 50 --threads 1 --log-every 5"
+    "--num-glimpses 3 --batch-size 50 --threads 1 --log-every 5 "
+    "--validate-every 1"
 )
 
 

@@ -139,7 +139,7 @@ def test_what_does_worse_than_most_ends_early(
 
 
 def test_the_trial_of_a_killed_worker_is_taken_up_from_its_checkpoint() -> None:
-    line = f"{SMALL} --epochs 100 --checkpoint-minutes 0 --trials 1 --json"
+    line = f"{SMALL} --epochs 100 --validate-every 1 --checkpoint-minutes 0 --trials 1 --json"
     killed = start(line)
     saved = Path("runs/search/mnist-28-fast/trial-0/checkpoint/last.safetensors")
     limit = time.monotonic() + 60
