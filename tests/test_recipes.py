@@ -6,7 +6,9 @@ import pytest
 
 from foveal.checkpoint import config_from_dict
 from foveal.recipes import RECIPES, RunConfig, recipe
+from foveal.rows import ROWS
 from foveal.tasks import TASKS
+from foveal.tasks.augmentation import AugmentationConfig
 
 
 def test_paper_is_what_the_paper_states() -> None:
@@ -33,6 +35,14 @@ def test_every_recipe_trains_the_published_retina_and_survives_its_json(
     assert run.model.num_scales == scales
     assert run.model.glimpse_size == (8 if task == "mnist-28" else 12)
     assert config_from_dict(RunConfig, dataclasses.asdict(run), "here") == run
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.task in TASKS])
+def test_digits_are_transformed_where_there_is_no_clutter_and_for_no_rival(name: str) -> None:
+    config = ROWS[name].config
+    assert isinstance(config, RunConfig)
+    transformed = config.task.augmentation != AugmentationConfig()
+    assert transformed == (config.network == "ram" and not name.startswith("cluttered"))
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

@@ -2,8 +2,9 @@
 
     python tools/first_look.py RUN_OR_MODEL...
 
-The validation split of the model's task, four rollouts of each image from uniformly random first
-places, mean policy: the error where the first look saw nothing but black, and elsewhere.
+The validation split of the model's task, mean policy: four rollouts of each image from uniformly
+random first places, and those of them where the first look saw nothing but black; and one from the
+image's centre.
 """
 
 from __future__ import annotations
@@ -18,30 +19,36 @@ from foveal.model import RecurrentAttention
 from foveal.runs import load_network, run_config
 from foveal.tasks import CanvasTask
 
-ROLLOUTS, BATCH = 4, 1000
+ROLLOUTS = 4
 BLACK = 0.5  # less light than this in all of a glimpse is none
 
 
 @torch.no_grad()
 def main(name: str) -> None:
     model, content = load_network(name, torch.device("cpu"))
-    assert isinstance(model, RecurrentAttention)
+    if not isinstance(model, RecurrentAttention):
+        raise SystemExit(f"{name} sees the whole image and looks nowhere; give one with glimpses.")
     task = CanvasTask(run_config(content, Path(name)).task)
     generator = torch.Generator().manual_seed(0)
-    black, wrong = [], []
-    for batch in torch.arange(task.size("validation")).repeat(ROLLOUTS).split(BATCH):
-        images, labels = task.batch("validation", batch, None)
-        first = uniform_locations(images, generator)
-        black.append(model.sensor(images, first).flatten(1).sum(1) < BLACK)
-        wrong.append(model(images, first_location=first).logits.argmax(-1) != labels)
-    blind, errors = torch.cat(black), torch.cat(wrong).double() * 100
+    saw_nothing, wrong, wrong_from_centre = [], [], []
+    for images, labels in task.fixed_batches("validation"):
+        for _ in range(ROLLOUTS):
+            first = uniform_locations(images, generator)
+            saw_nothing.append(model.sensor(images, first).flatten(1).sum(1) < BLACK)
+            wrong.append(model(images, first_location=first).logits.argmax(-1) != labels)
+        first = torch.zeros(len(images), 2)
+        wrong_from_centre.append(model(images, first_location=first).logits.argmax(-1) != labels)
+    blind, error = torch.cat(saw_nothing), torch.cat(wrong).double() * 100
+    from_centre = torch.cat(wrong_from_centre).double() * 100
     print(
-        f"{name}: error {errors.mean():.2f} %; the first look saw nothing in "
-        f"{blind.double().mean() * 100:.1f} %: error {errors[blind].mean():.2f} % there, "
-        f"{errors[~blind].mean():.2f} % elsewhere"
+        f"{name}: error {error.mean():.2f} %, from the centre {from_centre.mean():.2f} %; "
+        f"the first look saw nothing in {blind.double().mean() * 100:.1f} %: "
+        f"error {error[blind].mean():.2f} % there, {error[~blind].mean():.2f} % elsewhere"
     )
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        raise SystemExit(__doc__)
     for argument in sys.argv[1:]:
         main(argument)
