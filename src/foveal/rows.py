@@ -11,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from foveal.recipes import REFERENCE_TRAINING, AgentConfig, RunConfig, agent_recipe, recipe
+from foveal.recipes import AgentConfig, RunConfig, agent_recipe, recipe, reference_training
 from foveal.tasks import TASKS
 
 PAPER = {
@@ -110,7 +110,7 @@ def _row(task: str, kind: str) -> Row:
             base,
             network=network,  # type: ignore[arg-type]
             task=TASKS[task],  # as in the paper: no digit is turned or warped
-            training=REFERENCE_TRAINING,
+            training=reference_training(network),
         )
         title = {
             "fc-64": "fully connected, 64 units a layer",
