@@ -25,7 +25,10 @@ BLACK = 0.5  # less light than this in all of a glimpse is none
 
 @torch.no_grad()
 def main(name: str) -> None:
-    model, content = load_network(name, torch.device("cpu"))
+    try:
+        model, content = load_network(name, torch.device("cpu"))
+    except (OSError, ValueError) as problem:
+        raise SystemExit(str(problem)) from None
     if not isinstance(model, RecurrentAttention):
         raise SystemExit(f"{name} sees the whole image and looks nowhere; give one with glimpses.")
     task = CanvasTask(run_config(content, Path(name)).task)
