@@ -13,6 +13,7 @@ from typing import Any
 
 from foveal.recipes import AgentConfig, RunConfig, agent_recipe, recipe, reference_training
 from foveal.tasks import TASKS
+from foveal.tasks.augmentation import AugmentationConfig
 
 PAPER = {
     "mnist-28": {
@@ -58,10 +59,9 @@ BEST_KNOWN = {
 CATCH_PAPER = 85.0  # "about"
 
 # Passes over the training split, fixed before the rows were trained, where they are not those of
-# the recipe. Fewer glimpses start from the weights of the most, which ship with the package. Three
-# at mnist-28 were still learning after the 100 of the others.
+# the recipe. Fewer glimpses start from the weights of the most, which ship with the package.
 EPOCHS = {
-    "mnist-28-ram-3": 400,
+    "mnist-28-ram-3": 600,  # still learning after 400
     "mnist-28-ram": 100,
     "translated-60-ram": 40,
     "cluttered-60-ram": 40,
@@ -69,6 +69,9 @@ EPOCHS = {
     "random": 60,
     "center": 40,
 }
+# How digits are changed, where it is not as in the recipe: by half as much. Three glimpses are too
+# few to know digits by heart; in 40 passes they learned more from plain ones.
+AUGMENTATION = {"mnist-28-ram-3": AugmentationConfig(rotation=5.0, rescale=0.05, warp=0.01)}
 CONTROL_DECISIONS = 300_000 * 23  # of Catch's controls, 23 a game
 
 
@@ -129,8 +132,13 @@ def _row(task: str, kind: str) -> Row:
         if shorter or policy != "ram":
             epochs = EPOCHS.get(name) or EPOCHS[f"{task}-ram" if shorter else policy]
             training = dataclasses.replace(training, epochs=epochs)
+        augmentation = AUGMENTATION.get(name, base.task.augmentation)
         config = dataclasses.replace(
-            base, start=task if shorter else None, model=model, training=training
+            base,
+            start=task if shorter else None,
+            task=dataclasses.replace(base.task, augmentation=augmentation),
+            model=model,
+            training=training,
         )
         title = {
             "ram": f"RAM, {looks} glimpses",
