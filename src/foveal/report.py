@@ -86,12 +86,12 @@ whole configuration, seeds, commit, hardware, wall time, and the validation curv
 Test error in %: 10,000 images in one fixed draw, one rollout from a random first location, mean
 policy, no averaging, the weights of the last step. Recipes and budgets were chosen on the
 validation split (the last 10,000 images of MNIST's training file), and every run evaluated the test
-split once, at its end. RAM rows of fewer glimpses start from the weights of the task's pretrained
-model, which is the row of most glimpses; their images are what they saw themselves. The rows with
-glimpses on mnist-28 and translated-60 learn from digits turned, rescaled and warped a little, anew
-each time; all others learn from plain ones. The interval is 95 % (Wilson, over the test images; it
-does not cover the spread between seeds). With several seeds the error is their mean, and ± their
-standard deviation.
+split once, at its end; docs/reproducing.md names the rows that were trained more than once. RAM
+rows of fewer glimpses start from the weights of the task's pretrained model, which is the row of
+most glimpses; their images are what they saw themselves. The rows with glimpses on mnist-28 and
+translated-60 learn from digits turned, rescaled and warped a little, anew each time; all others
+learn from plain ones. The interval is 95 % (Wilson, over the test images; it does not cover the
+spread between seeds). With several seeds the error is their mean, and ± their standard deviation.
 
 "Paper" is Mnih et al. 2014 in the proceedings (NIPS), "preprint" its first version (arXiv
 1406.6247v1), as far as other sources confirm it; "best known" is the best reproduction that we know
