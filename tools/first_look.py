@@ -25,10 +25,7 @@ BLACK = 0.5  # less light than this in all of a glimpse is none
 
 @torch.no_grad()
 def main(name: str) -> None:
-    try:
-        model, content = load_network(name, torch.device("cpu"))
-    except (OSError, ValueError) as problem:
-        raise SystemExit(str(problem)) from None
+    model, content = load_network(name, torch.device("cpu"))
     if not isinstance(model, RecurrentAttention):
         raise SystemExit(f"{name} sees the whole image and looks nowhere; give one with glimpses.")
     task = CanvasTask(run_config(content, Path(name)).task)
@@ -54,4 +51,7 @@ if __name__ == "__main__":
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
     for argument in sys.argv[1:]:
-        main(argument)
+        try:
+            main(argument)
+        except (OSError, ValueError) as problem:
+            raise SystemExit(str(problem)) from None
