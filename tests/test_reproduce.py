@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from foveal import cli, report, rows
-from foveal.checkpoint import read_tensors
+from foveal.checkpoint import config_from_dict, read_tensors
 from foveal.commands import reproduce
 from foveal.control import ControlConfig
 from foveal.envs import EnvConfig
@@ -132,6 +132,14 @@ def test_the_rows_are_those_of_the_paper() -> None:
             assert row.config.start == (row.task if fewer else None)
     # As many weights in the hidden layer of both convolutional networks (the paper's §4.1).
     assert ROWS["cluttered-100-conv"].config.network == "conv-86"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_published_figure_was_made_by_the_row_as_it_is(name: str) -> None:
+    result = report.read_row(Path(__file__).parents[1] / "results", name)
+    assert result is not None
+    config = ROWS[name].config
+    assert config_from_dict(type(config), result["config"], name) == config
 
 
 def test_a_row_is_trained_evaluated_and_put_beside_the_paper(
