@@ -14,7 +14,7 @@ from foveal import geometry
 
 
 class ObviousSensor(nn.Module):
-    """A `foveal.sensor.GlimpseSensor` that loops over the images of a batch."""
+    """A `foveal.model.sensor.GlimpseSensor` that loops over the images of a batch."""
 
     def __init__(self, glimpse_size: int, num_scales: int, scale_factor: int = 2) -> None:
         super().__init__()

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from foveal import RecurrentAttention
-from foveal.control import ControlTrainer
-from foveal.engine import Progress
-from foveal.playing import play
-from foveal.recipes import agent_recipe
+from foveal.evaluation.agent import play
+from foveal.runs.recipes import agent_recipe
+from foveal.training.agent import ControlTrainer
+from foveal.training.engine import Progress
 
 
 def show(progress: Progress) -> None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from foveal import RAMConfig, RecurrentAttention
-from foveal.layers import CoreState
-from foveal.objective import ObjectiveConfig
+from foveal.model.layers import CoreState
 from foveal.tasks import CanvasTask, TaskConfig
-from foveal.training import TrainConfig, Trainer
+from foveal.training.classifier import TrainConfig, Trainer
+from foveal.training.objective import ObjectiveConfig
 
 
 class GRUCore(nn.Module):

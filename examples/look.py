@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from foveal import RecurrentAttention
-from foveal.drawing import draw, save_picture
-from foveal.scanpath import follow
 from foveal.tasks import CanvasTask, TaskConfig
+from foveal.viz.drawing import draw, save_picture
+from foveal.viz.scanpath import follow
 
 
 def main(out: Path, index: int) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from foveal import RAMConfig, RecurrentAttention
-from foveal.engine import Progress
-from foveal.evaluation import evaluate
-from foveal.objective import ObjectiveConfig
+from foveal.evaluation.classifier import evaluate
 from foveal.tasks import CanvasTask, TaskConfig
-from foveal.training import TrainConfig, Trainer
+from foveal.training.classifier import TrainConfig, Trainer
+from foveal.training.engine import Progress
+from foveal.training.objective import ObjectiveConfig
 
 
 def show(progress: Progress) -> None:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from foveal import RecurrentAttention
 from foveal.geometry import to_pixels
-from foveal.readers import ArraySource
+from foveal.scene.files import ArraySource
 
 
 @torch.inference_mode()

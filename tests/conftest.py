@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveal.engine import Progress
-from foveal.layers import RAMConfig
+from foveal.model.layers import RAMConfig
+from foveal.training.engine import Progress
 
 
 @pytest.fixture

@@ -18,15 +18,16 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import test_games  # noqa: F401 (registers environments)
-from conftest import idx_bytes
+import tests.envs.test_games  # noqa: F401 (registers environments)
 from foveal import RAMConfig, RecurrentAttention, cli
-from foveal.checkpoint import read_tensors, save_model
 from foveal.envs import CATCH_ID
-from foveal.journal import read_metrics
-from foveal.recipes import recipe
-from foveal.reference_models import make_reference_network
-from foveal.runs import run_config
+from foveal.io.files import read_tensors
+from foveal.io.models import save_model
+from foveal.model.whole_image import make_reference_network
+from foveal.runs.recipes import recipe
+from foveal.runs.run import run_config
+from foveal.training.journal import read_metrics
+from tests.conftest import idx_bytes
 
 SMALL = (
     "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
@@ -591,8 +592,8 @@ def test_the_demo_tells_its_story(foveal: Foveal) -> None:
 
 
 def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveal import benchmark  # noqa: PLC0415
     from foveal.commands import bench  # noqa: PLC0415
+    from foveal.runs import bench as benchmark  # noqa: PLC0415
 
     monkeypatch.setattr(benchmark, "LARGE", 200)
     monkeypatch.setattr(bench, "COMPARED_BATCH", 4)

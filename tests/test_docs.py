@@ -30,8 +30,8 @@ from torch.distributed.run import get_args_parser
 
 import foveal.commands
 from foveal import cli
-from foveal.rows import ROWS
-from test_folder import write_bars
+from foveal.runs.paper.rows import ROWS
+from tests.tasks.folder.test_folder import write_bars
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(["README.md", *(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md"))])

@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 
-from foveal import checkpoint
-from foveal.evaluation import evaluate
-from foveal.runs import load_network, run_config
+from foveal.evaluation.classifier import evaluate
+from foveal.io.files import read_json, write_json
+from foveal.io.models import CONFIG_FILE
+from foveal.runs.run import load_network, run_config
 from foveal.tasks import CanvasTask
 
 RUNS, RESULTS = Path("runs/ablations"), Path("results/ablations.json")
@@ -61,7 +62,7 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda name: _train(name, options.epochs), ABLATIONS))
     protocols = _protocols(RUNS / "recipe")
-    checkpoint.write_json(RESULTS, {"runs": results, "protocols": protocols})
+    write_json(RESULTS, {"runs": results, "protocols": protocols})
     print("| what differs | validation error, % | minutes | flags |\n|---|---|---|---|")
     for line in results:
         cells = (line["what"], f"{line['validation_error']:.2f}", f"{line['seconds'] / 60:.0f}")
@@ -75,7 +76,7 @@ def _train(name: str, epochs: int) -> dict[str, Any]:
     what, flags = ABLATIONS[name]
     directory = RUNS / name
     words = ["train", "cluttered-60", *flags.split(), "--epochs", str(epochs), "--threads", "1"]
-    if (directory / checkpoint.CONFIG_FILE).exists():
+    if (directory / CONFIG_FILE).exists():
         words = ["train", "--resume", str(directory)]
     else:
         words += ["--out", str(directory)]
@@ -87,7 +88,7 @@ def _train(name: str, epochs: int) -> dict[str, Any]:
     )
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
-    result = checkpoint.read_json(directory / "result.json")
+    result = read_json(directory / "result.json")
     kept = ("validation_error", "seconds", "images_seen", "seed", "commit", "hardware")
     return {"name": name, "what": what, "flags": flags, **{key: result[key] for key in kept}}
 

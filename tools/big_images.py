@@ -21,10 +21,10 @@ from pathlib import Path
 import tifffile
 import torch
 
-from foveal.machine import commit, hardware
-from foveal.model import RecurrentAttention
-from foveal.readers import is_large, open_source
+from foveal.model.attention import RecurrentAttention
+from foveal.scene.files import is_large, open_source
 from foveal.tasks import TASKS, CanvasTask
+from foveal.training.machine import commit, hardware
 
 MODEL = "cluttered-60"
 SIDES = (1024, 8192, 65_536)  # pixels

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from foveal import checkpoint
-from foveal.evaluation import evaluate
-from foveal.machine import commit, hardware
-from foveal.model import RecurrentAttention
+from foveal.evaluation.classifier import evaluate
+from foveal.io.files import read_json, write_json
+from foveal.io.models import locate_model, read_config
+from foveal.model.attention import RecurrentAttention
 from foveal.tasks import TASKS, CanvasTask
+from foveal.training.machine import commit, hardware
 
 SIZES = (60, 100, 200, 400, 1000)  # pixels a side
 OUT = Path("results", "canvas-sizes.json")
@@ -31,7 +32,7 @@ def main(names: list[str]) -> None:
     torch.set_flush_denormal(True)
     answer: dict[str, Any] = {"commit": commit(), "hardware": hardware(torch.device("cpu"))}
     answer["models"] = [_measure(name) for name in names]
-    checkpoint.write_json(OUT, answer)
+    write_json(OUT, answer)
     print("| canvas |" + "".join(f" {model['model']}, % |" for model in answer["models"]))
     for place, size in enumerate(SIZES):
         cells = [model["sizes"][place] for model in answer["models"]]
@@ -40,10 +41,10 @@ def main(names: list[str]) -> None:
 
 def _measure(name: str) -> dict[str, Any]:
     """The error of a model at each size, and how it was made."""
-    directory = checkpoint.locate_model(name)
-    content = checkpoint.read_config(directory)
+    directory = locate_model(name)
+    content = read_config(directory)
     result = directory / "result.json"
-    made = checkpoint.read_json(result) if result.exists() else {}
+    made = read_json(result) if result.exists() else {}
     model = RecurrentAttention.from_pretrained(directory)
     sizes = []
     for size in SIZES:

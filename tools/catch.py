@@ -16,11 +16,11 @@ import torch
 
 from foveal import RecurrentAttention, geometry
 from foveal.envs import EnvConfig
-from foveal.film import Film
-from foveal.layers import uniform_locations
-from foveal.playing import Moment, play
-from foveal.report import read_row
-from foveal.rows import ROWS
+from foveal.evaluation.agent import Moment, play
+from foveal.model.layers import uniform_locations
+from foveal.runs.paper.report import read_row
+from foveal.runs.paper.rows import ROWS
+from foveal.viz.film import Film
 
 GAMES, SEED = 1000, 7
 

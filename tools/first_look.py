@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from foveal.layers import uniform_locations
-from foveal.model import RecurrentAttention
-from foveal.runs import load_network, run_config
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import uniform_locations
+from foveal.runs.run import load_network, run_config
 from foveal.tasks import CanvasTask
 
 ROLLOUTS = 4

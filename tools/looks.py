@@ -13,9 +13,9 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from foveal import checkpoint
-from foveal.evaluation import evaluate
-from foveal.runs import load_network, run_config
+from foveal.evaluation.classifier import evaluate
+from foveal.io.models import locate_model, pretrained_models, read_config
+from foveal.runs.run import load_network, run_config
 from foveal.tasks import CanvasTask
 
 MOST = 12
@@ -45,6 +45,6 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    models = checkpoint.pretrained_models()
-    configs = {name: checkpoint.read_config(checkpoint.locate_model(name)) for name in models}
+    models = pretrained_models()
+    configs = {name: read_config(locate_model(name)) for name in models}
     main(sys.argv[1:] or [name for name in models if "task" in configs[name]])

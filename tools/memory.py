@@ -15,8 +15,9 @@ import statistics
 import time
 from pathlib import Path
 
-from foveal import checkpoint
-from foveal.journal import read_metrics
+from foveal.io.files import write_json
+from foveal.io.models import read_config
+from foveal.training.journal import read_metrics
 
 EVERY = 100  # steps
 
@@ -41,9 +42,9 @@ def main() -> None:
     }
     print(found)
     if options.out:
-        config = checkpoint.read_config(options.run)
+        config = read_config(options.run)
         about = {"command": config["command"], "batch_size": config["training"]["batch_size"]}
-        checkpoint.write_json(options.out, {**about, **found, "readings": readings})
+        write_json(options.out, {**about, **found, "readings": readings})
 
 
 def watch(run: Path, process: int, steps: int) -> tuple[list[tuple[int, int]], int]:

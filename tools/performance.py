@@ -17,13 +17,13 @@ import matplotlib
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from foveal.benchmark import in_turns
-from foveal.layers import RAMConfig
-from foveal.machine import hardware
-from foveal.model import RecurrentAttention
-from foveal.objective import ObjectiveConfig, hybrid_loss
-from foveal.recipes import RETINAS
-from foveal.reference_models import make_reference_network
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import RAMConfig
+from foveal.model.whole_image import make_reference_network
+from foveal.runs.bench import in_turns
+from foveal.runs.recipes import RETINAS
+from foveal.training.machine import hardware
+from foveal.training.objective import ObjectiveConfig, hybrid_loss
 
 CPU = torch.device("cpu")
 RETINA = RETINAS["cluttered-100"]

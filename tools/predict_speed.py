@@ -28,9 +28,9 @@ from PIL import Image
 
 from foveal import RecurrentAttention
 from foveal.commands import predict
-from foveal.tasks.decoding import Decoder
-from foveal.tasks.digits import load_digits
-from foveal.tasks.pictures import find_pictures
+from foveal.tasks.canvases.digits import load_digits
+from foveal.tasks.folder.decoding import Decoder
+from foveal.tasks.folder.pictures import find_pictures
 
 MODEL, BATCH = "mnist-28", 1000
 ROUNDS = 7

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from foveal import checkpoint
-from foveal.recipes import AgentConfig
-from foveal.rows import ROWS, Row
+from foveal.io.files import changed, read_json, write_file, write_json
+from foveal.io.models import CONFIG_FILE, PRETRAINED, WEIGHTS_FILE
+from foveal.runs.paper.rows import ROWS, Row
+from foveal.runs.recipes import AgentConfig
 from foveal.tasks import DESCRIPTIONS
 
 RESULTS, RUNS = Path("results"), Path("runs/reproduce")
@@ -23,22 +24,22 @@ LARGEST = 3_000_000  # bytes of weights
 
 
 def ship(row_name: str, name: str) -> None:
-    row, result = ROWS[row_name], checkpoint.read_json(RESULTS / f"{row_name}.json")
+    row, result = ROWS[row_name], read_json(RESULTS / f"{row_name}.json")
     better = min if row.measure == "error" else max
     best = better(result["runs"], key=lambda run: run[f"validation_{row.measure}"])
     source = RUNS / row_name / f"seed-{best['seed']}"
-    target = checkpoint.PRETRAINED / name
-    size = (source / checkpoint.WEIGHTS_FILE).stat().st_size
+    target = PRETRAINED / name
+    size = (source / WEIGHTS_FILE).stat().st_size
     if size > LARGEST:
         raise SystemExit(f"{source}: {size:,} bytes of weights; at most {LARGEST:,} are shipped.")
     target.mkdir(parents=True, exist_ok=True)
-    for file in (checkpoint.CONFIG_FILE, checkpoint.WEIGHTS_FILE):
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(source / file, target / file)
     slim = {key: value for key, value in best.items() if key != "validation_curve"}
-    checkpoint.write_json(target / "result.json", slim)
+    write_json(target / "result.json", slim)
     make_card = _card if row.measure == "error" else _agent_card
     card = make_card(row, name, best, _controls(row))
-    checkpoint.write_file(target / "README.md", card.encode())
+    write_file(target / "README.md", card.encode())
     print(f"{target}: {row.measure} {best[row.measure]:.2f} %, {size:,} bytes")
 
 
@@ -47,7 +48,7 @@ def _controls(shipped: Row) -> list[str]:
     for row in ROWS.values():
         path = RESULTS / f"{row.name}.json"
         if row.task == shipped.task and row.config.model.policy != "learned" and path.exists():
-            lines.append(f"{row.title}: {checkpoint.read_json(path)[row.measure]:.2f} %")
+            lines.append(f"{row.title}: {read_json(path)[row.measure]:.2f} %")
     return lines
 
 
@@ -93,7 +94,7 @@ def _card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
     error = f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f})"
     recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0"
     recipe += f", batches of {training.batch_size}"
-    moved = checkpoint.changed(row.config.task.augmentation)
+    moved = changed(row.config.task.augmentation)
     if moved:
         amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
         recipe += f"; digits transformed anew each time: {amounts}"

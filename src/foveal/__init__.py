@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import foveal.envs  # noqa: F401 (registers foveal/Catch-v0)
-from foveal.layers import RAMConfig
-from foveal.model import RecurrentAttention, Rollout
-from foveal.sensor import GlimpseSensor
+from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.layers import RAMConfig
+from foveal.model.sensor import GlimpseSensor
 
 __version__ = "0.1.0"
 

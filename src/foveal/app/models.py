@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foveal import checkpoint
 from foveal.envs import EnvConfig
-from foveal.model import RecurrentAttention
-from foveal.patches import PatchSource
-from foveal.recipes import AgentConfig, RunConfig
-from foveal.runs import load_network, run_config
-from foveal.scanpath import Scanpath, follow
+from foveal.io.files import read_json
+from foveal.io.models import locate_model, pretrained_models
+from foveal.model.attention import RecurrentAttention
+from foveal.runs.recipes import AgentConfig, RunConfig
+from foveal.runs.run import load_network, run_config
+from foveal.scene.sources import PatchSource
 from foveal.tasks import TaskConfig
+from foveal.viz.scanpath import Scanpath, follow
 
 DIGITS = tuple("0123456789")
 
@@ -80,14 +81,14 @@ def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]
     """
     classifiers: list[Classifier] = []
     agents: list[Agent] = []
-    for name in dict.fromkeys([*more, *checkpoint.pretrained_models()]):
+    for name in dict.fromkeys([*more, *pretrained_models()]):
         network, content = load_network(name, torch.device("cpu"))
         if not isinstance(network, RecurrentAttention):
             raise ValueError(
                 f"{name} holds a {content['network']} network, which sees the whole image and "
                 "looks nowhere. Choose a recurrent attention model."
             )
-        where = checkpoint.locate_model(name)
+        where = locate_model(name)
         config = run_config(content, where) if {"task", "env"} & content.keys() else None
         if isinstance(config, AgentConfig):
             agents.append(Agent(name, network, config.env))
@@ -120,10 +121,10 @@ def named(models: Sequence[Classifier], name: object) -> Classifier:
 
 def describe(name: str | Path) -> str:
     """What is known of a model, in a line of Markdown."""
-    path = checkpoint.locate_model(name) / "result.json"
+    path = locate_model(name) / "result.json"
     if not path.exists():
         return ""
-    result = checkpoint.read_json(path)
+    result = read_json(path)
     if "success_rate" in result:
         return f"catches {result['success_rate']:.1f} % of the balls"
     return f"test error {result['error']:.2f} %" if "error" in result else ""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from foveal.app.models import Classifier, named
 from foveal.app.wording import Gaze, answer, gaze_value, message
-from foveal.readers import LARGE, ArraySource, Source, is_large, open_source
-from foveal.scanpath import overview
-from foveal.tasks.pictures import read_picture
+from foveal.scene.files import LARGE, ArraySource, Source, is_large, open_source
+from foveal.tasks.folder.pictures import read_picture
+from foveal.viz.scanpath import overview
 
 NOTHING = "No image yet. Drop a file, or choose one."
 ANIMATED = ("GIF", "PNG", "WEBP")

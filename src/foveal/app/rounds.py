@@ -11,9 +11,9 @@ import numpy as np
 from foveal import geometry
 from foveal.app.models import Agent
 from foveal.envs import CatchEnv, EnvConfig, read_options
-from foveal.model import RecurrentAttention
-from foveal.playing import Moment, play
-from foveal.scanpath import viewable
+from foveal.evaluation.agent import Moment, play
+from foveal.model.attention import RecurrentAttention
+from foveal.viz.scanpath import viewable
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
 
     Args:
         env: Catch, with any options.
-        seed: of the game, as for `foveal.playing.play`.
+        seed: of the game, as for `foveal.evaluation.agent.play`.
         moves: 0 (left), 1 (stay) or 2 (right) each.
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from foveal.page import page
-from foveal.scanpath import Scanpath
+from foveal.viz.page import page
+from foveal.viz.scanpath import Scanpath
 
 STATIC = Path(__file__).with_name("static")
 Gaze = dict[str, str]

@@ -20,14 +20,16 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveal import checkpoint
-from foveal.engine import TrainingDiverged, TrainingStopped
-from foveal.machine import DeviceFailed
-from foveal.model import RecurrentAttention
-from foveal.parallel import ProcessLost, rank
-from foveal.recipes import FolderRun, RunConfig, choose
-from foveal.runs import Network, load_network, open_task, run_config
+from foveal.io.models import locate_model
+from foveal.model.attention import RecurrentAttention
+from foveal.names import choose
+from foveal.randomness import rank
+from foveal.runs.recipes import FolderRun, RunConfig
+from foveal.runs.run import Network, load_network, open_task, run_config
 from foveal.tasks import TASKS, CanvasTask, FolderTask, TaskConfig
+from foveal.training.engine import TrainingDiverged, TrainingStopped
+from foveal.training.machine import DeviceFailed
+from foveal.training.parallel import ProcessLost
 
 console = Console(stderr=False, highlight=False, quiet=rank() > 0)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
@@ -211,7 +213,7 @@ def task_shown(
             if given:
                 raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
             run = dataclasses.replace(run, task=dataclasses.replace(run.task, strict=strict))
-            return open_task(run, checkpoint.locate_model(model), device)
+            return open_task(run, locate_model(model), device)
         config = run.task
     else:
         raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")

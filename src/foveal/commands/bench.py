@@ -6,17 +6,9 @@ from typing import Any, Literal, get_args
 
 from rich.table import Table
 
-from foveal import benchmark
-from foveal.commands import (
-    choose_device,
-    console,
-    parse,
-    print_json,
-    say,
-    set_threads,
-    working,
-)
-from foveal.machine import commit, hardware
+from foveal.commands import choose_device, console, parse, print_json, say, set_threads, working
+from foveal.runs import bench as benchmark
+from foveal.training.machine import commit, hardware
 
 Part = Literal["step", "evaluation", "latency", "synthesis", "sensor", "environment"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import tyro
 
-from foveal import checkpoint
 from foveal.commands import parse, print_json, say
 from foveal.commands.runs import MEASURES
-from foveal.drawing import save_picture
-from foveal.journal import read_metrics
+from foveal.io.models import read_config
+from foveal.training.journal import read_metrics
+from foveal.viz.drawing import save_picture
 
 
 def run(arguments: list[str]) -> None:
@@ -41,7 +41,7 @@ def compare(
         )
     curves, measures = {}, set()
     for directory in dict.fromkeys(runs):
-        checkpoint.read_config(directory)
+        read_config(directory)
         lines = read_metrics(directory)
         measure = next((name for name in MEASURES for line in lines if name in line), None)
         if measure is None:

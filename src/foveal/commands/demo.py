@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal import checkpoint
 from foveal.commands import parse, print_json, say, set_threads, stops_explained
 from foveal.commands.train import ProgressBar
-from foveal.drawing import draw, save_picture
-from foveal.evaluation import Evaluation, evaluate, image_in
-from foveal.model import RecurrentAttention
-from foveal.recipes import RunConfig, demo_run
-from foveal.reference_models import make_reference_network
-from foveal.scanpath import follow
+from foveal.evaluation.classifier import Evaluation, evaluate, image_in
+from foveal.io.models import CONFIG_FILE, read_config, save_model
+from foveal.model.attention import RecurrentAttention
+from foveal.model.whole_image import make_reference_network
+from foveal.runs.recipes import RunConfig, demo_run
 from foveal.tasks import CanvasTask
-from foveal.training import Trainer
+from foveal.training.classifier import Trainer
+from foveal.viz.drawing import draw, save_picture
+from foveal.viz.scanpath import follow
 
 
 def run(arguments: list[str]) -> None:
@@ -62,7 +62,7 @@ def demo(
     content |= dataclasses.asdict(config)
     ours = _train(model, task, config, out, "attention", json)
     theirs = _train(rival, task, config, out / "fully-connected", "fully connected", json)
-    checkpoint.save_model(out, model, content)
+    save_model(out, model, content)
     picture = out / "look.png"
     images, labels = next(iter(task.fixed_batches("test")))
     shown = follow(
@@ -100,8 +100,8 @@ def _clear(out: Path) -> None:
     if not any(out.iterdir()):
         return
     content: dict[str, Any] = {}
-    if (out / checkpoint.CONFIG_FILE).exists():
-        content = checkpoint.read_config(out)
+    if (out / CONFIG_FILE).exists():
+        content = read_config(out)
     if content.get("name") != "demo":
         raise FileExistsError(
             f"{out} holds other files than an earlier demo's. Choose another --out."

@@ -24,13 +24,13 @@ from foveal.commands import (
     task_shown,
     working,
 )
-from foveal.confusion import by_class, confusion_matrix, draw_confusion
-from foveal.drawing import save_picture
-from foveal.evaluation import answers, evaluation_of
-from foveal.model import RecurrentAttention
-from foveal.reference_models import ReferenceNetwork
-from foveal.runs import load_network
+from foveal.evaluation.classifier import answers, evaluation_of
+from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.model.attention import RecurrentAttention
+from foveal.model.whole_image import ReferenceNetwork
+from foveal.runs.run import load_network
 from foveal.tasks import CanvasTask, FolderTask
+from foveal.viz.drawing import save_picture
 
 MOST_ROWS = 30  # of the table by class
 

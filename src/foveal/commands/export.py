@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from foveal.commands import FAILED, Stop, load_model, parse, print_json, say, working
-from foveal.export import ExportMismatch, check_place, export_model
+from foveal.runs.export import ExportMismatch, check_place, export_model
 
 
 def run(arguments: list[str]) -> None:

@@ -12,27 +12,19 @@ import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import (
-    choose_device,
-    load_model,
-    parse,
-    print_json,
-    say,
-    task_shown,
-    working,
-)
-from foveal.drawing import PICTURES, draw_sheet, save_picture
-from foveal.evaluation import EVALUATION_SEED, image_in, observe, rollouts
-from foveal.film import FILMS, check_film, film_of, save_film
-from foveal.maps import draw_maps
-from foveal.model import RecurrentAttention, Rollout
-from foveal.page import save_page
-from foveal.patches import PatchSource
-from foveal.readers import Source, is_large, open_source
-from foveal.scanpath import Scanpath, follow, scanpath_of
+from foveal.commands import choose_device, load_model, parse, print_json, say, task_shown, working
+from foveal.evaluation.classifier import EVALUATION_SEED, image_in, observe, rollouts
+from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.scene.files import Source, is_large, open_source
+from foveal.scene.sources import PatchSource
 from foveal.tasks import CanvasTask, FolderTask
-from foveal.tasks.pictures import read_picture
-from foveal.theme import THEMES
+from foveal.tasks.folder.pictures import read_picture
+from foveal.viz.drawing import PICTURES, draw_sheet, save_picture
+from foveal.viz.film import FILMS, check_film, film_of, save_film
+from foveal.viz.maps import draw_maps
+from foveal.viz.page import save_page
+from foveal.viz.scanpath import Scanpath, follow, scanpath_of
+from foveal.viz.theme import THEMES
 
 PAGES = (".html", ".htm")
 MOST_IMAGES = 100  # in one file

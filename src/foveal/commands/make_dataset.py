@@ -11,9 +11,9 @@ import torch
 import tyro
 
 from foveal.commands import counting, parse, print_json, say
-from foveal.recipes import choose
+from foveal.names import choose
 from foveal.tasks import TASKS, CanvasTask
-from foveal.tasks.files import MANIFEST, write_dataset
+from foveal.tasks.canvases.files import MANIFEST, write_dataset
 
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from foveal import checkpoint
 from foveal.commands import console, parse, print_json, say
+from foveal.io.files import read_json
+from foveal.io.models import locate_model, pretrained_models
 
 
 def run(arguments: list[str]) -> None:
@@ -23,7 +24,7 @@ def models(json: bool = False) -> None:
     Args:
         json: print one JSON object instead of a table.
     """
-    rows = [_describe(name) for name in checkpoint.pretrained_models()]
+    rows = [_describe(name) for name in pretrained_models()]
     if json:
         print_json({"models": rows})
         return
@@ -48,8 +49,8 @@ def models(json: bool = False) -> None:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    directory = checkpoint.locate_model(name)
-    result = checkpoint.read_json(directory / "result.json")
+    directory = locate_model(name)
+    result = read_json(directory / "result.json")
     measures = ("num_glimpses", "error") if "error" in result else ("success_rate",)
     keys = (*measures, "interval", "parameters", "command")
     return {

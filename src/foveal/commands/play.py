@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from foveal.commands import choose_device, console, load_model, parse, print_json, say, set_threads
 from foveal.envs import EnvConfig
-from foveal.film import FILMS, Film, check_film
-from foveal.playing import play as play_games
-from foveal.recipes import AgentConfig
-from foveal.runs import run_config
+from foveal.evaluation.agent import play as play_games
+from foveal.runs.recipes import AgentConfig
+from foveal.runs.run import run_config
+from foveal.viz.film import FILMS, Film, check_film
 
 
 def run(arguments: list[str]) -> None:

@@ -25,14 +25,14 @@ from foveal.commands import (
     say,
     set_threads,
 )
-from foveal.evaluation import pixels_and_sizes
+from foveal.evaluation.classifier import pixels_and_sizes
 from foveal.geometry import to_pixels
-from foveal.layers import uniform_locations
-from foveal.model import RecurrentAttention
-from foveal.readers import Source
-from foveal.tasks.batches import as_batch, close_sources, grouped, height_and_width
-from foveal.tasks.decoding import Decoder, with_sources
-from foveal.tasks.pictures import MODES, Bytes, find_pictures
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import uniform_locations
+from foveal.scene.files import Source
+from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
+from foveal.tasks.folder.decoding import Decoder, with_sources
+from foveal.tasks.folder.pictures import MODES, Bytes, find_pictures
 
 DIGITS = 6  # of a probability
 

@@ -20,7 +20,6 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from foveal import checkpoint
 from foveal.commands import (
     FAILED,
     INTERRUPTED,
@@ -35,11 +34,14 @@ from foveal.commands import (
     stops_explained,
 )
 from foveal.commands.train import ProgressBar
-from foveal.journal import read_metrics
-from foveal.recipes import AgentConfig, RunConfig, choose
-from foveal.report import read_row, row_result, write_row
-from foveal.rows import ROWS, Row
-from foveal.runs import RESULT_FILE, share_done, train_run
+from foveal.io.files import read_json
+from foveal.io.models import CONFIG_FILE, read_config
+from foveal.names import choose
+from foveal.runs.paper.report import read_row, row_result, write_row
+from foveal.runs.paper.rows import ROWS, Row
+from foveal.runs.recipes import AgentConfig, RunConfig
+from foveal.runs.run import RESULT_FILE, share_done, train_run
+from foveal.training.journal import read_metrics
 
 QUICK = 50  # --quick trains each row for one part in this many
 
@@ -183,9 +185,9 @@ def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
 def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
     directory = plan.directory(row, seed)
-    if not (directory / checkpoint.CONFIG_FILE).exists():
+    if not (directory / CONFIG_FILE).exists():
         return None
-    return share_done(checkpoint.read_config(directory), directory)
+    return share_done(read_config(directory), directory)
 
 
 # --- Training -------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def _collect(plan: _Plan, row: Row) -> None:
         plan.directory(row, 0).parent.glob(f"seed-*/{RESULT_FILE}"),
         key=lambda path: int(path.parent.name.removeprefix("seed-")),
     )
-    results = [checkpoint.read_json(path) for path in found]
+    results = [read_json(path) for path in found]
     if len(results) == 1:
         command = results[0]["command"]
     else:
@@ -290,7 +292,7 @@ def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> Non
                     if process.returncode:
                         failed.append(_last_words(plan, row, seed))
                     elif not json:
-                        result = checkpoint.read_json(plan.directory(row, seed) / RESULT_FILE)
+                        result = read_json(plan.directory(row, seed) / RESULT_FILE)
                         say(f"{row.name}, seed {seed}: {_in_words(row, result)}")
     except KeyboardInterrupt:
         raise Stop(

@@ -8,10 +8,10 @@ from typing import Any
 import tyro
 from rich.table import Column, Table
 
-from foveal import checkpoint
 from foveal.commands import console, parse, print_json, say
-from foveal.journal import read_metrics
-from foveal.runs import RESULT_FILE, share_done
+from foveal.io.models import CONFIG_FILE, read_config
+from foveal.runs.run import RESULT_FILE, share_done
+from foveal.training.journal import read_metrics
 
 MEASURES = {"validation_error": min, "validation_return": max}  # and which of two is better
 
@@ -55,9 +55,9 @@ def runs(
 def find_runs(directory: Path) -> list[dict[str, Any]]:
     """What is known of each run below a directory; what is no run, or damaged, is left out."""
     found = []
-    for path in sorted(directory.rglob(checkpoint.CONFIG_FILE)):
+    for path in sorted(directory.rglob(CONFIG_FILE)):
         try:
-            content = checkpoint.read_config(path.parent)
+            content = read_config(path.parent)
             share = share_done(content, path.parent)
         except (ValueError, OSError):
             continue

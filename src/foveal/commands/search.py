@@ -16,7 +16,6 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from foveal import checkpoint
 from foveal.commands import (
     FAILED,
     INTERRUPTED,
@@ -31,9 +30,9 @@ from foveal.commands import (
 )
 from foveal.commands.train import choose_recipe, configuration_of
 from foveal.commands.train_folder import examine, read_options
-from foveal.engine import TrainingStopped
-from foveal.recipes import AgentConfig, FolderRun, RunConfig
-from foveal.search import (
+from foveal.io.files import write_file
+from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
+from foveal.runs.search import (
     NUMBER,
     PAPER_SPACE,
     SAMPLERS,
@@ -45,7 +44,8 @@ from foveal.search import (
     without_password,
 )
 from foveal.tasks import FolderConfig
-from foveal.tasks.folder import Survey
+from foveal.tasks.folder.task import Survey
+from foveal.training.engine import TrainingStopped
 
 if TYPE_CHECKING:
     import optuna
@@ -304,5 +304,5 @@ def _draw(study: optuna.Study, out: Path) -> Path | None:
     ]
     title = f"<!doctype html><meta charset='utf-8'><title>{study.study_name}</title>"
     page = out / "study.html"
-    checkpoint.write_file(page, (title + "\n".join(parts)).encode())
+    write_file(page, (title + "\n".join(parts)).encode())
     return page

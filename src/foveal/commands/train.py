@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from foveal import checkpoint
 from foveal.commands import (
     choose_device,
     console,
@@ -24,18 +23,12 @@ from foveal.commands import (
     set_threads,
     stops_explained,
 )
-from foveal.engine import Progress as Report
-from foveal.recipes import (
-    AGENT_TASKS,
-    AgentConfig,
-    FolderRun,
-    RunConfig,
-    agent_recipe,
-    choose,
-    recipe,
-)
-from foveal.runs import RESULT_FILE, fitted, open_folder, run_config, train_run
+from foveal.io.models import CONFIG_FILE, read_config
+from foveal.names import choose
+from foveal.runs.recipes import AGENT_TASKS, AgentConfig, FolderRun, RunConfig, agent_recipe, recipe
+from foveal.runs.run import RESULT_FILE, fitted, open_folder, run_config, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderTask
+from foveal.training.engine import Progress as Report
 
 WATCHED = {
     "error": "error {:.1f} %",
@@ -164,7 +157,7 @@ def _resume(
     """
     if not resume.is_dir():
         raise FileNotFoundError(f"--resume must be a run directory; there is no {str(resume)!r}.")
-    content = checkpoint.read_config(resume)
+    content = read_config(resume)
     config = run_config(content, resume)
     set_threads(content["threads"] if threads is None else threads)
     train(config, content, resume, device, json, capture=capture)
@@ -317,8 +310,8 @@ def check_empty(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise NotADirectoryError(f"--out must be a directory; {directory} is a file.")
-    if (directory / checkpoint.CONFIG_FILE).exists():
-        checkpoint.read_config(directory)
+    if (directory / CONFIG_FILE).exists():
+        read_config(directory)
         raise FileExistsError(
             f"{directory} holds a run already. Go on with it: foveal train --resume {directory}, "
             "or choose another --out."

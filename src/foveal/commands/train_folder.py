@@ -16,10 +16,11 @@ import tyro
 
 from foveal.commands import choose_device, counting, left_out, parse, say, set_threads
 from foveal.commands.train import check_empty, free_directory, train, value_of
-from foveal.folder_recipe import suggest
-from foveal.recipes import RECIPES, FolderRun, choose
+from foveal.names import choose
+from foveal.runs.folder_recipe import suggest
+from foveal.runs.recipes import RECIPES, FolderRun
 from foveal.tasks import FolderConfig, FolderTask
-from foveal.tasks.folder import Survey, survey
+from foveal.tasks.folder.task import Survey, survey
 
 Options = TypeVar("Options")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from foveal.tasks.canvases import CanvasTask, TaskConfig
-from foveal.tasks.folder import FolderConfig, FolderTask
+from foveal.tasks.canvases.canvases import CanvasTask, TaskConfig
+from foveal.tasks.folder.task import FolderConfig, FolderTask
 
 TASKS = {
     "mnist-28": TaskConfig(),

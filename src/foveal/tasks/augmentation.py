@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from foveal.geometry import PaddedImages
-from foveal.parallel import random_rows
+from foveal.randomness import random_rows
 
 FLIPS = ("none", "horizontal", "vertical", "both")
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them

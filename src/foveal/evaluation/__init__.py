@@ -1,0 +1,1 @@
+"""How good a model is: a classifier's error, what an agent earns."""

@@ -1,0 +1,205 @@
+"""An agent playing with its mean policy: what it earns, and where it looked."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal import geometry
+from foveal.envs import EnvConfig, Games
+from foveal.evaluation.classifier import share_of
+from foveal.model.attention import RecurrentAttention
+
+LONGEST = 10_000  # decisions; a game that an agent keeps from ending is counted as it stands
+LAST_LOOKS = 8  # of a game, over which the distance to the ball is measured
+
+
+class Moment(NamedTuple):
+    """One look in each of B games, and the action taken after it.
+
+    Attributes:
+        images: ``(B, C, H, W)``.
+        locations: ``(B, 2)`` in [-1, 1], where the agent looked.
+        actions: ``(B,)`` int64.
+        rewards: ``(B,)``, what followed.
+        over: ``(B,)`` bool, whether the game then ended.
+    """
+
+    images: Tensor
+    locations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    over: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """What games earned.
+
+    Attributes:
+        returns: the sum of rewards of each game.
+        lengths: the decisions of each game.
+        ball_distances: mean distance of the finest patch's centre from the ball over the last 8
+            looks of each game, in pixels; empty where the environment's info has no "ball".
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    ball_distances: tuple[float, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """The figures: rates in %, intervals of 95 % (Wilson for the rate, normal for the mean)."""
+        count, won = len(self.returns), sum(gain > 0 for gain in self.returns)
+        spread = statistics.stdev(self.returns) if count > 1 else math.inf
+        reach = 1.96 * spread / math.sqrt(count)
+        figures: dict[str, Any] = {
+            "success_rate": self.success_rate,
+            "interval": list(share_of(won, count)[1]),
+            "mean_return": self.mean_return,
+            "return_interval": [self.mean_return - reach, self.mean_return + reach],
+            "mean_length": statistics.fmean(self.lengths),
+            "episodes": count,
+        }
+        if self.ball_distances:
+            figures["ball_distance"] = statistics.fmean(self.ball_distances)
+        return figures
+
+    @property
+    def mean_return(self) -> float:
+        """Mean sum of rewards of a game."""
+        return statistics.fmean(self.returns)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of games with a return above 0, in %."""
+        return 100 * statistics.fmean(gain > 0 for gain in self.returns)
+
+
+def play(
+    agent: RecurrentAttention,
+    env: EnvConfig,
+    episodes: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    *,
+    num_envs: int = 1000,
+    watch: Callable[[Moment], None] | None = None,
+    listener: Callable[[int], None] | None = None,
+) -> Result:
+    """Play games with the mean policy and the likeliest action.
+
+    As many games run at once as ``num_envs``, and each is followed by another until its share of
+    the episodes is played: a short game weighs no more than a long one.
+
+    Args:
+        agent: on the device; left in the mode that it was in.
+        env: which games.
+        episodes: how many.
+        seed: of the games and of the first locations.
+        device: where the agent is.
+        num_envs: games at once.
+        watch: called with every look.
+        listener: called with the number of games that have ended, when it grows.
+
+    Raises:
+        ValueError: if the environment does not fit the agent; see also `Games`.
+    """
+    games = Games(env, min(num_envs, episodes), device)
+    try:
+        check_fit(agent, games, env)
+        return _play(agent, games, episodes, seed, watch, listener)
+    finally:
+        games.close()
+
+
+def check_fit(agent: RecurrentAttention, games: Games, env: EnvConfig) -> None:
+    """Refuse an environment that an agent was not made for.
+
+    Raises:
+        ValueError: saying what differs.
+    """
+    config = agent.config
+    for what, ours, theirs in (
+        ("actions", config.num_classes, games.num_actions),
+        ("channels", config.num_channels, games.image_shape[0]),
+    ):
+        if ours != theirs:
+            raise ValueError(
+                f"the agent was made for {ours} {what}; {env.env} has {theirs}. "
+                "Choose another --env or another agent."
+            )
+
+
+def _play(
+    agent: RecurrentAttention,
+    games: Games,
+    episodes: int,
+    seed: int,
+    watch: Callable[[Moment], None] | None,
+    listener: Callable[[int], None] | None,
+) -> Result:
+    count = games.num_envs
+    wanted = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
+    training = agent.training
+    agent.eval()
+    generator = torch.Generator().manual_seed(seed)
+    images, info = games.reset(seed)
+    fresh = torch.ones(count, dtype=torch.bool, device=games.device)
+    location = agent.location_policy.first(images, generator)
+    state = agent.initial_state(count)
+    gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
+    finished: list[tuple[float, int, float | None]] = []
+    done = np.zeros(count, dtype=int)
+    distances: list[list[float]] = [[] for _ in range(count)]
+    with torch.inference_mode():
+        while (done < wanted).any():
+            away = _ball_distances(info, location, games.image_shape)
+            step = agent.step(images, location, state.forget(fresh), generator=generator)
+            state, actions = step.state, step.logits.argmax(-1)
+            turn = games.step(actions)
+            if watch:
+                watch(Moment(images, location, actions, turn.rewards, turn.over))
+            played = turn.played.cpu().numpy()
+            gains += turn.rewards.cpu().numpy() * played
+            lengths += played
+            if away is not None:
+                for game in np.flatnonzero(played):
+                    distances[game].append(float(away[game]))
+            ended = played & (turn.over.cpu().numpy() | (lengths >= LONGEST))
+            for game in np.flatnonzero(ended):
+                if done[game] < wanted[game]:
+                    last = distances[game][-LAST_LOOKS:]
+                    mean = statistics.fmean(last) if last else None
+                    finished.append((float(gains[game]), int(lengths[game]), mean))
+                    done[game] += 1
+                gains[game], lengths[game], distances[game] = 0.0, 0, []
+            if listener and ended.any():
+                listener(len(finished))
+            images, fresh, info = turn.images, turn.fresh, turn.info
+            first = agent.location_policy.first(images, generator)
+            location = torch.where(fresh[:, None], first, step.next_location)
+    agent.train(training)
+    return Result(
+        returns=tuple(gain for gain, _, _ in finished),
+        lengths=tuple(length for _, length, _ in finished),
+        ball_distances=tuple(mean for _, _, mean in finished if mean is not None),
+    )
+
+
+def _ball_distances(
+    info: dict[str, Any], location: Tensor, image_shape: tuple[int, int, int]
+) -> np.ndarray[Any, Any] | None:
+    """``(B,)`` pixels from the finest patch's centre to the ball's, where the info has it."""
+    if "ball" not in info:
+        return None
+    _, height, width = image_shape
+    centers = geometry.to_pixels(location, height, width).cpu().numpy()
+    away: np.ndarray[Any, Any] = np.linalg.norm(centers - (info["ball"] + 0.5), axis=1)
+    return away

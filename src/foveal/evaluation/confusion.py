@@ -1,0 +1,97 @@
+"""Which classes are taken for which: the confusion matrix, a table by class, and a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from foveal.evaluation.classifier import share_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NUMBERED = 25  # classes; with more, numbers in the cells are not legible
+NAMED = 60  # classes; with more, names along the edges are not
+
+
+def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
+    """How many images of the class of the row got the answer of the column.
+
+    Args:
+        labels: ``(N,)`` int64, the right classes.
+        given: ``(N,)`` int64, those answered.
+        num_classes: K.
+
+    Returns:
+        ``(K, K)`` int64.
+    """
+    pairs = labels * num_classes + given
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A row for each class that has images: how many, its error, and what it is taken for.
+
+    Args:
+        matrix: ``(K, K)``, from `confusion_matrix`.
+        classes: K names.
+
+    Returns:
+        For each class ``class``, ``count``, ``error`` (% of its images that got another answer),
+        ``interval`` (95 %), ``precision`` (% of the answers that name it and are right; None where
+        none does), ``taken_for`` (the commonest wrong answer; None if there is none).
+    """
+    rows = []
+    named = matrix.sum(0).tolist()
+    for label, name in enumerate(classes):
+        counts = matrix[label].clone()
+        count, right = int(counts.sum()), int(counts[label])
+        if not count:
+            continue
+        error, interval = share_of(count - right, count)
+        counts[label] = 0
+        rows.append(
+            {
+                "class": name,
+                "count": count,
+                "error": error,
+                "interval": interval,
+                "precision": 100 * right / named[label] if named[label] else None,
+                "taken_for": classes[int(counts.argmax())] if counts.any() else None,
+            }
+        )
+    return rows
+
+
+def draw_confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
+    """The matrix as a picture: shade for the share of a row, numbers where they are legible."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
+
+    number = len(classes)
+    side = min(12.0, 2.5 + 0.35 * number)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    shown = axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axis, label="share of the class", fraction=0.046)
+    if number <= NUMBERED:
+        for row, column in matrix.nonzero().tolist():
+            color = "white" if shares[row, column] > 0.6 else "black"
+            axis.text(
+                column,
+                row,
+                str(int(matrix[row, column])),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color=color,
+            )
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in classes]
+    if number <= NAMED:
+        axis.set_xticks(range(number), names, rotation=90, fontsize=8)
+        axis.set_yticks(range(number), names, fontsize=8)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("class")
+    return figure

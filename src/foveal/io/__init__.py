@@ -1,0 +1,1 @@
+"""Files that survive: atomic writes, model directories, the Hub, cards."""

@@ -1,0 +1,132 @@
+"""What a saved model says of itself: its card, as the Hub reads it, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveal.io.files import read_json, read_tensors, write_file, write_json
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, read_config, save_model
+
+CARD_FILE, RESULT_FILE = "README.md", "result.json"
+LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
+OF_THE_IMAGES = ("classes", "image_size")  # what training on does not change
+
+
+def save_with_card(
+    directory: Path, model: nn.Module, config: Mapping[str, Any], loaded_from: Path | None
+) -> None:
+    """Write a model, what is known of its weights, and a card.
+
+    A README.md that is not a card of ours is left as it is.
+
+    Args:
+        directory: to write into.
+        model: its weights are written.
+        config: of the model.
+        loaded_from: the directory that the model came from. All that this says goes along if the
+            weights are the same still, and otherwise only what it says of the images.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    known: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    card = None
+    if loaded_from is not None and (loaded_from / CONFIG_FILE).is_file():
+        known = read_config(loaded_from)
+        if _holds(loaded_from, model):
+            if (loaded_from / RESULT_FILE).is_file():
+                result = read_json(loaded_from / RESULT_FILE)
+                result.pop("validation_curve", None)
+            if (loaded_from / CARD_FILE).is_file():
+                card = (loaded_from / CARD_FILE).read_text(encoding="utf-8")
+        else:
+            known = {name: known[name] for name in OF_THE_IMAGES if name in known}
+    content = known | {"model": dict(config)}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if (directory / CONFIG_FILE).is_file() and not result:
+        (directory / RESULT_FILE).unlink(missing_ok=True)  # of the model that is replaced
+    save_model(directory, model, content)
+    if result:
+        write_json(directory / RESULT_FILE, result)
+    place = directory / CARD_FILE
+    if not place.exists() or LIBRARY in place.read_text(encoding="utf-8", errors="replace"):
+        text = card or model_card(content, result, parameters)
+        write_file(place, with_metadata(text, agent="env" in content).encode())
+
+
+def _holds(directory: Path, model: nn.Module) -> bool:
+    """Whether the weights in a directory are the model's."""
+    try:
+        saved, _ = read_tensors(directory / WEIGHTS_FILE)
+    except (OSError, ValueError):
+        return False
+    ours = model.state_dict()
+    return saved.keys() == ours.keys() and all(
+        torch.equal(saved[name], ours[name].cpu()) for name in ours
+    )
+
+
+def model_card(content: Mapping[str, Any], result: Mapping[str, Any], parameters: int) -> str:
+    """A card in Markdown, without metadata.
+
+    Args:
+        content: of the model's ``config.json``.
+        result: of its ``result.json``; empty where nothing was measured of these weights.
+        parameters: how many the model has.
+    """
+    model = content["model"]
+    does = "chooses actions in games" if "env" in content else "classifies images"
+    rows = {
+        "task": content["env"]["env"] if "env" in content else content.get("name"),
+        "classes": ", ".join(map(str, content.get("classes", ()))) or model["num_classes"],
+        "test error": _measure(result, "error"),
+        "success": _measure(result, "success_rate"),
+        "protocol": result.get("protocol"),
+        "retina": f"{model['glimpse_size']} x {model['glimpse_size']}, {model['num_scales']} "
+        f"scale(s), {model['num_channels']} channel(s)",
+        "glimpses": None if "env" in content else model["num_glimpses"],
+        "core": f"{model['core']}, {model['core_size']} units",
+        "parameters": f"{parameters:,}",
+        "made by": f"`{result['command']}`" if "command" in result else None,
+    }
+    table = "\n".join(f"| {name} | {said} |" for name, said in rows.items() if said is not None)
+    return f"""\
+# {content.get("name") or "A recurrent attention model"}
+
+A recurrent attention model (Mnih et al. 2014, [arXiv 1406.6247](https://arxiv.org/abs/1406.6247))
+that {does}: it looks at an image through a small retina, decides where to look next, and answers
+after a few looks.
+
+| | |
+|---|---|
+{table}
+
+```python
+from foveal import RecurrentAttention
+
+model = RecurrentAttention.from_pretrained("...")  # this directory, or this model's name on the Hub
+```
+"""
+
+
+def with_metadata(card: str, *, agent: bool) -> str:
+    """A card with the Hub's metadata at its head, unless it has some."""
+    if card.startswith("---\n"):
+        return card
+    task = "reinforcement-learning" if agent else "image-classification"
+    tags = ("foveal", "visual-attention", "hard-attention", "recurrent-attention-model")
+    lines = [LIBRARY, f"pipeline_tag: {task}", "tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join(["---", *lines, "---", "", card])
+
+
+def _measure(result: Mapping[str, Any], name: str) -> str | None:
+    if name not in result:
+        return None
+    low, high = result["interval"]
+    return f"{result[name]:.2f} % (95 % interval {low:.2f} to {high:.2f})"

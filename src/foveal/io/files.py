@@ -1,0 +1,148 @@
+"""Files that survive: atomic writes, and state kept as safetensors and JSON.
+
+Nothing here unpickles: a file from a stranger can be wrong, but it cannot run code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: a crash or a full disk leaves the old one as it was.
+
+    Raises:
+        OSError: if the directory cannot be written or the disk is full; says which file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as problem:
+        raise OSError(
+            f"{path} could not be written ({problem.strerror or problem}); what was there before "
+            "is unchanged. Free some space, or choose another directory."
+        ) from problem
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write indented JSON in one step; see `write_file`.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    write_file(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able description as one safetensors file, in one step.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_file(path, save(ready, metadata={"about": json.dumps(about)}))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise ValueError(f"{path} must be JSON; it is damaged or not ours ({problem}).") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a JSON object; got a {type(content).__name__}.")
+    return content
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote, onto the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated or of another format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as problem:
+        raise ValueError(
+            f"{path} is truncated or not a safetensors file ({problem}). "
+            "Restore it from a copy, or remove it to start again."
+        ) from None
+
+
+# --- Configurations -------------------------------------------------------------------------
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """A short hash that two configurations share only if they are equal."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """What of a configuration differs from its defaults, by name.
+
+    A checkpoint is known by this, so that a new field with a default that changes nothing leaves
+    the checkpoints of before as they are.
+    """
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }
+
+
+def config_from_dict(cls: type[T], values: Any, where: str) -> T:
+    """Rebuild a (nested) configuration dataclass from what `dataclasses.asdict` gave.
+
+    Raises:
+        ValueError: if a key is unknown or a value refused; ``where`` names the source.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: {cls.__name__} must be an object; got {values!r}.")
+    types = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise ValueError(
+            f"{where}: {cls.__name__} has no {', '.join(unknown)}; "
+            "it was written by another version of foveal."
+        )
+    ready = {}
+    for name, value in values.items():
+        kind = types[name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            value = config_from_dict(kind, value, where)
+        ready[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return cls(**ready)
+    except (TypeError, ValueError) as problem:
+        raise ValueError(f"{where}: {problem}") from None

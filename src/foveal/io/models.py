@@ -1,0 +1,119 @@
+"""Model directories: ``config.json`` and ``model.safetensors``, by path or by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal.io import hub
+from foveal.io.files import read_json, read_tensors, write_json, write_tensors
+
+FORMAT = "foveal"
+VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship with the package
+
+
+def save_model(directory: Path, model: torch.nn.Module, config: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    write_json(directory / CONFIG_FILE, {"format": FORMAT, "version": VERSION, **config})
+    write_tensors(directory / WEIGHTS_FILE, model.state_dict(), {"format": FORMAT})
+
+
+def pretrained_models() -> list[str]:
+    """The names of the models that ship with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_FILE}"))
+
+
+def locate_model(model: str | Path, revision: str | None = None) -> Path:
+    """The directory of a model: itself, or of the pretrained one or the Hub's of this name.
+
+    Args:
+        model: a directory, the name of a pretrained model, or a name on the Hub ("someone/name").
+        revision: a branch, a tag or a commit, of a model on the Hub.
+
+    Raises:
+        FileNotFoundError: if there is none; suggests the nearest name.
+        OSError: see `hub.fetch`.
+        ValueError: if there is a ``revision`` of what is not on the Hub.
+    """
+    directory = Path(model)
+    names = pretrained_models()
+    if not directory.is_dir() and hub.is_model_id(str(model)):
+        return hub.fetch(str(model), revision)
+    if revision is not None:
+        raise ValueError(f"revision is for models on the Hub ('someone/name'); got {str(model)!r}.")
+    if directory.is_dir():
+        return directory
+    if str(model) in names:
+        return PRETRAINED / model
+    near = difflib.get_close_matches(str(model), names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise FileNotFoundError(
+        "MODEL must be a run directory, a saved model, the name of a pretrained one "
+        f"({', '.join(names)}) or 'someone/name' on the Hugging Face Hub; "
+        f"there is no directory {str(model)!r}.{hint}"
+    )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The ``config.json`` of a run directory or a saved model.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is another program's, or of a newer version.
+    """
+    path = directory / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{directory} must be a run directory or a saved model; it holds no {CONFIG_FILE}."
+        )
+    content = read_json(path)
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not foveal's: another program wrote it. Choose another path.")
+    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
+        raise ValueError(
+            f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
+            "Update foveal."
+        )
+    return content
+
+
+def load_weights(directory: Path, model: torch.nn.Module) -> None:
+    """Load ``model.safetensors`` into a model of the same configuration.
+
+    Raises:
+        FileNotFoundError: if there is none (a run that is not finished has none).
+        ValueError: if the file is damaged or belongs to another configuration.
+    """
+    path = directory / WEIGHTS_FILE
+    tensors, _ = read_tensors(path)
+    load_state(model, tensors, path)
+
+
+def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict, with one clear line if it is another model's.
+
+    Raises:
+        ValueError: if it is another model's: names or shapes differ.
+    """
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = sorted(name for name in wanted.keys() | got if wanted.get(name) != got.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"{path} belongs to another configuration: {name} must be "
+            f"{wanted.get(name, 'absent')}; got {got.get(name, 'none')}."
+        )
+    model.load_state_dict(dict(tensors))

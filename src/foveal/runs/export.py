@@ -1,0 +1,397 @@
+"""Models for other runtimes: ONNX files and ``torch.export`` programs, checked when made.
+
+The glimpses are unrolled: an exported model is one graph without a loop, in which the batch and the
+images' height and width are left open. It reads windows from the images, as `GlimpseSensor` does
+for a single look, so what it computes does not grow with them. It has no randomness: it takes the
+policy's mean, and its first location is an input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.io.files import write_file
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import CoreState
+
+SUFFIXES = (".onnx", ".pt2")
+LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
+SIZES = ((1, 100, 100), (2, 28, 60), (5, 61, 47), (3, 300, 200))  # (B, H, W) of the check
+CHECK_SEED = 1406
+TIMED_RUNS = 100
+# What is left open, by name; the other sizes of an input are fixed.
+OPEN_SIZES = {"images": {0: "batch", 2: "height", 3: "width"}}
+MEANINGS = {
+    "images": "values in [0, 1]",
+    "first_location": "(x, y) of the first look, -1 and +1 the image's edges; one for all images "
+    "or one for each; the centre if not given",
+    "location": "(x, y) to look at, -1 and +1 the image's edges; where next_location said",
+    "hidden": "the core's state: zeros at first, then next_hidden",
+    "cell": "the core's state: zeros at first, then next_cell",
+    "logits": "after the last glimpse",
+    "probabilities": "of the classes, after each glimpse",
+    "locations": "(x, y) looked at",
+    "next_location": "(x, y) to look at next",
+}
+
+Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+
+class ExportMismatch(RuntimeError):
+    """An exported model computes something else than PyTorch; it was not written."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how it compares with PyTorch.
+
+    Attributes:
+        path: of the file.
+        bytes: its size.
+        inputs: names.
+        outputs: names.
+        logit_difference: the largest difference of any output but a location, over all sizes.
+        location_difference: the largest difference of a location, in normalized coordinates.
+        checked: ``(B, H, W)`` of the images that it was checked on.
+        milliseconds: of processor time for one image of 100 x 100 on one thread, the fastest of
+            100 runs: ``"pytorch"`` and ``"exported"``.
+    """
+
+    path: Path
+    bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    logit_difference: float
+    location_difference: float
+    checked: tuple[tuple[int, int, int], ...]
+    milliseconds: dict[str, float]
+
+
+class UnrolledGlimpses(nn.Module):
+    """T glimpses with the mean policy, as one graph.
+
+    Args:
+        model: a `RecurrentAttention` in eval mode.
+        num_glimpses: T.
+    """
+
+    inputs = ("images", "first_location")
+    outputs = ("logits", "probabilities", "locations")
+
+    def __init__(self, model: RecurrentAttention, num_glimpses: int) -> None:
+        super().__init__()
+        self.model = model
+        self.num_glimpses = num_glimpses
+
+    def forward(self, images: Tensor, first_location: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
+
+        Returns:
+            ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and
+            the ``(B, T, 2)`` locations looked at.
+        """
+        return self._look(images, first_location, None)
+
+    def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What PyTorch makes of each look that an exported model took: no rounding adds up."""
+        return self._look(inputs[0], inputs[1], got[2])
+
+    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Random inputs, for as many images of this size."""
+        generator = torch.Generator().manual_seed(CHECK_SEED)
+        images = torch.rand(
+            batch, self.model.config.num_channels, height, width, generator=generator
+        )
+        return images, torch.rand(batch, 2, generator=generator) * 2 - 1
+
+    def _look(
+        self, images: Tensor, first_location: Tensor, path: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        state = self.model.initial_state(images.shape[0])
+        location = first_location.expand(images.shape[0], 2)
+        locations, logits = [], []
+        for look in range(self.num_glimpses):
+            locations.append(location)
+            step = self.model.step(images, location if path is None else path[:, look], state)
+            logits.append(step.logits)
+            location, state = step.next_location, step.state
+        return logits[-1], torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
+
+
+class OneGlimpse(nn.Module):
+    """One step of a stream: what an agent needs of a frame.
+
+    Args:
+        model: a `RecurrentAttention` in eval mode.
+    """
+
+    def __init__(self, model: RecurrentAttention) -> None:
+        super().__init__()
+        self.model = model
+        state = ("hidden", "cell") if model.config.core == "lstm" else ("hidden",)
+        self.inputs = ("images", "location", *state)
+        self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
+
+    def forward(
+        self, images: Tensor, location: Tensor, hidden: Tensor, cell: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
+
+        Returns:
+            ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state,
+            ``(B, core_size)`` each.
+        """
+        step = self.model.step(images, location, CoreState(hidden, cell))
+        state = (part for part in step.state if part is not None)
+        return step.logits, step.logits.softmax(-1), step.next_location, *state
+
+    def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What PyTorch makes of the inputs."""
+        outputs: tuple[Tensor, ...] = self(*inputs)
+        return outputs
+
+    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Random inputs, for as many images of this size."""
+        config = self.model.config
+        generator = torch.Generator().manual_seed(CHECK_SEED)
+        shapes = [(batch, config.num_channels, height, width), (batch, 2)]
+        shapes += [(batch, config.core_size)] * (len(self.inputs) - 2)
+        return tuple(torch.rand(*shape, generator=generator) for shape in shapes)
+
+
+Exportable = UnrolledGlimpses | OneGlimpse
+
+
+def export_model(
+    model: RecurrentAttention,
+    out: Path,
+    *,
+    num_glimpses: int | None = None,
+    one_step: bool = False,
+    about: dict[str, Any] | None = None,
+) -> Exported:
+    """Write a model as one file for another runtime, after comparing the two.
+
+    Args:
+        model: on the CPU; it is left as it is.
+        out: ``.onnx`` for ONNX, which ONNX Runtime checks, or ``.pt2`` for a ``torch.export``
+            program, which PyTorch loads again.
+        num_glimpses: T, unrolled; the model's own if None.
+        one_step: export one glimpse with its state as inputs and outputs instead: for agents.
+        about: what else an ONNX file should say of itself (its metadata), as JSON.
+
+    Raises:
+        ValueError: if the file's name or the number of glimpses makes no sense, or the policy is
+            random.
+        OSError: if the file cannot be written.
+        ImportError: if what ``foveal[onnx]`` installs is missing.
+        ExportMismatch: if the two differ by more than 1e-4 (logits) or 1e-5 (locations).
+    """
+    check_place(out)
+    if model.config.policy == "random":
+        raise ValueError(
+            "the model's policy is random, and an exported model has no source of random numbers. "
+            "Export one whose policy is learned or center."
+        )
+    looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
+    if looks < 1:
+        raise ValueError(f"num_glimpses must be at least 1; got {looks}.")
+    still = copy.deepcopy(model).requires_grad_(False).eval()
+    module = OneGlimpse(still) if one_step else UnrolledGlimpses(still, looks)
+    if out.suffix.lower() == ".onnx":
+        content = _onnx_file(module, {"num_glimpses": 1 if one_step else looks, **(about or {})})
+        run = _onnx_runner(content)
+    else:
+        content = _program_file(module)
+        run = _program_runner(content)
+    logit_difference, location_difference = _compare(module, run, out)
+    milliseconds = _time(module, run)
+    write_file(out, content)
+    return Exported(
+        path=out,
+        bytes=len(content),
+        inputs=tuple(module.inputs),
+        outputs=tuple(module.outputs),
+        logit_difference=logit_difference,
+        location_difference=location_difference,
+        checked=SIZES,
+        milliseconds=milliseconds,
+    )
+
+
+def check_place(out: Path) -> None:
+    """Refuse a file that cannot be written, before minutes are spent on it.
+
+    Raises:
+        ValueError: if its name has another ending than the formats have.
+        OSError: if there is no place for it.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"--out must be a .onnx file (ONNX) or a .pt2 file (torch.export); got {str(out)!r}."
+        )
+    above = next(place for place in out.absolute().parents if place.exists())
+    taken = "is a directory" if out.is_dir() else ""
+    try:
+        with tempfile.TemporaryFile(dir=above):  # rights alone do not tell: /proc has them
+            pass
+    except OSError:
+        taken = f"{above} is no directory that can be written"
+    if taken:
+        raise OSError(f"{out} cannot be written: {taken}. Choose another --out.")
+
+
+def _compare(module: Exportable, run: Run, out: Path) -> tuple[float, float]:
+    """The largest differences, of locations and of the rest, over images of several sizes."""
+    largest = {True: 0.0, False: 0.0}
+    for size in SIZES:
+        inputs = module.example(*size)
+        got = run(inputs)
+        with torch.inference_mode():
+            expected = module.expected(inputs, got)
+        for name, ours, theirs in zip(module.outputs, expected, got, strict=True):
+            place = "location" in name
+            same_shape = ours.shape == theirs.shape
+            difference = float((ours - theirs).abs().max()) if same_shape else math.inf
+            largest[place] = max(largest[place], difference)
+            if not difference <= (LOCATION_TOLERANCE if place else LOGIT_TOLERANCE):
+                raise ExportMismatch(
+                    f"{out} was not written: on {size[0]} image(s) of {size[1]} x {size[2]} its "
+                    f"{name} differ from PyTorch's by {difference:.1g}. Please report this."
+                )
+    return largest[False], largest[True]
+
+
+def _time(module: Exportable, run: Run) -> dict[str, float]:
+    """Milliseconds for one image on one thread, in PyTorch and exported."""
+    inputs = module.example(*SIZES[0])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            ours = _fastest(lambda: module(*inputs))
+        return {"pytorch": ours, "exported": _fastest(lambda: run(inputs))}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fastest(call: Callable[[], object]) -> float:
+    """Milliseconds of processor time, which other programs on the machine do not add to."""
+    times = []
+    for _ in range(TIMED_RUNS):
+        begun = time.process_time()
+        call()
+        times.append(time.process_time() - begun)
+    return 1000 * min(times)
+
+
+# --- ONNX -----------------------------------------------------------------------------------
+
+
+def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
+    import onnx  # noqa: PLC0415 (an extra)
+
+    images, *others = module.example(2, 61, 47)
+    open_sizes: list[dict[int, str]] = [OPEN_SIZES["images"], *({0: "batch"} for _ in others)]
+    optional = module.inputs[1] if isinstance(module, UnrolledGlimpses) else None
+    if optional:
+        # One row, which the graph expands to the batch: so one location may do for all images.
+        others, open_sizes = [torch.zeros(1, 2)], [OPEN_SIZES["images"], {}]
+    with _quietly():
+        program = torch.onnx.export(
+            module,
+            (images, *others),
+            input_names=list(module.inputs),
+            output_names=list(module.outputs),
+            dynamic_shapes=tuple(open_sizes),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    file = program.model_proto
+    if optional:
+        # A value under an input's name is that input's default.
+        given = next(value for value in file.graph.input if value.name == optional)
+        given.type.tensor_type.shape.dim[0].dim_param = "one_or_batch"
+        file.graph.initializer.append(onnx.numpy_helper.from_array(others[0].numpy(), optional))
+    for value in (*file.graph.input, *file.graph.output):
+        value.doc_string = MEANINGS[value.name.removeprefix("next_")]
+    for key, said in {"foveal": asdict(module.model.config), **about}.items():
+        file.metadata_props.add(key=key, value=json.dumps(said))
+    onnx.checker.check_model(file)
+    content: bytes = file.SerializeToString()
+    return content
+
+
+def _onnx_runner(content: bytes) -> Run:
+    import onnxruntime  # noqa: PLC0415 (an extra)
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # it warns of inputs with defaults
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [
+        *(value.name for value in session.get_inputs()),
+        *(value.name for value in session.get_overridable_initializers()),
+    ]
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(value) for value in session.run(None, fed)]
+
+    return run
+
+
+# --- torch.export ---------------------------------------------------------------------------
+
+
+def _program_file(module: Exportable) -> bytes:
+    inputs = module.example(2, 61, 47)
+    free = torch.export.Dim.DYNAMIC
+    shapes = [dict.fromkeys(OPEN_SIZES["images"], free), *({0: free} for _ in inputs[1:])]
+    with _quietly():
+        program = torch.export.export(module, inputs, dynamic_shapes=tuple(shapes))
+        file = io.BytesIO()
+        torch.export.save(program, file)
+    return file.getvalue()
+
+
+def _program_runner(content: bytes) -> Run:
+    with _quietly():
+        module = torch.export.load(io.BytesIO(content)).module()
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        with torch.inference_mode():
+            outputs: Sequence[Tensor] = module(*inputs)
+        return outputs
+
+    return run
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without gradients, and what exporters say of themselves: deprecations, missing packages."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

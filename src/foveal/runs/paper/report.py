@@ -1,0 +1,165 @@
+"""Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foveal.evaluation.classifier import share_of
+from foveal.io.files import read_json, write_file, write_json
+from foveal.runs.paper.rows import ROWS, Row
+from foveal.runs.recipes import AGENT_TASKS
+from foveal.tasks import DESCRIPTIONS
+
+TABLE_FILE = "README.md"
+TEST_IMAGES = 10_000
+
+
+def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The content of ``<row>.json``.
+
+    Args:
+        row: which.
+        command: that makes it.
+        results: of one run a seed, as `foveal.runs.run.train_run` returns them.
+
+    Returns:
+        The mean over the seeds, its Wilson interval over the test images or games, the spread over
+        the seeds (standard deviation; None for one seed), and every seed's result in full.
+    """
+    values = [result[row.measure] for result in results]
+    mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
+    _, interval = share_of(round(mean / 100 * count), count)
+    return {
+        "row": row.name,
+        "title": row.title,
+        "command": command,
+        row.measure: mean,
+        "interval": list(interval),
+        "spread": statistics.stdev(values) if len(results) > 1 else None,
+        "paper": row.paper,
+        "protocol": results[0]["protocol"],
+        "config": dataclasses.asdict(row.config),
+        "seeds": [result["seed"] for result in results],
+        "runs": list(results),
+    }
+
+
+def read_row(directory: Path, name: str) -> dict[str, Any] | None:
+    """The result of a row, or None if there is none yet.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    path = directory / f"{name}.json"
+    return read_json(path) if path.exists() else None
+
+
+def write_row(directory: Path, result: dict[str, Any]) -> None:
+    """Write a row's file and the table anew, each in one step.
+
+    Two processes may do so at once: the table is made from the files while a lock is held, so
+    that the last one made has all rows.
+
+    Raises:
+        OSError: if they cannot be written.
+        ValueError: if another row's file is damaged.
+    """
+    from filelock import FileLock  # noqa: PLC0415 (only here)
+
+    write_json(directory / f"{result['row']}.json", result)
+    with FileLock(directory / ".lock"):
+        results = {name: read_row(directory, name) for name in ROWS}
+        known = {name: content for name, content in results.items() if content is not None}
+        write_file(directory / TABLE_FILE, table(known).encode())
+
+
+INTRODUCTION = """\
+# Results
+
+`foveal reproduce` writes this page and the file of each row, which has everything that made it: the
+whole configuration, seeds, commit, hardware, wall time, and the validation curve.
+
+Test error in %: 10,000 images in one fixed draw, one rollout from a random first location, mean
+policy, no averaging, the weights of the last step. Recipes and budgets were chosen on the
+validation split (the last 10,000 images of MNIST's training file), and every run evaluated the test
+split once, at its end; docs/reproducing.md names the rows that were trained more than once. RAM
+rows of fewer glimpses start from the weights of the task's pretrained model, which is the row of
+most glimpses; their images are what they saw themselves. The rows with glimpses on mnist-28 and
+translated-60 learn from digits turned, rescaled and warped a little, anew each time; all others
+learn from plain ones. The interval is 95 % (Wilson, over the test images; it does not cover the
+spread between seeds). With several seeds the error is their mean, and ± their standard deviation.
+
+"Paper" is Mnih et al. 2014 in the proceedings (NIPS), "preprint" its first version (arXiv
+1406.6247v1), as far as other sources confirm it; "best known" is the best reproduction that we know
+of, from a single rollout. "Difference" is ours less the paper's.
+"""
+
+CLOSING = """
+What the choices in the recipes are worth is in [docs/reproducing.md](../docs/reproducing.md); speed
+is in [docs/performance.md](../docs/performance.md).
+"""
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The page of all rows, in Markdown; ``results`` by row, as `row_result` makes them."""
+    parts = [INTRODUCTION]
+    for task, description in (DESCRIPTIONS | AGENT_TASKS).items():
+        rows = [row for row in ROWS.values() if row.task == task]
+        if not rows:
+            continue
+        agent = task in AGENT_TASKS
+        lines = [
+            f"\n## {task}: {description}\n",
+            f"| row | what | {'caught, %' if agent else 'ours'} | interval | paper | difference | "
+            f"preprint | best known | seeds | {'decisions' if agent else 'images'} a seed "
+            "| minutes a seed |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [_line(row, results.get(row.name)) for row in rows]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts) + _how(results) + CLOSING
+
+
+def _line(row: Row, result: dict[str, Any] | None) -> str:
+    cells = [f"`{row.name}`", row.title]
+    if result is None:
+        cells += ["not yet", "", _figure(row.paper), ""]
+    else:
+        spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
+        low, high = result["interval"]
+        difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
+        cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
+        cells += [_figure(row.paper), difference]
+    best = "" if row.best_known is None else f"{row.best_known[0]:.2f} ({row.best_known[1]})"
+    cells += [_figure(row.preprint), best]
+    if result is None:
+        cells += ["", "", ""]
+    else:
+        runs = result["runs"]
+        minutes = statistics.fmean(run["seconds"] for run in runs) / 60
+        seeds = ", ".join(str(seed) for seed in result["seeds"])
+        seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
+        cells += [seeds, f"{seen:,}", f"{minutes:.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _how(results: dict[str, dict[str, Any]]) -> str:
+    if not results:
+        return ""
+    runs = [run for result in results.values() for run in result["runs"]]
+    machines = sorted({run["hardware"] for run in runs})
+    commits = sorted({str(run["commit"]) for run in runs})
+    return (
+        "\nA row is made by `foveal reproduce` and its name, or by the command in its file, which "
+        "does the same. Hardware: "
+        f"{'; '.join(machines)}. Commits: {', '.join(commits)}. Several runs shared the machine, "
+        "so the minutes are upper bounds.\n"
+    )

@@ -1,0 +1,335 @@
+"""Search over hyper-parameters: random, as in the paper (§4), or guided, with many workers.
+
+A study is kept by Optuna in one storage: a file on one machine, or a database that workers on many
+machines share. Every trial is a run in a directory of its own, judged by validation alone, and
+ended early where it does worse than most at the same point. Workers may come and go: the trial of
+one that was killed is taken up by another, from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import time
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from foveal.io.files import fingerprint
+from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
+from foveal.runs.run import train_run
+from foveal.tasks import FolderTask
+from foveal.training.engine import Progress, TrainingDiverged, TrainingStopped
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("random", "tpe")
+PAPER_SPACE = ("lr=1e-4:1e-2:log", "location_std=0.03:0.5:log")  # what the paper searched over
+SEEN_ALIVE, GIVEN_UP = 20, 90  # seconds between a worker's signs of life; without one it is dead
+POLL = 0.5  # seconds between looks at what others do
+FIRST_TRIALS = 5  # of a study, which are never ended early
+NUMBER = "trial"  # the attribute of a trial that names its run
+PARTS = ("model", "objective", "training", "task")  # of a configuration, searched in this order
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One hyper-parameter and where it may lie.
+
+    Attributes:
+        name: of the field of a configuration, such as "lr".
+        low, high: its range; unused with choices.
+        log: whether factors rather than differences are uniform.
+        choices: the values themselves, where it is not a range.
+    """
+
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: optuna.Trial) -> Any:
+        """A value for a trial."""
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.choices)
+        if isinstance(self.low, int):
+            return trial.suggest_int(self.name, self.low, int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+
+def read_space(words: Sequence[str], config: RunConfig | AgentConfig) -> tuple[Dimension, ...]:
+    """``lr=1e-4:1e-2:log`` (a range) and ``core=rnn,lstm`` (choices) as dimensions.
+
+    Raises:
+        ValueError: if a name is no field of the configuration, or a value is not of its kind.
+    """
+    space = tuple(_read_dimension(word, config) for word in words)
+    names = [dimension.name for dimension in space]
+    if not space or len(set(names)) < len(names):
+        raise ValueError(f"space must name different hyper-parameters; got {' '.join(words)!r}.")
+    return space
+
+
+def _read_dimension(word: str, config: RunConfig | AgentConfig) -> Dimension:
+    wanted = f"space must be NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; got {word!r}."
+    name, sign, text = word.partition("=")
+    name = name.replace("-", "_")
+    if not sign:
+        raise ValueError(wanted)
+    kind = _kind_of(name, config)
+    if ":" not in text:
+        return Dimension(name, choices=tuple(_read(kind, part, word) for part in text.split(",")))
+    low, high, *rest = text.split(":")
+    if rest not in ([], ["log"]) or kind not in (int, float):
+        raise ValueError(wanted if kind in (int, float) else f"{wanted} {name} is not a number.")
+    ends = (_read(kind, low, word), _read(kind, high, word))
+    if not ends[0] < ends[1] or (rest and ends[0] <= 0):
+        raise ValueError(f"{wanted} LOW must be below HIGH, and above 0 with log.")
+    return Dimension(name, *ends, log=bool(rest))
+
+
+def _kind_of(name: str, config: RunConfig | AgentConfig) -> Any:
+    """The type of a field, wherever in the configuration it is."""
+    for part in PARTS:
+        inner = getattr(config, part, None)
+        if isinstance(config, FolderRun) and part == "task":
+            continue  # the images are read once, for all trials
+        if inner is not None and name in {field.name for field in dataclasses.fields(inner)}:
+            return typing.get_type_hints(type(inner))[name]
+    raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
+
+
+def _read(kind: Any, text: str, word: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind in (int, float):
+            value = kind(text)
+            if not math.isfinite(value):
+                raise ValueError
+            return value
+    except (ValueError, KeyError):
+        raise ValueError(f"space: {text!r} in {word!r} must be a {kind.__name__}.") from None
+    return text
+
+
+def configured(config: RunConfig | AgentConfig, values: dict[str, Any]) -> RunConfig | AgentConfig:
+    """The configuration with other values of some fields, by their names.
+
+    Raises:
+        ValueError: if a value makes no sense.
+    """
+    parts = {}
+    for part in PARTS:
+        inner = getattr(config, part, None)
+        if inner is None:
+            continue
+        names = {field.name for field in dataclasses.fields(inner)}
+        own = {name: value for name, value in values.items() if name in names}
+        parts[part] = dataclasses.replace(inner, **own)
+        values = {name: value for name, value in values.items() if name not in names}
+    return dataclasses.replace(config, **parts)
+
+
+def measure_of(config: RunConfig | AgentConfig) -> tuple[str, Literal["minimize", "maximize"]]:
+    """What is compared, by its name in the metrics, and which way is better."""
+    if isinstance(config, RunConfig):
+        return "validation_error", "minimize"
+    return "validation_return", "maximize"
+
+
+def open_study(
+    storage: str,
+    name: str,
+    config: RunConfig | AgentConfig,
+    space: Sequence[Dimension],
+    sampler: str,
+    seed: int,
+) -> optuna.Study:
+    """Open a study in a storage, or begin it there.
+
+    Args:
+        storage: an SQLAlchemy URL, such as ``sqlite:///study.db`` or
+            ``postgresql+psycopg://user:password@host/database``.
+        name: of the study, in the storage.
+        config: what every trial shares.
+        space: what they differ in.
+        sampler: "random" or "tpe".
+        seed: of the sampler, and of this worker's alone.
+
+    Raises:
+        ValueError: if the storage cannot be reached (a password in its URL is not shown), or the
+            study there is of other things.
+    """
+    import optuna  # noqa: PLC0415 (an extra)
+    import sqlalchemy.exc  # noqa: PLC0415
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    about = {
+        "config": fingerprint(dataclasses.asdict(config)),
+        "space": [dataclasses.asdict(dimension) for dimension in space],
+    }
+    chosen = (
+        optuna.samplers.RandomSampler(seed=seed)
+        if sampler == "random"
+        else optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    )
+    trouble = (sqlalchemy.exc.SQLAlchemyError, ImportError, optuna.exceptions.OptunaError)
+    for tries_left in (2, 1, 0):
+        try:
+            study = _open(storage, name, chosen, measure_of(config)[1])
+            break
+        except trouble as problem:
+            if tries_left:  # workers that begin at once may get into each other's way
+                time.sleep(POLL)
+                continue
+            raise ValueError(
+                f"the storage {without_password(storage)} could not be used: "
+                f"{without_password(_first_line(problem))}"
+            ) from None
+    known = study.user_attrs.get("about")
+    if known is None:
+        study.set_user_attr("about", about)
+    elif known != json.loads(json.dumps(about)):  # JSON makes lists of tuples
+        what = "space" if known["config"] == about["config"] else "configuration"
+        raise ValueError(
+            f"the study {name!r} in {without_password(storage)} is of another {what}. "
+            "Choose another --study, or the flags that it was begun with."
+        )
+    return study
+
+
+def _open(
+    storage: str, name: str, sampler: optuna.samplers.BaseSampler, direction: Any
+) -> optuna.Study:
+    import optuna  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        kept = optuna.storages.RDBStorage(
+            storage,
+            engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in storage else None,
+            heartbeat_interval=SEEN_ALIVE,
+            grace_period=GIVEN_UP,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+    return optuna.create_study(
+        storage=kept,
+        study_name=name,
+        sampler=sampler,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST_TRIALS),
+        direction=direction,
+        load_if_exists=True,
+    )
+
+
+def without_password(text: str) -> str:
+    """A URL, or a text with one, less the password in it."""
+    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
+
+
+def _first_line(problem: BaseException) -> str:
+    causes = [problem]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    return next((line for line in str(causes[-1]).splitlines() if line.strip()), repr(problem))
+
+
+def run_trials(
+    study: optuna.Study,
+    config: RunConfig | AgentConfig,
+    space: Sequence[Dimension],
+    trials: int,
+    about: dict[str, Any],
+    directory: Path,
+    device: torch.device,
+    listener: Callable[[int, Progress], None] | None = None,
+    *,
+    task: FolderTask | None = None,
+) -> None:
+    """Work on a study until it has so many trials, with others or alone.
+
+    Args:
+        study: from `open_study`.
+        config: what every trial shares.
+        space: what they differ in.
+        trials: of the whole study, those ended early and those in work elsewhere included.
+        about: what else each run's ``config.json`` says.
+        directory: of the study; each trial has one of its own in it.
+        device: where trials train.
+        listener: called with the number of the trial and the engine's reports.
+        task: of a `FolderRun`: its images, examined.
+
+    Raises:
+        TrainingStopped: on SIGINT or SIGTERM; the trial waits to be taken up again.
+        OSError, ValueError: see `foveal.runs.run.train_run`.
+    """
+    import optuna  # noqa: PLC0415
+
+    measure, _ = measure_of(config)
+
+    def objective(trial: optuna.Trial) -> float:
+        chosen = configured(config, {d.name: d.suggest(trial) for d in space})
+        # A trial that takes up a dead worker's inherits this, and so goes on with its run.
+        number = trial.user_attrs.get(NUMBER, trial.number)
+        trial.set_user_attr(NUMBER, number)
+
+        def report(progress: Progress) -> None:
+            if listener:
+                listener(number, progress)
+            if progress.validated:
+                trial.report(progress.validation[measure], progress.step)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+        try:
+            result = train_run(
+                chosen,
+                {**about, **dataclasses.asdict(chosen)},
+                trial_directory(directory, number),
+                device,
+                report,
+                judged=False,
+                task=task,
+            )
+        except TrainingDiverged:
+            raise optuna.TrialPruned from None
+        except TrainingStopped:
+            study.enqueue_trial(trial.params, user_attrs={NUMBER: number})
+            raise
+        return float(result[measure])
+
+    while (left := _left(study, trials)) != "none":
+        if left == "elsewhere":  # whoever is at it may yet be killed
+            time.sleep(POLL)
+        else:
+            study.optimize(objective, n_trials=1)
+
+
+def trial_directory(directory: Path, number: int) -> Path:
+    """The run of a trial, in the study's directory."""
+    return directory / f"trial-{number}"
+
+
+def _left(study: optuna.Study, trials: int) -> Literal["some", "elsewhere", "none"]:
+    """Whether there are trials to begin, or only those that other workers are at, or none."""
+    import optuna  # noqa: PLC0415
+    from optuna.trial import TrialState  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)  # and lets them wait to be taken up
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    begun = sum(s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) for s in states)
+    if begun < trials or TrialState.WAITING in states:
+        return "some"
+    return "elsewhere" if TrialState.RUNNING in states else "none"

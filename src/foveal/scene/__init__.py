@@ -1,0 +1,1 @@
+"""What can be looked at: images in memory, sparse ones, files that are read where one looks."""

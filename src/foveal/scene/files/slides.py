@@ -1,0 +1,77 @@
+"""Whole-slide formats through OpenSlide, which the extra ``foveal[wsi]`` brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveal.scene.files.sources import Floats, Level, Source, composited, scaled
+
+BACKGROUND = "openslide.background-color"  # of what was not scanned
+
+
+class SlideSource(Source):
+    """A whole slide, of which only windows are read; see `Source`.
+
+    Args:
+        path: of the file.
+        num_channels: see `Source`.
+
+    Raises:
+        ImportError: if OpenSlide is not installed.
+        ValueError: if OpenSlide cannot read the file.
+    """
+
+    def __init__(self, path: Path, num_channels: int | None = None) -> None:
+        openslide = _openslide(path)
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except openslide.OpenSlideError as problem:
+            raise ValueError(
+                f"{path} is not a whole slide that OpenSlide can read ({problem}), whatever its "
+                "name says. Restore it from a copy, or remove it."
+            ) from None
+        background = self._slide.properties.get(BACKGROUND, "FFFFFF")
+        self._background = scaled(np.frombuffer(bytes.fromhex(background), dtype=np.uint8))
+        sizes, factors = self._slide.level_dimensions, self._slide.level_downsamples
+        levels = [
+            Level(height, width, float(factor))
+            for (width, height), factor in zip(sizes, factors, strict=True)
+        ]
+        super().__init__(str(path), levels, 3, num_channels)
+
+    def close(self) -> None:
+        """Close the slide."""
+        self._slide.close()
+
+    def _pixels(self, number: int, top: int, left: int, height: int, width: int) -> Floats:
+        factor = self.levels[number].factor
+        corner = round(left * factor), round(top * factor)
+        try:
+            region = self._slide.read_region(corner, number, (width, height))
+        except Exception as problem:  # OpenSlide's own, which may not be installed to name
+            raise ValueError(
+                f"{self.name} is damaged where it is read ({problem}). Restore it from a copy."
+            ) from None
+        return composited(scaled(np.asarray(region)), self._background)
+
+
+def is_slide(path: Path) -> bool:
+    """Whether OpenSlide knows the file as a scanner's; False where OpenSlide is not installed."""
+    try:
+        maker = _openslide(path).OpenSlide.detect_format(path)
+    except ImportError:
+        return False
+    return maker not in (None, "generic-tiff")
+
+
+def _openslide(path: Path) -> Any:
+    try:
+        import openslide  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise ImportError(
+            f'{path} is a whole slide: reading it needs OpenSlide; pip install "foveal[wsi]"'
+        ) from None
+    return openslide

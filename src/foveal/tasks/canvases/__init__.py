@@ -1,0 +1,1 @@
+"""Digits on canvases: the tasks of the paper."""

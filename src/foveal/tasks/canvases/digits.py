@@ -1,0 +1,318 @@
+"""Digit sources: real MNIST, scikit-learn's small digits, or one's own files.
+
+A source is named by a word (``mnist``, ``uci``) or by the path of a directory: either the four
+IDX files of MNIST's format (plain or gzipped), or an image folder with one subfolder a class.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.io.files import write_file
+
+SPLITS = ("train", "validation", "test")
+IDX_FILES = {
+    "train images": "train-images-idx3-ubyte",
+    "train labels": "train-labels-idx1-ubyte",
+    "test images": "t10k-images-idx3-ubyte",
+    "test labels": "t10k-labels-idx1-ubyte",
+}
+# Of the decompressed files, so that any packing of the same data is accepted.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+VALIDATION_SHARE = 6  # one in six of the training file, as MNIST's 10,000 of 60,000
+SPLIT_SEED = 20140624  # of the shuffle that splits sources which come in one piece
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """``images (N, H, W)`` and ``labels (N,)``, both uint8."""
+
+    images: Bytes
+    labels: Bytes
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A source of digits, split once and for all.
+
+    Attributes:
+        train, validation, test: the splits. A recipe and its stopping are chosen on validation.
+        classes: the names of the classes, by label.
+    """
+
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+    classes: tuple[str, ...]
+
+    def split(self, name: str) -> LabelledImages:
+        """One of "train", "validation" and "test".
+
+        Raises:
+            ValueError: if it is none of them.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {name!r}.")
+        part: LabelledImages = getattr(self, name)
+        return part
+
+
+def load_digits(source: str) -> Digits:
+    """Load and split a source of digits.
+
+    Args:
+        source: "mnist" (from ``$FOVEAL_DATA/mnist``, the cache, or downloaded; 50,000 training,
+            10,000 validation and 10,000 test images of 28 x 28), "uci" (scikit-learn's 1,797
+            digits of 8 x 8, scaled to 28 x 28; needs no file), or a directory's path.
+
+    Raises:
+        ValueError: if a file is not what its name says, or its SHA-256 is wrong.
+        OSError: if a file or the network is missing.
+    """
+    if source == "mnist":
+        return _from_idx(_find_mnist(), MNIST_SHA256)
+    if source == "uci":
+        return _from_uci()
+    directory = Path(source).expanduser()
+    if not directory.exists():
+        raise FileNotFoundError(
+            f"digits must be 'mnist', 'uci' or a directory; got {source!r}, which does not exist."
+        )
+    if not directory.is_dir():
+        raise NotADirectoryError(
+            f"digits must be 'mnist', 'uci' or a directory; got the file {source!r}. "
+            "Pass the directory that holds it."
+        )
+    if any(_idx_path(directory, name) for name in IDX_FILES.values()):
+        return _from_idx(directory, _listed_checksums(directory))
+    return _from_folder(directory)
+
+
+def cache_directory() -> Path:
+    """Where downloads are kept: ``$XDG_CACHE_HOME/foveal`` or ``~/.cache/foveal``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveal"
+
+
+# --- MNIST: found, or fetched ---------------------------------------------------------------
+
+
+def _find_mnist() -> Path:
+    """A directory with the four files, downloaded where no file is at hand."""
+    named = os.environ.get("FOVEAL_DATA")
+    if named:
+        directory = Path(named).expanduser() / "mnist"
+        if all(_idx_path(directory, name) for name in IDX_FILES.values()):
+            return directory
+    cache = cache_directory() / "mnist"
+    for name in IDX_FILES.values():
+        if not _idx_path(cache, name):
+            _download(name, cache)
+    return cache
+
+
+def _download(name: str, cache: Path) -> None:
+    problems = []
+    for mirror in MNIST_MIRRORS:
+        url = f"{mirror}{name}.gz"
+        try:
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+                packed = answer.read()
+            _verify(gzip.decompress(packed), MNIST_SHA256[name], url)
+        except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as problem:
+            problems.append(f"{url}: {problem}")
+            continue
+        write_file(cache / f"{name}.gz", packed)
+        return
+    raise OSError(
+        f"MNIST's {name}.gz could not be downloaded ({'; '.join(problems)}). Put the four files "
+        "in $FOVEAL_DATA/mnist, or use --digits uci, which needs no download."
+    )
+
+
+# --- The IDX format -------------------------------------------------------------------------
+
+
+def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
+    arrays = {key: _read_idx(directory, name, checksums) for key, name in IDX_FILES.items()}
+    parts = {}
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part} images"], arrays[f"{part} labels"]
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+            raise ValueError(
+                f"{directory}: the {part} files must hold N images (N, H, W) and N labels; got "
+                f"{images.shape} and {labels.shape}. Fetch the files again."
+            )
+        parts[part] = LabelledImages(images, labels)
+    if parts["train"].images.shape[1:] != parts["test"].images.shape[1:]:
+        raise ValueError(
+            f"{directory}: training and test images must have the same size; got "
+            f"{parts['train'].images.shape[1:]} and {parts['test'].images.shape[1:]}."
+        )
+    train = parts["train"]
+    last = int(max(train.labels.max(), parts["test"].labels.max()))
+    cut = len(train.labels) - len(train.labels) // VALIDATION_SHARE
+    return Digits(
+        train=LabelledImages(train.images[:cut], train.labels[:cut]),
+        validation=LabelledImages(train.images[cut:], train.labels[cut:]),
+        test=parts["test"],
+        classes=tuple(str(label) for label in range(last + 1)),
+    )
+
+
+def _idx_path(directory: Path, name: str) -> Path | None:
+    for path in (directory / name, directory / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _listed_checksums(directory: Path) -> dict[str, str]:
+    """What a ``SHA256SUMS`` file beside the data, if any, says of the decompressed files."""
+    listing = directory / "SHA256SUMS"
+    if not listing.is_file():
+        return {}
+    pairs = (line.split() for line in listing.read_text(errors="replace").splitlines())
+    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
+
+
+def _read_idx(directory: Path, name: str, checksums: dict[str, str]) -> Bytes:
+    path = _idx_path(directory, name)
+    if path is None:
+        raise FileNotFoundError(
+            f"{directory} must hold {name} or {name}.gz; neither is there. "
+            "All four IDX files are needed."
+        )
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as problem:
+            raise ValueError(
+                f"{path} is not a whole gzip file ({problem}). Fetch it again."
+            ) from problem
+    if name in checksums:
+        _verify(content, checksums[name], str(path))
+    return _parse_idx(content, str(path))
+
+
+def _verify(content: bytes, wanted: str, where: str) -> None:
+    got = hashlib.sha256(content).hexdigest()
+    if got != wanted:
+        raise ValueError(
+            f"{where}: the SHA-256 of the decompressed file must be {wanted}; got {got}. "
+            "Remove the file and fetch it again."
+        )
+
+
+def _parse_idx(content: bytes, where: str) -> Bytes:
+    """An IDX file of bytes: two zeros, the type 8, the number of dimensions, their sizes, data."""
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise ValueError(
+            f"{where} is not an IDX file of bytes: it must start with 00 00 08, got "
+            f"{content[:3].hex(' ') or 'nothing'}."
+        )
+    header = 4 + 4 * content[3]
+    if len(content) < header:
+        raise ValueError(f"{where} is truncated inside its header. Fetch it again.")
+    shape = tuple(np.frombuffer(content, ">u4", count=content[3], offset=4).tolist())
+    wanted = int(np.prod(shape, dtype=np.int64))
+    if len(content) - header != wanted:
+        raise ValueError(
+            f"{where} must hold {wanted:,} bytes of data for its shape {shape}; got "
+            f"{len(content) - header:,}. It is truncated or damaged: fetch it again."
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+# --- Sources in one piece -------------------------------------------------------------------
+
+
+def _from_uci() -> Digits:
+    from sklearn.datasets import load_digits as load_uci  # noqa: PLC0415 (slow to import)
+
+    data = load_uci()
+    # As MNIST's: 20 x 20 pixels of digit in a frame of 4.
+    small = [(image * (255 / 16)).astype(np.uint8) for image in data.images]
+    images = np.stack([np.pad(_resize(image, 20), 4) for image in small])
+    names = tuple(str(name) for name in data.target_names)
+    return _split_whole(LabelledImages(images, data.target.astype(np.uint8)), names)
+
+
+def _from_folder(directory: Path) -> Digits:
+    """One subfolder a class; all images grey and of one size."""
+    folders = sorted(path for path in directory.iterdir() if path.is_dir())
+    files = {
+        folder.name: sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        for folder in folders
+    }
+    classes = tuple(name for name, paths in files.items() if paths)
+    if not 2 <= len(classes) <= 256:
+        raise ValueError(
+            f"{directory} must hold IDX files ({', '.join(IDX_FILES.values())}), or one subfolder "
+            f"of images for each of 2 to 256 classes; got {len(classes)} such subfolder(s)."
+        )
+    images = [_read_grey(path) for name in classes for path in files[name]]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{directory}: all digit images must have one size; got {len(shapes)}, among them "
+            f"{sorted(shapes)[:2]}. Scale them to one size first."
+        )
+    labels = [label for label, name in enumerate(classes) for _ in files[name]]
+    whole = LabelledImages(np.stack(images), np.array(labels, dtype=np.uint8))
+    return _split_whole(whole, classes)
+
+
+def _split_whole(whole: LabelledImages, classes: tuple[str, ...]) -> Digits:
+    """Two thirds for training, a sixth each for validation and test, drawn from a fixed seed."""
+    total = len(whole.labels)
+    held = total // VALIDATION_SHARE
+    if held < 1:
+        raise ValueError(
+            f"at least {VALIDATION_SHARE} images are needed to split them; got {total}."
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(total)
+    parts = (order[: total - 2 * held], order[total - 2 * held : total - held], order[-held:])
+    train, validation, test = (
+        LabelledImages(whole.images[part], whole.labels[part]) for part in parts
+    )
+    return Digits(train, validation, test, classes)
+
+
+def _resize(image: Bytes, side: int) -> Bytes:
+    from PIL import Image  # noqa: PLC0415
+
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def _read_grey(path: Path) -> Bytes:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L"))
+    except (UnidentifiedImageError, OSError, ValueError) as problem:
+        raise ValueError(f"{path} is not a readable image ({problem}). Remove it.") from problem

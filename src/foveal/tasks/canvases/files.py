@@ -1,0 +1,144 @@
+"""A task as image files on disk, with a manifest that says what each one shows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from foveal.io.files import write_file
+from foveal.tasks.canvases import pyramids
+from foveal.tasks.canvases.canvases import CanvasTask, Layout
+
+FORMATS = {"png": ".png", "tiff": ".tif"}
+MANIFEST = "manifest.csv"
+PLACES = "places.csv"
+LARGEST_PNG = 16_384  # pixels a side; a PNG is made whole, in memory
+
+
+def write_dataset(
+    task: CanvasTask,
+    counts: Mapping[str, int],
+    directory: Path,
+    *,
+    file_format: Literal["png", "tiff"] = "png",
+    seed: int = 0,
+    written: Callable[[], None] = lambda: None,
+) -> None:
+    """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
+
+    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square:
+    x and y of the top left corner, width, height, in pixels. Validation and test canvases are the
+    first of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are
+    drawn from the seed. All is written beside the directory first, which is there whole or not at
+    all.
+
+    Args:
+        task: on the CPU.
+        counts: files of each split.
+        directory: a new or empty one.
+        file_format: "png", or "tiff" for tiled pyramids, which may have any size.
+        seed: of the training canvases.
+        written: called after each file.
+
+    Raises:
+        ValueError: if the numbers or the format do not fit the task.
+        FileExistsError: if the directory is not empty.
+        OSError: if the files cannot be written.
+    """
+    _check(task, counts, file_format)
+    directory = directory.absolute()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise FileExistsError(
+            f"{directory} must be a new or empty directory; it is not. Choose another --out."
+        )
+    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    try:
+        manifest: list[tuple[object, ...]] = [("path", "label", "split")]
+        places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
+        for split, count in counts.items():
+            for number, layout in enumerate(_layouts(task, split, count, seed)):
+                label = task.classes[int(layout.labels)]
+                path = Path(split, label, f"{number:06d}{FORMATS[file_format]}")
+                (partial / path).parent.mkdir(parents=True, exist_ok=True)
+                _write_canvas(task, split, layout, partial / path)
+                y, x = layout.places[0, 0].tolist()
+                height, width = task.digit_size
+                manifest.append((path.as_posix(), label, split))
+                places.append((path.as_posix(), x, y, width, height))
+                written()
+        _write_table(partial / MANIFEST, manifest)
+        _write_table(partial / PLACES, places)
+        partial.replace(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check(task: CanvasTask, counts: Mapping[str, int], file_format: str) -> None:
+    for split, count in counts.items():
+        size = task.size(split)
+        if count < 0 or (split != "train" and count > size):
+            raise ValueError(
+                f"--{split} must be 0 to {size:,}, the canvases of its fixed draw; got {count}."
+                if split != "train"
+                else f"--train must be at least 0; got {count}."
+            )
+    if not sum(counts.values()):
+        raise ValueError(
+            "nothing to write: one of --train, --validation and --test must be above 0."
+        )
+    if file_format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {file_format!r}.")
+    if file_format == "png" and max(task.image_size) > LARGEST_PNG:
+        raise ValueError(
+            f"a PNG has at most {LARGEST_PNG:,} pixels a side here, as it is made in memory; got "
+            f"{max(task.image_size):,}. Pass --format tiff."
+        )
+
+
+def _layouts(task: CanvasTask, split: str, count: int, seed: int) -> Iterator[Layout]:
+    """The layouts of the canvases to write, each by itself."""
+    blocks = task.fixed_layouts(split, count)
+    if split == "train":
+        blocks = _fresh_layouts(task, count, seed)
+    for block in blocks:
+        for i in range(len(block.digits)):
+            yield block.part(slice(i, i + 1))
+
+
+def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:
+    """Training canvases: every digit once before one comes again. A smaller count is a start."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(task.size("train"), generator=generator)
+    block = task.block_size()
+    for first in range(0, count, block):
+        chosen = order[torch.arange(first, first + block) % len(order)]
+        yield task.layout("train", chosen, generator).part(slice(0, count - first))
+
+
+def _write_canvas(task: CanvasTask, split: str, layout: Layout, path: Path) -> None:
+    height, width = task.image_size
+    if path.suffix == FORMATS["png"]:
+        from PIL import Image  # noqa: PLC0415 (slow to import)
+
+        canvas = task.render_rows(split, layout, 0, height)
+        Image.fromarray(canvas.numpy()).save(path)
+        return
+    step = pyramids.band_height(height, width)
+    bands = (
+        task.render_rows(split, layout, top, min(step, height - top)).numpy()
+        for top in range(0, height, step)
+    )
+    pyramids.write_pyramid(path, bands, height, width)
+
+
+def _write_table(path: Path, rows: list[tuple[object, ...]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_file(path, text.getvalue().encode())

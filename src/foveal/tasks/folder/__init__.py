@@ -1,0 +1,1 @@
+"""One's own images as a task."""

@@ -1,0 +1,76 @@
+"""Pictures of any sizes, and large files among them, as batches that a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from foveal.geometry import PaddedImages, pad_images
+from foveal.scene.files import ArraySource, Source
+from foveal.tasks.folder.pictures import Bytes
+
+BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
+BATCH_IMAGES = 1000
+T = TypeVar("T")
+
+
+def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
+    """Pictures of bytes as one padded batch of floats in [0, 1]."""
+    images = pad_images([torch.from_numpy(picture) for picture in pictures])
+    return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
+
+
+def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:
+    """Pictures as a model takes them: one padded batch, or all as sources where one is a source."""
+    whole = [picture for picture in pictures if not isinstance(picture, Source)]
+    if len(whole) == len(pictures):
+        return on_device(whole, device)
+    return [
+        picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
+        for picture in pictures
+    ]
+
+
+def close_sources(pictures: Iterable[Bytes | Source]) -> None:
+    """Close the files that are still open."""
+    for picture in pictures:
+        if isinstance(picture, Source):
+            picture.close()
+
+
+def height_and_width(picture: Bytes | Source) -> tuple[int, int]:
+    """Of a picture, in pixels."""
+    if isinstance(picture, Source):
+        return picture.height, picture.width
+    return picture.shape[1], picture.shape[2]
+
+
+def grouped(items: Iterable[T], picture_of: Callable[[T], Bytes | Source]) -> Iterator[list[T]]:
+    """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
+
+    A source is a group by itself, so that a file that turns out to be damaged harms no other.
+
+    Args:
+        items: whatever has a picture.
+        picture_of: the picture.
+    """
+    group: list[T] = []
+    height = width = 0
+    for item in items:
+        picture = picture_of(item)
+        alone = isinstance(picture, Source)
+        high, wide = height_and_width(picture)
+        height, width = max(height, high), max(width, wide)
+        full = len(group) >= BATCH_IMAGES or (len(group) + 1) * height * width > BATCH_PIXELS
+        if group and (full or alone):
+            yield group
+            group, height, width = [], high, wide
+        group.append(item)
+        if alone:  # at once, so that no other file is open by then
+            yield group
+            group, height, width = [], 0, 0
+    if group:
+        yield group

@@ -1,0 +1,183 @@
+"""Decoding many image files: in worker processes, in order, with what fits kept in memory."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foveal.scene.files import Source, is_large, open_source
+from foveal.tasks.folder.pictures import Bytes, read_picture
+
+CHUNK = 8  # files a message to a worker
+AHEAD = 4  # messages a worker that wait for their turn
+WORTH_WORKERS = 64  # files; fewer are decoded sooner than workers start
+MOST_WORKERS = 8  # by default
+
+
+@dataclass(frozen=True)
+class Large:
+    """A file that is not decoded but read by windows (see `foveal.scene.files.is_large`)."""
+
+    path: Path
+
+
+Decoded = Bytes | Large | OSError | ValueError
+
+
+class Decoder:
+    """Decodes image files in order, a few messages ahead of who reads them.
+
+    Which files are large the workers find out too, so that the first answer waits for no others.
+
+    Workers are started by a server that has imported what they need, once: a copy of it each. They
+    end with this process, even if that is killed.
+
+    Args:
+        num_channels: 1 for grey, 3 for RGB.
+        workers: processes; 0 decodes here, None takes one a core, at most 8.
+    """
+
+    def __init__(self, num_channels: int, workers: int | None = None) -> None:
+        self.num_channels = num_channels
+        self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def stream(self, paths: Iterable[Path]) -> Iterator[Decoded]:
+        """What each file holds (see `read_picture`), or why it cannot be read, in order.
+
+        Raises:
+            OSError: if a worker ends unexpectedly.
+        """
+        paths = iter(paths)
+        first = list(itertools.islice(paths, WORTH_WORKERS))
+        if self.workers == 0 or len(first) < WORTH_WORKERS:
+            for path in itertools.chain(first, paths):
+                yield _attempt(path, self.num_channels)
+            return
+        chunks = _chunks(itertools.chain(first, paths))
+        waiting: deque[Future[list[Decoded]]] = deque()
+        try:
+            for chunk in itertools.islice(chunks, self.workers * AHEAD):
+                waiting.append(self._submit(chunk))
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(self._submit(chunk) for chunk in itertools.islice(chunks, 1))
+                yield from done
+        except BrokenProcessPool:
+            raise OSError(
+                "a process that decodes images ended unexpectedly, perhaps for want of memory. "
+                "Use fewer --workers; 0 decodes in this process."
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _submit(self, paths: list[Path]) -> Future[list[Decoded]]:
+        if self._pool is None:
+            # A process with threads, as PyTorch's, must not be forked.
+            forks = "forkserver" in multiprocessing.get_all_start_methods()
+            context = multiprocessing.get_context("forkserver" if forks else "spawn")
+            if forks:
+                context.set_forkserver_preload(["foveal.tasks.folder.pictures"])
+            self._pool = ProcessPoolExecutor(self.workers, context, _begin)
+        return self._pool.submit(_attempt_all, paths, self.num_channels)
+
+
+class PictureStore:
+    """The decoded pictures of a list of files, kept in memory up to a budget; large ones never.
+
+    The first that are read are kept, and none is put out for another: an epoch reads each once, in
+    a new order, so that one is worth as much as another.
+
+    Args:
+        paths: the files.
+        decoder: what reads them.
+        budget: bytes that may be kept.
+    """
+
+    def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
+        self.paths, self.decoder, self.budget = paths, decoder, budget
+        self.kept: dict[int, Bytes | Large] = {}
+
+    def stream(self, indices: Sequence[int]) -> Iterator[Decoded]:
+        """What the files of these indices hold, or why they cannot be read, in order."""
+        absent = [index for index in indices if index not in self.kept]
+        decoded = self.decoder.stream(self.paths[index] for index in absent)
+        expected = iter(absent)
+        upcoming = next(expected, None)
+        for index in indices:
+            if index != upcoming:
+                yield self.kept[index]
+                continue
+            picture = next(decoded)
+            upcoming = next(expected, None)
+            if isinstance(picture, Large):
+                self.kept[index] = picture
+            elif isinstance(picture, np.ndarray) and picture.nbytes <= self.budget:
+                self.kept[index] = picture
+                self.budget -= picture.nbytes
+            yield picture
+
+
+def with_sources(
+    decoded: Iterable[Decoded], num_channels: int
+) -> Iterator[Bytes | Source | OSError | ValueError]:
+    """What a stream gives, with large files opened as sources; or why they cannot be."""
+    for item in decoded:
+        yield open_large(item, num_channels) if isinstance(item, Large) else item
+
+
+def open_large(file: Large, num_channels: int) -> Source | OSError | ValueError:
+    """A large file as a source, or why it cannot be opened."""
+    try:
+        return open_source(file.path, num_channels)
+    except (OSError, ValueError) as problem:
+        return problem
+    except ImportError as problem:  # of what reads whole slides
+        return ValueError(str(problem))
+
+
+def _chunks(paths: Iterator[Path]) -> Iterator[list[Path]]:
+    while chunk := list(itertools.islice(paths, CHUNK)):
+        yield chunk
+
+
+def _attempt(path: Path, num_channels: int) -> Decoded:
+    try:
+        return Large(path) if is_large(path) else read_picture(path, num_channels)
+    except (OSError, ValueError) as problem:
+        return problem
+
+
+def _attempt_all(paths: list[Path], num_channels: int) -> list[Decoded]:
+    return [_attempt(path, num_channels) for path in paths]
+
+
+def _begin() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and without a parent there is no work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,209 @@
+"""Image files as arrays of bytes: one file in, ``(C, H, W)`` uint8 out, or one clear error."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveal.scene.files import SLIDES, TIFF_HEADS, is_large, open_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES)
+LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
+HEADS = (b"\x89PNG", b"\xff\xd8\xff", *TIFF_HEADS)  # that no file has by chance
+GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
+MODES = {1: "L", 3: "RGB"}
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that turn a picture
+
+Bytes = NDArray[np.uint8]
+
+
+def read_picture(path: Path, num_channels: int) -> Bytes:
+    """Decode an image file, upright (EXIF orientation), grey or in colour.
+
+    A grey picture is made RGB and the other way round as the channels ask. Transparent pixels are
+    laid on black: what is not there is 0, as outside the image. 16-bit grey is scaled to 8 bits;
+    CMYK is converted by Pillow's plain formula, without a colour profile. Of a file with several
+    pages it is the first.
+
+    Args:
+        path: of a PNG, JPEG, WebP, TIFF or BMP file.
+        num_channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        ``(num_channels, H, W)`` uint8.
+
+    Raises:
+        OSError: if there is no such file, or it cannot be read.
+        ValueError: if it is not such an image, is damaged or too large, or has pixels whose range
+            is not known.
+    """
+    if num_channels not in MODES:
+        raise ValueError(f"image files have 1 or 3 channels; the model takes {num_channels}.")
+    with _opened(path) as image:
+        try:
+            upright = _upright(image)
+            pixels = np.asarray(_eight_bits(upright, path).convert(MODES[num_channels]))
+        except _Unsuitable as problem:
+            raise ValueError(str(problem)) from None
+        except Exception as problem:  # decoders meet damaged files in many ways
+            raise ValueError(
+                f"{path} is damaged or cut off ({_words(problem)}). Fetch it again, or remove it."
+            ) from None
+    planes = pixels[None] if num_channels == 1 else np.moveaxis(pixels, -1, 0)
+    return np.array(planes, order="C")  # a copy: Pillow's own memory is not to be written to
+
+
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: ``(height, width)`` of the upright picture, in pixels.
+        grey: whether it has no colours.
+        large: whether it is read by windows (see `foveal.scene.files.is_large`).
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    large: bool
+
+
+def probe(path: Path) -> Header:
+    """What an image file is, from its header alone.
+
+    Of any file that `read_picture` or `open_source` reads. The size of a PNG that
+    says after its pixels which side is up may be the wrong way round.
+
+    Raises:
+        OSError, ValueError: see `read_picture`.
+    """
+    if is_large(path):
+        try:
+            with open_source(path) as source:
+                return Header((source.height, source.width), source.num_channels == 1, large=True)
+        except ImportError as problem:  # of what reads whole slides
+            raise ValueError(str(problem)) from None
+    with _opened(path) as image:
+        width, height = image.size
+        size = (width, height) if _on_its_side(image) else (height, width)
+        return Header(size, image.mode in GREY_MODES, large=False)
+
+
+def find_pictures(directory: Path) -> Iterator[Path]:
+    """The image files below a directory, by their suffixes, in order of name.
+
+    Symbolic links are followed, each directory once: a loop of them ends.
+    """
+    seen = set()
+    for place, folders, files in os.walk(directory, followlinks=True):
+        here = os.path.realpath(place)
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders.sort()
+        pictures = sorted(name for name in files if name.lower().endswith(SUFFIXES))
+        yield from (Path(place, name) for name in pictures)
+
+
+class _Unsuitable(ValueError):
+    """A whole picture that cannot be used as it is."""
+
+
+def _opened(path: Path) -> Image:
+    """The picture, not decoded yet."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
+
+    if not path.is_file():
+        what = "is a directory without images" if path.is_dir() else "is missing"
+        raise FileNotFoundError(f"{path} {what}. Correct the path.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes). Fetch it again, or remove it.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit comes again, as an error, below
+            image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            if file.read(4).startswith(HEADS):
+                raise ValueError(
+                    f"{path} is damaged or cut off (its header). Fetch it again, or remove it."
+                ) from None
+        raise ValueError(
+            f"{path} is not a PNG, JPEG, WebP, TIFF or BMP image, whatever its name says. "
+            "Convert it, or remove it."
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(_too_large(path)) from None
+    except PermissionError as problem:
+        raise PermissionError(f"{path} cannot be read ({problem.strerror}).") from None
+    except Exception as problem:  # as above
+        raise ValueError(
+            f"{path} is damaged or cut off ({_words(problem)}). Fetch it again, or remove it."
+        ) from None
+    if image.width * image.height > LARGEST:  # where a program has lifted Pillow's own limit
+        image.close()
+        raise ValueError(_too_large(path))
+    return image
+
+
+def _on_its_side(image: Image) -> bool:
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode the whole file to look for what may follow the pixels
+    try:
+        return image.getexif().get(ORIENTATION, 1) in ON_ITS_SIDE
+    except Exception:  # damaged EXIF data: then nothing is turned
+        return False
+
+
+def _too_large(path: Path) -> str:
+    return (
+        f"{path} would unfold to more than {LARGEST:,} pixels, the most that are decoded into "
+        "memory (a small file that unfolds to more may be an attack). Scale it down, or cut it up."
+    )
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps  # noqa: PLC0415
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about EXIF data that is damaged: then nothing is turned
+        return ImageOps.exif_transpose(image)
+
+
+def _eight_bits(image: Image, path: Path) -> Image:
+    """The picture in a mode of 8 bits, transparent pixels on black."""
+    from PIL import Image  # noqa: PLC0415
+
+    if image.mode.startswith("I"):
+        numbers: NDArray[Any] = np.asarray(image)
+        if numbers.min() < 0 or numbers.max() > 65_535:
+            raise _Unsuitable(
+                f"{path} has 32-bit pixels, from {numbers.min()} to {numbers.max()}: what is black "
+                "and what is white is not known. Save it with 8 or 16 bits."
+            )
+        scaled = (numbers.astype(np.uint32) * 255 + 32_767) // 65_535
+        return Image.fromarray(scaled.astype(np.uint8))
+    if image.mode == "F":
+        raise _Unsuitable(
+            f"{path} has floating-point pixels: what is black and what is white is not known. "
+            "Save it with 8 or 16 bits."
+        )
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, layered)
+    return image
+
+
+def _words(problem: Exception) -> str:
+    return " ".join(str(problem).split()) or type(problem).__name__

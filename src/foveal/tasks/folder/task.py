@@ -1,0 +1,365 @@
+"""One's own images as a task: from a folder or a manifest, of any sizes, split once and for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from foveal.geometry import PaddedImages
+from foveal.scene.files import Source
+from foveal.scene.sources import GuardedSource
+from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.canvases.digits import SPLITS
+from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
+from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
+from foveal.tasks.folder.listing import Listing, list_images, read_split, split_images, write_split
+from foveal.tasks.folder.moments import mean_and_std, sums_of
+from foveal.tasks.folder.pictures import Bytes, probe
+
+SPLIT_FILE = "split.csv"
+COLOURS = ("auto", "grey", "rgb")
+CLASS_WEIGHTS = ("none", "balanced")
+
+Listener = Callable[[int, int], None]  # how many of how many are done
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """One's own images: where they are and how they are read.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
+    colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
+    held_out: float = 0.15  # share for validation, and for test, where the data has no splits
+    split_seed: int = 0  # of the images that are held out
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    cache_gb: float = 2.0  # memory for decoded images; the rest is decoded again each time
+    workers: int = -1  # processes that decode; -1 for one a core, at most 8
+    strict: bool = False  # stop at the first bad file, rather than leave it out
+
+    def __post_init__(self) -> None:
+        for name, known in (("colour", COLOURS), ("class_weights", CLASS_WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
+                )
+        if not 0 < self.held_out < 0.5:
+            raise ValueError(f"held_out must be above 0 and below 0.5; got {self.held_out!r}.")
+        if not self.cache_gb >= 0:
+            raise ValueError(f"cache_gb must be at least 0; got {self.cache_gb!r}.")
+        if self.workers < -1:
+            raise ValueError(f"workers must be at least 0, or -1 for all; got {self.workers}.")
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed must be at least 0; got {self.split_seed}.")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of the image files say.
+
+    Attributes:
+        listing: the files that seem sound, with their sizes, and what is wrong with the others.
+        grey: whether none is in colour.
+        large: of each file, whether it is read by windows.
+    """
+
+    listing: Listing
+    grey: bool
+    large: list[bool]
+
+
+def survey(data: str, on_progress: Listener | None = None) -> Survey:
+    """Find the images of a data set and read their headers.
+
+    Raises:
+        OSError, ValueError: see `list_images`; also if no file is sound.
+    """
+    if not data:
+        raise ValueError(
+            "which images? Pass --data with a directory that has a subfolder a class, or with a "
+            "manifest, as in: foveal train folder --data photos"
+        )
+    listing = list_images(Path(data).expanduser())
+    good, problems, grey, large = [], [], True, []
+    for index, entry in enumerate(listing.entries):
+        try:
+            header = probe(listing.path(entry))
+        except (OSError, ValueError) as problem:
+            problems.append(str(problem))
+        else:
+            good.append(replace(entry, size=header.size))
+            grey &= header.grey
+            large.append(header.large)
+        if on_progress:
+            on_progress(index + 1, len(listing.entries))
+    if not good:
+        raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
+    return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey, large)
+
+
+class FolderTask:
+    """Batches of one's own images, on a device; images of different sizes are padded.
+
+    A batch with a large file in it is one of sources, which are read where they are looked at. What
+    of a source cannot be read is black, and its image counts as damaged (`foveal.scene.sources`).
+
+    Args:
+        listing: every image with its split and its size.
+        config: how they are read.
+        num_channels: 1 for grey, 3 for RGB.
+        device: where the batches go; what is decoded stays in the host's memory.
+        classes: names, by label; the listing's own if None.
+        store: with what is decoded already; empty if None.
+
+    Attributes:
+        classes: names, by label.
+        num_channels: of the images.
+        image_size: the largest height and the largest width, in pixels.
+        one_size: whether all images are of that size.
+        problems: what is wrong with the files that were left out, a line each.
+        on_problem: told of a problem that turns up later.
+        pixel_mean, pixel_std: of each channel over the training split; () until they are known.
+
+    Raises:
+        ValueError: if an image's class is not among ``classes``.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        config: FolderConfig,
+        num_channels: int,
+        device: torch.device | str = "cpu",
+        *,
+        classes: tuple[str, ...] | None = None,
+        store: PictureStore | None = None,
+    ) -> None:
+        self.listing, self.config, self.num_channels = listing, config, num_channels
+        self.device = torch.device(device)
+        self.classes = classes or listing.classes
+        self.problems = listing.problems
+        self.on_problem: Callable[[str], None] = lambda _: None
+        height, width = listing.sizes.max(0).tolist()
+        self.image_size = (height, width)
+        self.one_size = bool((listing.sizes == self.image_size).all())
+        self.pixel_mean: tuple[float, ...] = ()
+        self.pixel_std: tuple[float, ...] = ()
+        labels = {name: label for label, name in enumerate(self.classes)}
+        strangers = [entry for entry in listing.entries if entry.label not in labels]
+        if strangers:
+            raise ValueError(
+                f"{listing.path(strangers[0])} is of class {strangers[0].label!r}, which the model "
+                f"does not know; it knows {', '.join(self.classes)}. Rename the class, or leave "
+                "it out."
+            )
+        self.labels = torch.tensor([labels[entry.label] for entry in listing.entries])
+        splits = [entry.split for entry in listing.entries]
+        self._places = {
+            name: torch.tensor([i for i, split in enumerate(splits) if split == name]).long()
+            for name in SPLITS
+        }
+        self._store = store or _store_of(listing, config, num_channels)
+
+    @classmethod
+    def examine(
+        cls,
+        config: FolderConfig,
+        found: Survey,
+        device: torch.device | str = "cpu",
+        on_progress: Listener | None = None,
+    ) -> FolderTask:
+        """Read every image once, leave out the damaged ones, split, and measure the pixels.
+
+        Of a large file only what its mean and deviation are estimated from.
+
+        Raises:
+            OSError, ValueError: if the images make no task; with ``strict``, at the first bad file.
+        """
+        if config.strict and found.listing.problems:
+            raise ValueError(f"{found.listing.problems[0]} (--strict)")
+        if any(found.large) and config.augmentation != AugmentationConfig():
+            path = found.listing.path(found.listing.entries[found.large.index(True)])
+            raise ValueError(
+                f"{path} is read where it is looked at, never whole, and cannot be shifted, "
+                "turned or mirrored. Leave the augmentation out, or scale the images down."
+            )
+        grey = found.grey if config.colour == "auto" else config.colour == "grey"
+        channels = 1 if grey else 3
+        store = _store_of(found.listing, config, channels)
+        total = len(store.paths)
+        sums, good, problems = [], [], []
+        entries = list(found.listing.entries)
+        for index, picture in enumerate(with_sources(store.stream(range(total)), channels)):
+            try:
+                if isinstance(picture, Exception):
+                    raise picture
+                sums.append(sums_of(picture))
+            except (OSError, ValueError) as problem:
+                if config.strict:
+                    raise ValueError(f"{problem} (--strict)") from None
+                problems.append(str(problem))
+            else:
+                good.append(index)
+                entries[index] = replace(entries[index], size=height_and_width(picture))
+                close_sources([picture])
+            if on_progress:
+                on_progress(index + 1, total)
+        if not good:
+            raise ValueError(f"{config.data} holds no readable image; the first: {problems[0]}")
+        decoded = Listing(
+            found.listing.root,
+            [entries[index] for index in good],
+            [*found.listing.problems, *problems],
+        )
+        listing = split_images(decoded, config.held_out, config.split_seed, config.data)
+        kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
+        store.paths, store.kept = [store.paths[index] for index in good], kept
+        task = cls(listing, config, channels, device, store=store)
+        chosen = [sums[place] for place in task._places["train"].tolist()]
+        task.pixel_mean, task.pixel_std = mean_and_std(chosen)
+        return task
+
+    @classmethod
+    def restore(
+        cls,
+        config: FolderConfig,
+        directory: Path,
+        num_channels: int,
+        device: torch.device | str = "cpu",
+    ) -> FolderTask:
+        """The task of a run, with the splits that its directory keeps.
+
+        Raises:
+            OSError, ValueError: if they are missing or damaged, or the images are gone.
+        """
+        data = Path(config.data)
+        if not data.exists():
+            raise FileNotFoundError(
+                f"the images of the run are missing: there is no {config.data!r}. "
+                "Put them back, or pass other images with --data."
+            )
+        listing = read_split(directory / SPLIT_FILE, data if data.is_dir() else data.parent)
+        return cls(listing, config, num_channels, device)
+
+    @classmethod
+    def judge(
+        cls,
+        data: str,
+        classes: tuple[str, ...],
+        num_channels: int,
+        device: torch.device | str = "cpu",
+        *,
+        strict: bool = False,
+        on_progress: Listener | None = None,
+    ) -> FolderTask:
+        """Other images for a trained model: their test split, or all of them if they have none.
+
+        Raises:
+            OSError, ValueError: if there are none, or one of a class that the model does not know.
+        """
+        found = survey(data, on_progress)
+        if strict and found.listing.problems:
+            raise ValueError(f"{found.listing.problems[0]} (--strict)")
+        entries = found.listing.entries
+        if not any(entry.split == "test" for entry in entries):
+            entries = [replace(entry, split="test") for entry in entries]
+        listing = Listing(found.listing.root, entries, found.listing.problems)
+        config = FolderConfig(data=data, strict=strict)
+        return cls(listing, config, num_channels, device, classes=classes)
+
+    def save(self, directory: Path) -> None:
+        """Write which image is in which split into a run directory, in one step."""
+        write_split(self.listing, directory / SPLIT_FILE)
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """``(K,)``: what an image of each class counts in training, 1 on average; None: all 1."""
+        if self.config.class_weights == "none":
+            return None
+        counts = self.labels[self._places["train"]].bincount(minlength=len(self.classes))
+        return (counts.sum() / (len(self.classes) * counts)).to(self.device)
+
+    def size(self, split: str) -> int:
+        """Number of images in a split."""
+        return len(self._places[split])
+
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[PaddedImages | list[GuardedSource], Tensor]:
+        """The images ``indices`` of a split; those of the training split augmented.
+
+        Args:
+            split: "train", "validation" or "test".
+            indices: ``(B,)`` int64.
+            generator: source of the augmentation, on any device.
+
+        Returns:
+            Float32 images in [0, 1] and ``(B,)`` int64 labels, on the task's device; sources where
+            one of the files is large.
+
+        Raises:
+            OSError, ValueError: if a file has become unreadable.
+        """
+        places = self._places[split][indices.cpu()]
+        pictures: list[Bytes | Source] = []
+        for picture in with_sources(self._store.stream(places.tolist()), self.num_channels):
+            if isinstance(picture, Exception):
+                raise picture
+            pictures.append(picture)
+        images = self._as_batch(pictures)
+        if split == "train" and isinstance(images, PaddedImages):
+            images = augment(images, self.config.augmentation, generator)
+        return images, self.labels[places].to(self.device)
+
+    def fixed_batches(
+        self, split: str
+    ) -> Iterator[tuple[PaddedImages | list[GuardedSource], Tensor]]:
+        """A split's images in order, as `batch` returns them, without augmentation.
+
+        Sources are open until the next batch is asked for.
+
+        A file that cannot be read is left out and added to ``problems``, unless ``strict``.
+        """
+        places = self._places[split].tolist()
+        for group in grouped(self._readable(places), lambda item: item[1]):
+            pictures = [picture for _, picture in group]
+            labels = self.labels[[place for place, _ in group]].to(self.device)
+            yield self._as_batch(pictures), labels
+            close_sources(pictures)
+
+    def _as_batch(self, pictures: list[Bytes | Source]) -> PaddedImages | list[GuardedSource]:
+        images = as_batch(pictures, self.device)
+        if isinstance(images, PaddedImages):
+            return images
+        return [GuardedSource(source, self._report) for source in images]
+
+    def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes | Source]]:
+        pictures = with_sources(self._store.stream(places), self.num_channels)
+        for place, picture in zip(places, pictures, strict=True):
+            if isinstance(picture, Exception):
+                self._report(str(picture))
+            else:
+                yield place, picture
+
+    def _report(self, problem: str) -> None:
+        """Take note of a file that is left out, once."""
+        if self.config.strict:
+            raise ValueError(f"{problem} (--strict)")
+        if problem not in self.problems:
+            self.problems.append(problem)
+            self.on_problem(problem)
+
+
+def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:
+    paths = [listing.path(entry) for entry in listing.entries]
+    decoder = Decoder(num_channels, None if config.workers < 0 else config.workers)
+    return PictureStore(paths, decoder, int(config.cache_gb * 2**30))

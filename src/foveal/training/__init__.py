@@ -1,0 +1,1 @@
+"""How models learn: objectives, the engine that all training shares, a trainer a kind of model."""

@@ -1,0 +1,323 @@
+"""Training an agent that looks in order to act (Mnih et al. 2014, §4.2), over the shared engine.
+
+At each step of a game the agent looks at the screen where it decided to, and from what it then
+remembers chooses both an action and where to look next; only the game's reward trains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveal.envs import EnvConfig, Games
+from foveal.evaluation.agent import play
+from foveal.io.files import changed
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import CoreState
+from foveal.randomness import world_size
+from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
+from foveal.training.engine import Engine, Illustrator, Progress
+from foveal.training.journal import GAZE, with_fit_and_spread
+from foveal.training.optimizers import OptimizationConfig, check_whole
+
+VALIDATION_SEED = 1406
+
+
+@dataclass(frozen=True)
+class ControlConfig(OptimizationConfig):
+    """How an agent is trained.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    decisions: int = 23_000_000  # of all games together, over the run
+    num_envs: int = 1024  # games played at once
+    rollout_length: int = 23  # decisions in each game between updates
+    update_epochs: int = 2  # passes over what was played, before more is played
+    num_minibatches: int = 4  # in each pass; each holds whole games
+    validate_every: int = 20  # updates between validations, with the mean policy
+    validation_episodes: int = 1000  # games of each
+    test_episodes: int = 10_000  # games at the end, which nothing was chosen by
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(
+            self,
+            "decisions",
+            "num_envs",
+            "rollout_length",
+            "update_epochs",
+            "num_minibatches",
+            "validate_every",
+            "validation_episodes",
+            "test_episodes",
+        )
+        if self.num_envs % self.num_minibatches:
+            raise ValueError(
+                f"num_envs must be a multiple of num_minibatches; got {self.num_envs} and "
+                f"{self.num_minibatches}."
+            )
+        if self.decisions < self.num_envs * self.rollout_length:
+            raise ValueError(
+                f"decisions must be at least those of one update, num_envs x rollout_length = "
+                f"{self.num_envs * self.rollout_length:,}; got {self.decisions:,}."
+            )
+
+
+class Played(NamedTuple):
+    """N decisions in each of B games, and all that learning from them takes.
+
+    Glimpses and not screens are kept: they are what the agent saw, and far smaller.
+
+    Attributes:
+        state: the core's, before the first.
+        fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
+        glimpses: ``(N, B, S, C, G, G)``.
+        locations: ``(N, B, 2)``, where each was taken.
+        actions: ``(N, B)`` int64.
+        choices: ``(N, B, 2)``, the next locations before they were clamped.
+        log_probs: ``(N, B)`` of the actions.
+        location_log_probs: ``(N, B)`` of the choices.
+        baselines: ``(N + 1, B)``.
+        rewards: ``(N, B)``.
+        played: ``(N, B)`` bool, whether the action counted.
+        terminated, over: ``(N, B)`` bool; see `foveal.envs.Turn`.
+    """
+
+    state: CoreState
+    fresh: Tensor
+    glimpses: Tensor
+    locations: Tensor
+    actions: Tensor
+    choices: Tensor
+    log_probs: Tensor
+    location_log_probs: Tensor
+    baselines: Tensor
+    rewards: Tensor
+    played: Tensor
+    terminated: Tensor
+    over: Tensor
+
+
+class ControlTrainer(Engine):
+    """Trains an agent on games and keeps its run directory.
+
+    Where every game ends with the last decision before an update, as in Catch, the next ones begin
+    from a seed of the run and the update, and a resumed run is the uninterrupted one, bit for bit.
+    Other games are begun anew by a resumed run.
+
+    Args:
+        model: as many classes as the games have actions.
+        env: which games.
+        config: how to train.
+        objective: what for.
+        directory: of the run; created when something is written.
+        device: as PyTorch names it.
+        listener: called at every reading of the metrics.
+        illustrate: see `Engine`.
+    """
+
+    MEASURES = (
+        *("loss", "return", "entropy", "baseline_loss", "gradient_norm"),
+        *("target", "target_square", *GAZE),
+    )
+    SEEN = "decisions"
+
+    def __init__(
+        self,
+        model: RecurrentAttention,
+        env: EnvConfig,
+        config: ControlConfig,
+        objective: ControlObjective,
+        directory: Path,
+        *,
+        device: torch.device | str = "cpu",
+        listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
+    ) -> None:
+        if world_size() > 1:
+            raise ValueError(
+                "an agent trains in one process; give it more games at once with --num-envs, and "
+                "more cores with --threads."
+            )
+        self.agent, self.env, self.config, self.objective = model, env, config, objective
+        self.seen_per_step = config.num_envs * config.rollout_length
+        self.batch = f"--num-envs {config.num_envs}"
+        self.total_steps = config.decisions // self.seen_per_step
+        self.validation_period = config.validate_every
+        identity = {
+            "env": changed(env),
+            "objective": changed(objective),
+            "model": changed(model.config),
+        }
+        super().__init__(
+            model,
+            config,
+            identity,
+            directory,
+            device=device,
+            listener=listener,
+            illustrate=illustrate,
+        )
+        self.games = Games(env, config.num_envs, self.device)
+
+    def _train_step(self) -> Tensor:
+        self.agent.train()
+        std = self._location_std()
+        assert std is not None
+        with torch.no_grad(), self.fabric.autocast():
+            played = self._play(std)
+        advantages = generalized_advantages(
+            played.rewards,
+            played.baselines,
+            played.terminated,
+            played.over,
+            self.objective.discount,
+            self.objective.credit_decay,
+        )
+        returns = advantages + played.baselines[:-1]
+        if self.objective.standardize_advantages:
+            counted = advantages[played.played]
+            advantages = (advantages - counted.mean()) / (counted.std() + 1e-8)
+        # The location chosen as a game ends is never looked at.
+        looked = played.played & ~played.over
+        entropy_weight = self.objective.entropy_weight * (1 - self.progress)
+        sums, number = torch.zeros(4, device=self.device), 0
+        for _ in range(self.config.update_epochs):
+            order = torch.randperm(
+                self.config.num_envs, generator=self.generator, device=self.device
+            )
+            for chosen in order.chunk(self.config.num_minibatches):
+                with self.fabric.autocast():
+                    logits, location_log_probs, baselines = self._score(played, chosen, std)
+                    terms = control_loss(
+                        logits,
+                        played.actions[:, chosen],
+                        location_log_probs,
+                        (played.log_probs[:, chosen], played.location_log_probs[:, chosen]),
+                        baselines,
+                        advantages[:, chosen],
+                        returns[:, chosen],
+                        (played.played[:, chosen], looked[:, chosen]),
+                        self.objective,
+                        entropy_weight,
+                    )
+                norm = self._descend(terms.total, self._rate())
+                sums += torch.stack([terms.total, terms.entropy, terms.baseline, norm]).detach()
+                number += 1
+        loss, entropy, baseline, norm = sums / number
+        gain = played.rewards.sum() / played.over.sum().clamp(min=1)
+        # What the baselines are regressed to, and the places looked at by choice.
+        counts, chosen = played.played.float(), looked.float()
+        decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
+        places = played.choices.clamp(-1, 1) * chosen[..., None]
+        return torch.cat(
+            [
+                torch.stack([loss, gain, entropy, baseline, norm]),
+                torch.stack([(returns * counts).sum(), (returns.square() * counts).sum()])
+                / decisions,
+                places.sum((0, 1)) / choices,
+                places.square().sum()[None] / choices,
+            ]
+        )
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        return with_fit_and_spread(means, "target")
+
+    def _play(self, std: float) -> Played:
+        """N decisions in each game, from where the games stand."""
+        agent, generator = self.agent, self.generator
+        if self.games.all_over:
+            self.images, _ = self.games.reset(self._seed())
+            self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
+            self.state = agent.initial_state(self.config.num_envs)
+            self.location = agent.location_policy.first(self.images, generator)
+        first_state, rows = self.state, []
+        for _ in range(self.config.rollout_length):
+            fresh, location = self.fresh, self.location
+            glimpses = agent.sensor(self.images, location)
+            self.state = advance(agent, glimpses, location, self.state.forget(fresh))
+            hidden = self.state.hidden
+            logits = agent.action_head(hidden).float()
+            actions = logits.softmax(-1).multinomial(1, generator=generator)
+            _, choices = agent.location_policy(hidden, std, generator)
+            turn = self.games.step(actions.squeeze(1))
+            row = {
+                "fresh": fresh,
+                "glimpses": glimpses,
+                "locations": location,
+                "actions": actions.squeeze(1),
+                "choices": choices,
+                "log_probs": logits.log_softmax(-1).gather(1, actions).squeeze(1),
+                "location_log_probs": agent.location_policy.score(hidden, choices, std),
+                "baselines": agent.baseline_head(hidden, logits, None),
+                "rewards": turn.rewards * turn.played,
+                "played": turn.played,
+                "terminated": turn.terminated,
+                "over": turn.over,
+            }
+            rows.append(row)
+            self.images, self.fresh = turn.images, turn.fresh
+            first = agent.location_policy.first(self.images, generator)
+            self.location = torch.where(self.fresh[:, None], first, choices.clamp(-1, 1))
+        columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        columns["baselines"] = torch.cat([columns["baselines"], self._last_baseline()[None]])
+        return Played(first_state, **columns)
+
+    def _last_baseline(self) -> Tensor:
+        """What is expected after the last decision; where the game is over it is not used."""
+        glimpses = self.agent.sensor(self.images, self.location)
+        state = self.state.forget(self.fresh)
+        hidden = advance(self.agent, glimpses, self.location, state).hidden
+        expected: Tensor = self.agent.baseline_head(hidden, self.agent.action_head(hidden), None)
+        return expected
+
+    def _score(self, played: Played, chosen: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What the agent as it is makes of what was played, in the chosen of the games.
+
+        Returns:
+            Logits ``(N, B, A)``, log-probabilities of the locations and baselines ``(N, B)``.
+        """
+        agent, length = self.agent, self.config.rollout_length
+        glimpses = played.glimpses[:, chosen].flatten(0, 1)
+        locations = played.locations[:, chosen].flatten(0, 1)
+        features = agent.glimpse_network(glimpses, locations).unflatten(0, (length, -1))
+        state = played.state.map(lambda part: part[chosen])
+        steps = []
+        for t in range(length):
+            state = agent.core(features[t], state.forget(played.fresh[t, chosen]))
+            steps.append(state.hidden)
+        hidden = torch.stack(steps).flatten(0, 1)
+        logits = agent.action_head(hidden)
+        choices = played.choices[:, chosen].flatten(0, 1)
+        scores = agent.location_policy.score(hidden, choices, std)
+        baselines = agent.baseline_head(hidden, logits, None)
+        shape = (length, len(chosen))
+        return logits.unflatten(0, shape), scores.view(shape), baselines.view(shape)
+
+    def _validate(self) -> dict[str, float]:
+        result = play(
+            self.agent, self.env, self.config.validation_episodes, VALIDATION_SEED, self.device
+        )
+        return {
+            "validation_return": result.mean_return,
+            "validation_success_rate": result.success_rate,
+        }
+
+    def _seed(self) -> int:
+        """Of the games that begin at this step."""
+        return (self.config.seed * 1_000_003 + self.step) % 2**31
+
+
+def advance(
+    agent: RecurrentAttention, glimpses: Tensor, locations: Tensor, state: CoreState
+) -> CoreState:
+    """The core's next state after glimpses ``(B, S, C, G, G)`` taken at ``(B, 2)``."""
+    after: CoreState = agent.core(agent.glimpse_network(glimpses, locations), state)
+    return after

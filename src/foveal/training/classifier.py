@@ -1,0 +1,198 @@
+"""Training a classifier on a task, over the engine that agents share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from foveal.evaluation.classifier import Images, Task, evaluate, pixels_and_sizes, whole
+from foveal.io.files import changed
+from foveal.model.attention import RecurrentAttention
+from foveal.randomness import rank, world_size
+from foveal.scene.sources import undamaged
+from foveal.training.capture import CapturedStep, make_graph
+from foveal.training.engine import Engine, Illustrator, Progress
+from foveal.training.journal import GAZE, with_fit_and_spread
+from foveal.training.objective import (
+    LossTerms,
+    ObjectiveConfig,
+    hybrid_loss,
+    reward_of,
+    supervised_loss,
+)
+from foveal.training.optimizers import OptimizationConfig, check_whole
+
+
+@dataclass(frozen=True)
+class TrainConfig(OptimizationConfig):
+    """How a classifier is trained.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    epochs: int = 100  # passes over the training split
+    batch_size: int = 128  # images a step; the paper's is 20
+    validate_every: int = 1  # epochs between evaluations on the validation split
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "epochs", "batch_size", "validate_every")
+
+
+def loss_of(
+    model: nn.Module,
+    images: Images,
+    labels: Tensor,
+    objective: ObjectiveConfig,
+    location_std: float | Tensor | None,
+    generator: torch.Generator,
+    weights: Tensor | None = None,
+) -> LossTerms:
+    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
+
+    An image of which something could not be read does not count (see `foveal.scene.sources`).
+
+    Args:
+        model: in training mode.
+        images: B images, as a `foveal.evaluation.classifier.Task` gives them.
+        labels: ``(B,)`` int64.
+        objective: of a `RecurrentAttention`.
+        location_std: of its policy; the configuration's if None.
+        generator: source of its first locations and samples.
+        weights: ``(B,)``, what each image counts; all 1 if None.
+    """
+    inner = getattr(model, "module", model)
+    pixels, sizes = pixels_and_sizes(images)
+    if isinstance(inner, RecurrentAttention):
+        rollout = model(
+            pixels, sizes=sizes, labels=labels, location_std=location_std, generator=generator
+        )
+        sound = undamaged(pixels)
+        if sound is not None and not all(sound):
+            counted = rollout.logits.new_tensor(sound, dtype=torch.float32)
+            weights = counted if weights is None else weights * counted
+        return hybrid_loss(rollout, labels, objective, weights)
+    logits = model(whole(pixels))
+    supervised = supervised_loss(logits, labels, weights)
+    right = reward_of(logits, labels).mean()
+    none = torch.zeros_like(right)
+    return LossTerms(supervised, supervised, none, none, right, 1 - right, right, none.expand(3))
+
+
+class Trainer(Engine):
+    """Trains a classifier on a task and keeps its run directory.
+
+    Args:
+        model: a `RecurrentAttention`, or a network from images to logits.
+        task: on the device where the model is to train.
+        config: how to train.
+        objective: of a `RecurrentAttention`.
+        directory: of the run; created when something is written.
+        class_weights: ``(K,)``, what an image of each class counts; all 1 if None.
+        capture: whether a step may become a CUDA graph, where the device is a GPU, one process
+            trains, and the task makes its batches on the device (``task.made_on_device``).
+        device: as PyTorch names it; the task's.
+        listener: called at every reading of the metrics.
+        illustrate: see `Engine`.
+    """
+
+    MEASURES = (  # error: in %
+        *("loss", "error", "reward", "baseline_loss", "gradient_norm"),
+        *("reward_square", *GAZE),
+    )
+    SEEN = "images"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        config: TrainConfig,
+        objective: ObjectiveConfig,
+        directory: Path,
+        *,
+        class_weights: Tensor | None = None,
+        capture: bool = True,
+        device: torch.device | str = "cpu",
+        listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
+    ) -> None:
+        self.task, self.config, self.objective = task, config, objective
+        self.class_weights = class_weights
+        self.steps_per_epoch = task.size("train") // config.batch_size
+        if self.steps_per_epoch < 1:
+            raise ValueError(
+                f"batch_size must be at most the {task.size('train'):,} training images; "
+                f"got {config.batch_size}."
+            )
+        if config.batch_size % world_size():
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size()} processes; "
+                f"got {config.batch_size}."
+            )
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.seen_per_step = config.batch_size
+        self.batch = f"--batch-size {config.batch_size}"
+        self.validation_period = config.validate_every * self.steps_per_epoch
+        architecture = getattr(model, "config", None)
+        identity = {
+            "objective": changed(objective),
+            "model": [type(model).__name__, changed(architecture) if architecture else repr(model)],
+        }
+        super().__init__(
+            model,
+            config,
+            identity,
+            directory,
+            device=device,
+            listener=listener,
+            illustrate=illustrate,
+        )
+        self._shuffled: tuple[int, Tensor] | None = None  # the last epoch's order
+        fit = getattr(task, "made_on_device", False) and world_size() == 1
+        graph = make_graph(self.device, self.generator) if capture and fit else None
+        self.captured = CapturedStep(self._compute, graph)
+
+    def _train_step(self) -> Tensor:
+        return self.captured(self._chosen(), self._location_std(), self._rate())
+
+    def _compute(self, chosen: Tensor, std: float | Tensor | None, rate: float | Tensor) -> Tensor:
+        """A step on the chosen images; on a GPU it may be a recording, in which no Python runs."""
+        images, labels = self.task.batch("train", chosen, self.generator)
+        weights = None if self.class_weights is None else self.class_weights[labels]
+        terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator, weights)
+        norm = self._descend(terms.total, rate)
+        loss, baseline = terms.total.detach(), terms.baseline.detach()
+        measures = [loss, 100 * terms.error, terms.reward, baseline, norm, terms.reward_square]
+        return torch.cat([torch.stack(measures), terms.gaze])
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        return with_fit_and_spread(means, "reward")
+
+    def _validate(self) -> dict[str, float]:
+        return {"validation_error": evaluate(self.model, self.task, "validation").error}
+
+    def _epoch(self) -> int:
+        return (self.step - 1) // self.steps_per_epoch
+
+    def _chosen(self) -> Tensor:
+        """The images of this step."""
+        epoch, place = divmod(self.step, self.steps_per_epoch)
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            self._shuffled = (epoch, self._order(epoch))
+        share = self.config.batch_size // world_size()
+        first = place * self.config.batch_size + rank() * share
+        return self._shuffled[1][first : first + share]
+
+    def _all_used(self) -> bool:
+        # With one glimpse nothing is decided, and the policy and the baseline have nothing to do.
+        return getattr(getattr(self.model, "config", None), "num_glimpses", 2) > 1
+
+    def _order(self, epoch: int) -> Tensor:
+        """The order of the training images in an epoch: of the seed and the epoch alone."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch + 1)
+        return torch.randperm(self.task.size("train"), generator=generator).to(self.device)

@@ -1,0 +1,366 @@
+"""What training a classifier and training an agent share: schedule, metrics, checkpoints, resume.
+
+A step never waits for the device: what it measures is summed there, and read every
+``log_every`` steps. All randomness of a step comes from one generator, whose state is in the
+checkpoint, so that a resumed run repeats the uninterrupted one bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
+from foveal.io.models import load_state
+from foveal.randomness import make_generator, rank, world_size
+from foveal.training.journal import Journal, NoJournal
+from foveal.training.machine import device_failures_explained, fast_products, stop_on_signal
+from foveal.training.optimizers import (
+    OptimizationConfig,
+    load_state_tensors,
+    make_optimizers,
+    state_tensors,
+)
+from foveal.training.parallel import leave, lost_processes_explained, make_fabric, mean_of_all
+
+ILLUSTRATIONS = 10  # about so many in a run
+ASK_EVERY = 10  # steps between the processes' questions whether to stop
+CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
+Illustrator = Callable[[], NDArray[np.uint8] | None]
+
+
+class TrainingStopped(Exception):
+    """A signal asked the run to stop; its state is saved."""
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number; the last checkpoint is from before."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the engine tells its listener, at every reading of the metrics.
+
+    Attributes:
+        step, total_steps: where the run is.
+        epoch: of a classifier's run, from 0; None in an agent's.
+        measures: means since the last reading, by name (`Engine.MEASURES`); empty after validation.
+        validation: what the last validation measured, by name; empty before the first.
+        rate: images, or decisions in an environment, a second since this process started; in
+            words.
+        validated: whether this report follows a validation.
+    """
+
+    step: int
+    total_steps: int
+    epoch: int | None
+    measures: dict[str, float]
+    validation: dict[str, float]
+    rate: str
+    validated: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run gives.
+
+    Attributes:
+        steps: of the optimizer's schedule.
+        seen: images, or decisions in an environment.
+        seconds: of all its processes.
+        validation: what the last validation measured, by name.
+    """
+
+    steps: int
+    seen: int
+    seconds: float
+    validation: dict[str, float]
+
+
+class Engine(ABC):
+    """Runs the steps of a training and keeps its run directory.
+
+    Args:
+        model: what is trained.
+        config: how.
+        identity: what else a checkpoint has to agree with.
+        directory: of the run; created when something is written.
+        device: as PyTorch names it.
+        listener: called at every reading of the metrics.
+        illustrate: draws what the model does by now, ``(H, W, 3)``, for TensorBoard, or None: after
+            about ten of the validations of a run. It must not draw from any generator of the run.
+    """
+
+    MEASURES: ClassVar[tuple[str, ...]]  # what `_train_step` returns
+    SEEN: ClassVar[str]  # what `seen_per_step` counts: images or decisions
+
+    total_steps: int
+    seen_per_step: int
+    batch: str  # the flag that says how much a step takes in at once, and its value
+    validation_period: int  # steps from one validation to the next
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizationConfig,
+        identity: dict[str, Any],
+        directory: Path,
+        *,
+        device: torch.device | str = "cpu",
+        listener: Callable[[Progress], None] | None = None,
+        illustrate: Illustrator | None = None,
+    ) -> None:
+        self.model, self.directory, self.listener = model, directory, listener
+        self.illustrate = illustrate
+        self.optimization = config
+        self.device = torch.device(device)
+        self.step = 0
+        self.seconds = 0.0  # of the processes before this one
+        self.validation: dict[str, float] = {}
+        self.fabric = make_fabric(self.device, config.precision, all_used=self._all_used())
+        self.writes = rank() == 0  # one process of several keeps the run directory
+        self.generator = make_generator(self.device, config.seed)
+        self.totals = torch.zeros(len(self.MEASURES), device=self.device)
+        self.counted = 0  # steps in the totals
+        self.known = len(self.MEASURES)  # of the measures, how many all those steps have
+        self.optimizers = make_optimizers(
+            model.to(self.device),
+            config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
+        self._identity = fingerprint({"training": changed(config), **identity})
+
+    @abstractmethod
+    def _train_step(self) -> Tensor:
+        """Train once; ``(len(MEASURES),)`` on the device. Changes weights through `_descend`."""
+
+    @abstractmethod
+    def _validate(self) -> dict[str, float]:
+        """How good the model is, on what it is not trained with."""
+
+    def _epoch(self) -> int | None:
+        return None
+
+    def _summarize(self, means: dict[str, float]) -> dict[str, float]:
+        """What is reported, from the means since the last reading; some of them may be missing."""
+        return means
+
+    def run(self) -> Outcome:
+        """Train from where the run stands to its end. Of several processes, they part after it.
+
+        Raises:
+            TrainingStopped: on SIGINT or SIGTERM, after saving.
+            TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
+            ProcessLost: if another of several processes ended; the last checkpoint is kept.
+            DeviceFailed: if the device ran out of memory or was lost; the last checkpoint is kept.
+            OSError: if the run directory cannot be written.
+        """
+        # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
+        self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
+        try:
+            precise = fast_products(self.device, self.optimization.precision)
+            with device_failures_explained(self.batch), precise:
+                return self._run()
+        finally:
+            del self.wrapped, self.stepped
+            leave()
+
+    def _run(self) -> Outcome:
+        config = self.optimization
+        self.model.train()
+        began = saved = time.monotonic()
+        first_step = self.step
+        keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
+        with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
+            while self.step < self.total_steps:
+                self.totals += self._train_step()
+                self.counted += 1
+                self.step += 1
+                ended = self.step == self.total_steps
+                elapsed = time.monotonic() - began
+                rate = (self.step - first_step) * self.seen_per_step / elapsed
+                if self.step % config.log_every == 0 or ended:
+                    self._report(journal, self.seconds + elapsed, rate, self._read_totals())
+                if ended or self.step % self.validation_period == 0:
+                    self.validation = self._validate_once()
+                    self._report(journal, self.seconds + elapsed, rate, {})
+                    if self.illustrate and self.writes and self._illustration_due():
+                        picture = self.illustrate()
+                        if picture is not None:
+                            journal.show("scanpaths", picture, self.step)
+                stopping = self._any(signalled.is_set())
+                due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                if due or ended or stopping:
+                    self.save(self.seconds + time.monotonic() - began)
+                    saved = time.monotonic()
+                if stopping and not ended:
+                    raise TrainingStopped(f"stopped at step {self.step:,} of {self.total_steps:,}")
+        self.seconds += time.monotonic() - began
+        return Outcome(self.step, self.step * self.seen_per_step, self.seconds, self.validation)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        return self.step / self.total_steps
+
+    def save(self, seconds: float) -> None:
+        """Write the checkpoint, unless the state is no longer finite.
+
+        Raises:
+            TrainingDiverged: if it is not; the older checkpoint stays.
+            OSError: if it cannot be written; the older checkpoint stays.
+        """
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
+        if not bool(torch.stack(finite).all()):
+            raise self._diverged()
+        if not self.writes:
+            return
+        tensors |= state_tensors(self.optimizers)
+        tensors["generator"] = self.generator.get_state()
+        tensors["totals"] = self.totals[: self.known].contiguous()
+        about = {
+            "identity": self._identity,
+            "step": self.step,
+            "seconds": seconds,
+            "counted": self.counted,
+            "validation": self.validation,
+        }
+        write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
+
+    def restore(self) -> bool:
+        """Go back to the run directory's checkpoint; False if it has none yet.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, or of another configuration.
+        """
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            return False
+        tensors, about = read_tensors(path)
+        if about.get("identity") != self._identity:
+            raise ValueError(
+                f"{path} belongs to another configuration than the run's config.json. "
+                "Restore the file that belongs to it, or start a new run."
+            )
+        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
+        load_state(self.model, weights, path)
+        load_state_tensors(self.optimizers, tensors)
+        self.generator.set_state(tensors["generator"])
+        # A checkpoint from before a measure was added goes on with those that it has; the others
+        # begin with the next reading.
+        totals = tensors["totals"].to(self.device)
+        self.known = min(len(totals), len(self.MEASURES))
+        self.totals.zero_()[: self.known] = totals[: self.known]
+        self.step, self.counted = about["step"], about["counted"]
+        self.seconds, self.validation = about["seconds"], about["validation"]
+        return True
+
+    def _rate(self) -> float:
+        """The learning rate at this step of the run."""
+        return self.optimization.lr * self.optimization.remaining(self.progress)
+
+    def _descend(self, loss: Tensor, rate: float | Tensor) -> Tensor:
+        """One step of the optimizers down a loss, at a rate; the norm of its gradient."""
+        self.model.zero_grad()
+        self.fabric.backward(loss)
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
+        )
+        for optimizer in self.stepped:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        return norm
+
+    def _location_std(self) -> float | None:
+        """That of the location policy at this step of the run; None for other networks."""
+        first = getattr(getattr(self.model, "config", None), "location_std", None)
+        last = self.optimization.final_location_std
+        if first is None or not last:
+            return first
+        return float(first + (last - first) * self.progress)
+
+    def _illustration_due(self) -> bool:
+        """Whether this validation is the first in its share of the run, or the last of all."""
+        before = self.step - self.validation_period
+        shares = (step * ILLUSTRATIONS // self.total_steps for step in (self.step, before))
+        return len(set(shares)) == 2 or self.step == self.total_steps
+
+    def _all_used(self) -> bool:
+        """Whether every weight gets a gradient at every step."""
+        return True
+
+    def _any(self, here: bool) -> bool:
+        """Whether something is so in any of the processes; they ask one another now and then."""
+        if world_size() == 1:
+            return here
+        if self.step % ASK_EVERY and self.step < self.total_steps:
+            return False
+        return bool(mean_of_all(torch.tensor(float(here), device=self.device)) > 0)
+
+    def _validate_once(self) -> dict[str, float]:
+        """What the process that writes measures; the others wait for it."""
+        found = self._validate() if self.writes else {}
+        result: dict[str, float] = self.fabric.broadcast(found)
+        return result
+
+    def _read_totals(self) -> dict[str, float]:
+        """Means since the last reading: the one place where the host waits for the device."""
+        values = (mean_of_all(self.totals) / max(self.counted, 1)).tolist()
+        if not all(math.isfinite(value) for value in values):
+            raise self._diverged()
+        self.totals.zero_()
+        self.counted = 0
+        means = dict(zip(self.MEASURES[: self.known], values, strict=False))
+        self.known = len(self.MEASURES)
+        return self._summarize(means)
+
+    def _report(
+        self, journal: Journal | NoJournal, seconds: float, rate: float, measures: dict[str, float]
+    ) -> None:
+        epoch = self._epoch()
+        line: dict[str, Any] = {"step": self.step}
+        line |= {} if epoch is None else {"epoch": epoch}
+        if measures:
+            line |= measures
+            line["lr"] = self._rate()
+            line[f"{self.SEEN}_per_second"] = rate
+        else:
+            line |= self.validation
+        line["seconds"] = round(seconds, 1)
+        journal.write(line)
+        if self.listener and self.writes:
+            report = Progress(
+                step=self.step,
+                total_steps=self.total_steps,
+                epoch=epoch,
+                measures=measures,
+                validation=self.validation,
+                rate=f"{rate:,.0f} {self.SEEN}/s",
+                validated=not measures,
+            )
+            self.listener(report)
+
+    def _diverged(self) -> TrainingDiverged:
+        kept = (
+            "the last good checkpoint is kept"
+            if (self.directory / CHECKPOINT_FILE).exists()
+            else "it had no checkpoint yet"
+        )
+        return TrainingDiverged(
+            f"the loss is no longer a number by step {self.step:,}; {kept}. "
+            "Train again with a lower --lr, or with --gradient-clip 5."
+        )

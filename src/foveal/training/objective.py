@@ -1,0 +1,232 @@
+"""The hybrid objective (Mnih et al. 2014, §3.2), as pure functions.
+
+Three terms: cross-entropy trains the action head, core and glimpse network by backpropagation;
+REINFORCE with a baseline trains the location policy; regression to the return trains the
+baseline. With ``RAMConfig.detach_policy`` the three reach disjoint parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foveal.model.attention import Rollout
+from foveal.training.parallel import spread
+
+REWARDS = ("correct", "log_likelihood")
+WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is rewarded, and how credit for it reaches each decision.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    reward: Literal["correct", "log_likelihood"] = "correct"  # 0 or 1 (paper), or log p(label)
+    reinforce_weight: float = 1.0  # of the REINFORCE term
+    baseline_weight: float = 1.0  # of the baseline's regression
+    glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
+    credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
+    standardize_advantages: bool = False  # divide them by their standard deviation in the batch
+
+    def __post_init__(self) -> None:
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward must be one of {', '.join(REWARDS)}; got {self.reward!r}.")
+        if not 0 <= self.credit_decay <= 1:
+            raise ValueError(f"credit_decay must be in [0, 1]; got {self.credit_decay!r}.")
+        for name in ("reinforce_weight", "baseline_weight", "glimpse_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+
+
+class LossTerms(NamedTuple):
+    """Scalars of a batch.
+
+    Attributes:
+        total: what is minimized.
+        supervised: cross-entropy of the last step's answer, in nats.
+        reinforce: the surrogate whose gradient is the REINFORCE estimate; its value means nothing.
+        baseline: mean squared error of the baseline.
+        reward: mean reward.
+        error: share of wrong answers.
+        reward_square: mean of the squared reward.
+        gaze: ``(3,)``, means of x, y and x² + y² over the chosen locations, those of looks 2 to T.
+    """
+
+    total: Tensor
+    supervised: Tensor
+    reinforce: Tensor
+    baseline: Tensor
+    reward: Tensor
+    error: Tensor
+    reward_square: Tensor
+    gaze: Tensor
+
+
+def reward_of(logits: Tensor, labels: Tensor, reward: str = "correct") -> Tensor:
+    """The reward of each answer; ``(B,)``, without gradient.
+
+    Args:
+        logits: ``(B, K)``.
+        labels: ``(B,)`` int64.
+        reward: "correct" gives 1 for the right class and 0 otherwise (the paper's);
+            "log_likelihood" gives log p(label), in [-3, 0] nats, which also tells a hesitant
+            answer from a firm one.
+    """
+    logits = logits.detach().float()
+    if reward == "correct":
+        return (logits.argmax(-1) == labels).float()
+    return -functional.cross_entropy(logits, labels, reduction="none").clamp(
+        max=-WORST_LOG_LIKELIHOOD
+    )
+
+
+def advantages(reward: Tensor, baselines: Tensor, credit_decay: float = 1.0) -> Tensor:
+    """How much better each decision turned out than the baseline expected.
+
+    With ``credit_decay`` 1 this is ``R - b_t`` of the paper. Below 1 it is the generalized
+    advantage estimate (Schulman et al. 2016, eq. 16; reward at the end alone, no discount): a
+    decision is credited with what the next baselines already saw of its effect, which has less
+    variance, and a bias as far as the baseline is wrong.
+
+    Args:
+        reward: ``(B,)``, R.
+        baselines: ``(B, D)``, b_t of D decisions.
+        credit_decay: lambda, in [0, 1].
+
+    Returns:
+        ``(B, D)``, without gradient.
+    """
+    baselines = baselines.detach()
+    following = torch.cat([baselines[:, 1:], reward[:, None]], dim=1)
+    surprises = following - baselines
+    if credit_decay == 1.0:
+        return reward[:, None] - baselines
+    total = torch.zeros_like(reward)
+    result = torch.empty_like(surprises)
+    for t in reversed(range(surprises.shape[1])):
+        total = surprises[:, t] + credit_decay * total
+        result[:, t] = total
+    return result
+
+
+def reinforce_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
+    """A scalar whose gradient is minus the REINFORCE estimate (Williams 1992; the paper's eq. 2).
+
+    Args:
+        log_probs: ``(B, D)`` of the D decisions, with gradient.
+        advantages: ``(B, D)``; no gradient flows into them.
+    """
+    return -(log_probs * advantages.detach()).sum(1).mean()
+
+
+def baseline_loss(baselines: Tensor, reward: Tensor) -> Tensor:
+    """Mean squared error of ``(B, D)`` baselines against the ``(B,)`` return."""
+    if baselines.shape[1] == 0:
+        return baselines.sum()
+    return (baselines - reward[:, None]).square().mean()
+
+
+def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the answer after the last glimpse, in nats.
+
+    Args:
+        logits: ``(B, K)``.
+        labels: ``(B,)`` int64.
+        weights: ``(B,)``, what each image counts; all 1 if None.
+    """
+    return _mean_cross_entropy(logits, labels, weights)
+
+
+def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of the answers that glimpses 2 to T give alone, in nats.
+
+    It asks the gaze for views that can be recognized by themselves. Without it a recognizer that
+    adds up looks learns to cope with a gaze that is off by some pixels, and then little is gained
+    by aiming better. The first glimpse is left out: nobody chose it.
+
+    Args:
+        glimpse_logits: ``(B, T, K)``.
+        labels: ``(B,)`` int64.
+        weights: as for `supervised_loss`.
+    """
+    chosen = glimpse_logits[:, 1:].float()
+    if chosen.shape[1] == 0:
+        return chosen.sum()
+    looks = chosen.shape[1]
+    return _mean_cross_entropy(
+        chosen.flatten(0, 1),
+        labels.repeat_interleave(looks),
+        None if weights is None else weights.repeat_interleave(looks),
+    )
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return functional.cross_entropy(logits.float(), labels)
+    return (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).mean()
+
+
+def hybrid_loss(
+    rollout: Rollout,
+    labels: Tensor,
+    config: ObjectiveConfig | None = None,
+    weights: Tensor | None = None,
+) -> LossTerms:
+    """The hybrid objective of the paper's §3.2, for a rollout in training mode.
+
+    Args:
+        rollout: of B images.
+        labels: ``(B,)`` int64.
+        config: the paper's if None.
+        weights: ``(B,)``, what each image counts in what trains answer and gaze; all 1 if None.
+
+    Raises:
+        ValueError: if there is a ``glimpse_weight`` and the model has no ``glimpse_head``.
+    """
+    config = ObjectiveConfig() if config is None else config
+    reward = reward_of(rollout.logits, labels, config.reward)
+    advantage = advantages(reward, rollout.baselines, config.credit_decay)
+    if config.standardize_advantages and advantage.numel() > 1:
+        advantage = advantage / (spread(advantage) + 1e-6)
+    if weights is not None:
+        advantage = advantage * weights[:, None]
+    supervised = supervised_loss(rollout.logits, labels, weights)
+    reinforce = reinforce_loss(rollout.log_probs, advantage)
+    baseline = baseline_loss(rollout.baselines, reward)
+    total = supervised + config.reinforce_weight * reinforce + config.baseline_weight * baseline
+    if config.glimpse_weight:
+        if rollout.glimpse_logits is None:
+            raise ValueError(
+                f"glimpse_weight {config.glimpse_weight} needs a model with a glimpse_head, in "
+                "training mode. Pass --glimpse-head, or --glimpse-weight 0."
+            )
+        total = total + config.glimpse_weight * glimpse_loss(
+            rollout.glimpse_logits, labels, weights
+        )
+    error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
+    return LossTerms(
+        total,
+        supervised,
+        reinforce,
+        baseline,
+        reward.mean(),
+        error,
+        reward.square().mean(),
+        gaze_moments(rollout.locations[:, 1:]),
+    )
+
+
+def gaze_moments(locations: Tensor) -> Tensor:
+    """Means of x, y and x² + y² over ``(..., 2)`` locations: what their spread is made of."""
+    places = locations.detach().flatten(0, -2)
+    if not len(places):
+        return places.new_zeros(3)
+    return torch.cat([places.mean(0), places.square().sum(1).mean()[None]])

@@ -1,0 +1,1 @@
+"""What a model did, shown: sheets, films, an HTML page, maps."""

@@ -1,0 +1,54 @@
+"""What TensorBoard shows of a model in training: the same images, or the same game, each time."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal.envs import EnvConfig
+from foveal.evaluation.agent import play
+from foveal.evaluation.classifier import image_in, rollouts
+from foveal.model.attention import RecurrentAttention
+from foveal.tasks import CanvasTask, FolderTask
+from foveal.training.agent import VALIDATION_SEED
+from foveal.viz.drawing import as_pixels, draw_sheet
+from foveal.viz.film import Film, contact_sheet
+from foveal.viz.scanpath import scanpath_of
+
+DRAWN_IMAGES, DRAWN_LOOKS = 6, 24  # of a classifier, or of an agent's game
+
+
+def draw_looks(
+    network: RecurrentAttention, task: CanvasTask | FolderTask
+) -> NDArray[np.uint8] | None:
+    """A sheet of the first validation images, from the first locations that validation draws.
+
+    None if they are too large to be drawn whole.
+    """
+    with contextlib.closing(rollouts(network, task, "validation")) as batches:
+        images, labels, rollout = next(batches)
+    paths = [
+        scanpath_of(
+            network,
+            image,
+            rollout,
+            row,
+            classes=task.classes,
+            label=int(labels[row]),
+            name=f"validation image {row}",
+        )
+        for row in range(min(DRAWN_IMAGES, len(labels)))
+        if isinstance(image := image_in(images, row), Tensor)
+    ]
+    return as_pixels(draw_sheet(paths)) if paths else None
+
+
+def draw_game(agent: RecurrentAttention, env: EnvConfig, device: torch.device) -> NDArray[np.uint8]:
+    """Looks of one game, the same one each time."""
+    film = Film(agent, 1, DRAWN_LOOKS)
+    play(agent, env, 1, VALIDATION_SEED, device, watch=film)
+    return contact_sheet(film.reels[0])

@@ -1,0 +1,125 @@
+"""Scanpaths as one HTML file, which loads nothing from anywhere, to step through in a browser."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from foveal.io.files import write_file
+from foveal.viz.scanpath import Scanpath
+from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
+
+TEMPLATE = Path(__file__).with_name("page.html")
+EXACT_UP_TO = 256  # pixels a side; larger images are shown as a smaller copy, compressed
+SHOWN = 512  # pixels a side of that copy
+MOST_BYTES = 32_000  # of an image, so that twenty make less than 2 MB with their glimpses
+QUALITIES = (85, 60, 35, 10)  # of the compression, until it is as small
+
+
+def save_page(images: Sequence[Sequence[Scanpath]], title: str, out: Path) -> None:
+    """Write the page of `page`, in one step.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    write_file(out, page(images, title).encode())
+
+
+def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
+    """A page in which one steps through looks, and switches between mean and sampled policy.
+
+    It holds all its data: glimpses as the model saw them, in 256 levels, probabilities to four
+    places, and the images; those of more than 256 pixels a side, or 32 kB, as a compressed copy.
+    What a browser shows as seen by then it composes of the glimpses, as
+    `foveal.viz.scanpath.reconstruct` does.
+
+    Args:
+        images: for each image, the scanpath of the mean policy, then any number of sampled ones.
+        title: of the page.
+    """
+    data = json.dumps({"title": title, "images": [_image(paths) for paths in images]})
+    values = {
+        "TITLE": html.escape(title),
+        "LIGHT": _variables(LIGHT),
+        "DARK": _variables(DARK),
+        "SCALE_COLORS": json.dumps(SCALE_COLORS),
+        "PATH_COLOR": PATH_COLOR,
+        # In a script element nothing but "<" could end it.
+        "DATA": data.replace("<", "\\u003c"),
+    }
+    parts = TEMPLATE.read_text(encoding="utf-8").split("@@")
+    return "".join(values[part] if number % 2 else part for number, part in enumerate(parts))
+
+
+def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
+    first = paths[0]
+    return {
+        "name": first.name,
+        "size": list(first.image_size),
+        "picture": _picture(first.image),
+        "classes": list(first.classes),
+        "label": first.label,
+        "patchSizes": list(first.patch_sizes),
+        "glimpseSize": first.glimpses.shape[2],
+        "paths": [
+            {
+                "centers": path.centers.tolist(),
+                "corners": [
+                    [path.square(look, scale)[:2] for scale in range(len(path.patch_sizes))]
+                    for look in range(path.num_looks)
+                ],
+                "probabilities": np.round(path.probabilities.astype(float), 4).tolist(),
+                "glimpses": _data_url(_encoded(_bytes_of(_strip(path.glimpses)), "png"), "png"),
+            }
+            for path in paths
+        ],
+    }
+
+
+def _strip(glimpses: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``(T, S, G, G[, 3])`` as one image: a column a look, a row a scale."""
+    looks, scales, side = glimpses.shape[:3]
+    moved = np.moveaxis(glimpses, 0, 2)  # (S, G, T, G[, 3])
+    return moved.reshape(scales * side, looks * side, *glimpses.shape[4:])
+
+
+def _picture(pixels: NDArray[np.float32]) -> str:
+    """An image as it is where that is small, otherwise a compressed copy."""
+    image = _bytes_of(pixels)
+    if max(image.size) <= EXACT_UP_TO and len(exact := _encoded(image, "png")) <= MOST_BYTES:
+        return _data_url(exact, "png")
+    image.thumbnail((SHOWN, SHOWN))
+    for quality in QUALITIES:
+        content = _encoded(image, "jpeg", quality=quality)
+        if len(content) <= MOST_BYTES:
+            break
+    return _data_url(content, "jpeg")
+
+
+def _bytes_of(pixels: NDArray[np.float32]) -> Image.Image:
+    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
+    return Image.fromarray(shown)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, optimize=True, **options)
+    return buffer.getvalue()
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _variables(theme: Theme) -> str:
+    """A theme as the custom properties of a style sheet."""
+    return " ".join(f"--{name}: {color};" for name, color in vars(theme).items())

@@ -1,0 +1,223 @@
+"""A rollout as ordered fixations: where a model looked, what it saw, what it then believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal import geometry
+from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.scene.sources import PatchSource
+
+OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
+
+
+@dataclass(frozen=True)
+class Scanpath:
+    """What a model looked at in one image, in order.
+
+    Attributes:
+        image: ``(H, W)`` or ``(H, W, 3)`` float in [0, 1]; a smaller copy will do for a picture.
+        image_size: ``(height, width)`` of the image that the model looked at, in pixels; the
+            centres and the patches count those.
+        centers: ``(T, 2)`` int, ``(x, y)`` pixels of the fixations, the first included.
+        patch_sizes: pixels a side of each scale's square, finest first.
+        glimpses: ``(T, S, G, G)`` or ``(T, S, G, G, 3)``, what the model saw.
+        probabilities: ``(T, K)``, its belief after each look.
+        classes: K names.
+        label: the right class, or None if it is not known.
+        name: of the image, for people.
+    """
+
+    image: NDArray[np.float32]
+    image_size: tuple[int, int]
+    centers: NDArray[np.int64]
+    patch_sizes: tuple[int, ...]
+    glimpses: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+    label: int | None = None
+    name: str = ""
+
+    @property
+    def num_looks(self) -> int:
+        """T, the number of looks."""
+        return len(self.centers)
+
+    @property
+    def answer(self) -> int:
+        """The class believed in after the last look."""
+        return int(self.probabilities[-1].argmax())
+
+    def square(self, look: int, scale: int) -> tuple[int, int, int]:
+        """Left and top edge of what a glimpse's scale covers, and its side, in pixels."""
+        size = self.patch_sizes[scale]
+        x, y = (geometry.patch_start(int(center), size) for center in self.centers[look])
+        return x, y, size
+
+    def verdict(self) -> str:
+        """The answer in words, and whether it is right."""
+        answer, chance = self.classes[self.answer], self.probabilities[-1].max()
+        said = f"answer {answer}, probability {chance:.2f}"
+        if self.label is None:
+            return said
+        right = "right" if self.answer == self.label else f"wrong: it is {self.classes[self.label]}"
+        return f"{said}, {right}"
+
+
+def follow(
+    model: RecurrentAttention,
+    image: Tensor | PatchSource,
+    *,
+    classes: tuple[str, ...],
+    label: int | None = None,
+    name: str = "",
+    num_glimpses: int | None = None,
+    first_location: Tensor | None = None,
+    sampled: bool = False,
+    location_std: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Scanpath:
+    """Let a model look at one image.
+
+    Args:
+        model: in any mode, and left in it.
+        image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source.
+        classes: names of the model's classes.
+        label: the right class, if it is known.
+        name: of the image, for people.
+        num_glimpses: the model's own if None.
+        first_location: ``(2,)`` in [-1, 1]; the policy's if None.
+        sampled: locations are drawn from the policy, as in training, instead of its mean.
+        location_std: of the samples; the configuration's if None.
+        generator: of the first location and the samples, on the image's device.
+
+    Raises:
+        ValueError: if the image has another shape or number of channels than the model takes.
+    """
+    if isinstance(image, Tensor) and image.ndim != 3:
+        raise ValueError(f"image must be (C, H, W); got {tuple(image.shape)}.")
+    training = model.training
+    model.train(sampled)
+    try:
+        with torch.inference_mode():
+            rollout = model(
+                _repeated(image, 1),
+                num_glimpses=num_glimpses,
+                first_location=None if first_location is None else first_location[None],
+                location_std=location_std,
+                generator=generator,
+            )
+    finally:
+        model.train(training)
+    return scanpath_of(model, image, rollout, 0, classes=classes, label=label, name=name)
+
+
+def scanpath_of(
+    model: RecurrentAttention,
+    image: Tensor | PatchSource,
+    rollout: Rollout,
+    row: int,
+    *,
+    classes: tuple[str, ...],
+    label: int | None = None,
+    name: str = "",
+) -> Scanpath:
+    """The scanpath in a rollout of a batch that has the image, or the source, as its ``row``.
+
+    Args:
+        model: whose rollout it is.
+        image: ``(C, H, W)`` float in [0, 1], without padding, on the model's device; or a source.
+        rollout: of the batch.
+        row: of the image in it.
+        classes: names of the model's classes.
+        label: the right class, if it is known.
+        name: of the image, for people.
+    """
+    with torch.inference_mode():
+        places = rollout.locations[row]
+        glimpses = model.sensor(_repeated(image, len(places)), places)
+        beliefs = rollout.step_logits[row].float().softmax(-1)
+    if isinstance(image, Tensor):
+        picture, (height, width) = image, image.shape[1:]
+    else:
+        picture, (height, width) = overview(image), (image.height, image.width)
+    sensor = model.sensor
+    return Scanpath(
+        image=viewable(picture),
+        image_size=(height, width),
+        centers=geometry.to_pixels(places, height, width).cpu().numpy(),
+        patch_sizes=tuple(sensor.glimpse_size * box for box in sensor.box_sizes),
+        glimpses=viewable(glimpses),
+        probabilities=beliefs.cpu().numpy(),
+        classes=classes,
+        label=label,
+        name=name,
+    )
+
+
+def overview(source: PatchSource, side: int = OVERVIEW) -> Tensor:
+    """The whole of a source, averaged down to at most ``side`` pixels a side; ``(C, H, W)``."""
+    box = -(-max(source.height, source.width) // side)
+    height, width = -(-source.height // box), -(-source.width // box)
+    return torch.from_numpy(source.read(0, 0, max(height, width), box)[:, :height, :width])
+
+
+def _repeated(image: Tensor | PatchSource, times: int) -> Tensor | list[PatchSource]:
+    """A batch of one image, so many times."""
+    return image.expand(times, -1, -1, -1) if isinstance(image, Tensor) else [image] * times
+
+
+def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]:
+    """The foveated image: all that the model has seen of it after some looks, and no more.
+
+    Each pixel has the finest resolution at which it was seen; of looks of equal resolution, that of
+    the latest.
+
+    Args:
+        path: of T looks.
+        looks: how many of them, from the first; all if None.
+
+    Returns:
+        Of the shape of ``path.image``; NaN where nothing was seen.
+    """
+    height, width = path.image.shape[:2]
+    seen = np.full_like(path.image, np.nan)
+    # Where the middle of each pixel lies in the image that was looked at.
+    rows = (np.arange(height) + 0.5) * (path.image_size[0] / height)
+    columns = (np.arange(width) + 0.5) * (path.image_size[1] / width)
+    side = path.glimpses.shape[2]
+    for scale in reversed(range(len(path.patch_sizes))):
+        for look in range(path.num_looks if looks is None else looks):
+            left, top, size = path.square(look, scale)
+            x, y = (
+                np.floor((places - start) * side / size).astype(int)
+                for places, start in ((columns, left), (rows, top))
+            )
+            inside_x, inside_y = (x >= 0) & (x < side), (y >= 0) & (y < side)
+            patch = path.glimpses[look, scale][np.ix_(y[inside_y], x[inside_x])]
+            seen[np.ix_(inside_y, inside_x)] = patch
+    return seen
+
+
+def leading_classes(path: Scanpath, look: int, count: int) -> Sequence[int]:
+    """The classes most believed in after a look, the most likely first."""
+    order: list[int] = np.argsort(-path.probabilities[look], kind="stable")[:count].tolist()
+    return order
+
+
+def viewable(images: Tensor) -> NDArray[np.float32]:
+    """``(..., C, H, W)`` as people see it: ``(..., H, W)`` grey, or ``(..., H, W, 3)`` of colours.
+
+    Of channels that are neither, the brightest.
+    """
+    if images.shape[-3] not in (1, 3):
+        images = images.amax(-3, keepdim=True)
+    moved = images.movedim(-3, -1)
+    shown = moved if moved.shape[-1] == 3 else moved[..., 0]
+    return np.ascontiguousarray(shown.float().cpu().numpy())

@@ -1,0 +1,272 @@
+"""The commands on one's own images: train folder, evaluate, predict, look."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from foveal import RAMConfig, RecurrentAttention
+from tests.tasks.folder.test_folder import write_bars
+from tests.tasks.folder.test_pictures import bad_files
+from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
+
+SMALL = (
+    "--glimpse-hidden 8 --location-hidden 8 --glimpse-features 16 --core-size 16 "
+    "--glimpse-size 6 --num-scales 2 --num-glimpses 3 --threads 1 --log-every 5 --workers 0"
+)
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Path:
+    return write_bars(tmp_path / "my bars, ü", 40)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> None:
+    RecurrentAttention(RAMConfig(num_channels=1)).save_pretrained(tmp_path / "grey")
+    RecurrentAttention(RAMConfig(num_channels=3)).save_pretrained(tmp_path / "colour")
+    RecurrentAttention(RAMConfig(num_channels=4)).save_pretrained(tmp_path / "four")
+
+
+def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  # noqa: F811
+    (bars / "lying" / "bad.png").write_text("text")
+    line = f"train folder --data '{bars}' {SMALL} --epochs 40 --lr 0.01 --batch-size 14 --out run"
+    code, out, err = foveal(line)
+    assert code == 0
+    assert err.count("\n") == 1
+    assert "left out:" in err
+    assert "bad.png is not a PNG" in err
+    assert "80 images, 2 classes; in colour; 10 x 10 to 19 x 19 pixels" in out
+    assert "56 train, 12 validation, 12 test images; mean" in out
+    assert "--glimpse-size" not in out, "a reason for what was given by hand would be wrong"
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["error"] <= 10
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["classes"] == ["lying", "standing"]
+    assert len(config["model"]["pixel_mean"]) == 3
+    assert len(Path("run/split.csv").read_text().splitlines()) == 81
+
+    code, out, _ = foveal("evaluate run --json --confusion confusion.png")
+    answer = json.loads(out)
+    assert (code, answer["error"]) == (0, result["error"]), "the recorded error is repeated"
+    assert [row["class"] for row in answer["classes"]] == ["lying", "standing"]
+    assert sum(sum(row) for row in answer["confusion"]) == answer["count"] == 12
+    wrong = answer["confusion"][0][1] + answer["confusion"][1][0]
+    assert answer["error"] == pytest.approx(100 * wrong / 12)
+    with Image.open("confusion.png") as picture:
+        assert picture.format == "PNG"
+    code, out, _ = foveal("evaluate run")
+    assert code == 0
+    assert "standing" in out
+    assert "pixels read of 19 x 19 at most" in out
+
+    code, out, err = foveal(f"evaluate run --data '{bars}' --json")
+    assert code == 1
+    assert "left out:" in err
+    assert json.loads(out)["count"] == 80, "all images of a folder without a test split"
+
+    code, out, err = foveal(f"predict run '{bars}/standing' --json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(lines)) == (0, 40)
+    right = sum(line["answer"] == "standing" for line in lines)
+    assert right >= 34
+    for line in lines:
+        with Image.open(line["file"]) as picture:
+            assert (line["width"], line["height"]) == picture.size
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=2e-6)
+        assert line["pixels_read"] == 3 * 2 * 3 * 36
+        assert len(line["locations"]) == 3
+        for x, y in line["locations"]:
+            assert 0 <= x <= line["width"]
+            assert 0 <= y <= line["height"]
+    assert foveal("look run --index 3 --out look.png")[0] == 0
+    assert foveal("train --resume run --json")[0] == 0
+
+
+def test_an_answer_does_not_depend_on_the_other_files(foveal: Foveal, bars: Path) -> None:  # noqa: F811
+    names = [str(path) for path in sorted(bars.rglob("*.png"))[:7]]
+    together = foveal("predict mnist-28 --json " + " ".join(f"'{name}'" for name in names))[1]
+    for name, line in zip(names, together.splitlines(), strict=True):
+        alone = json.loads(foveal(f"predict mnist-28 --json '{name}'")[1])
+        got = json.loads(line)
+        assert got["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
+        assert got["locations"] == alone["locations"]
+
+
+def test_files_come_from_names_folders_patterns_and_standard_input(
+    foveal: Foveal,  # noqa: F811
+    bars: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def files(line: str) -> list[str]:
+        code, out, err = foveal(f"predict mnist-28 --json {line}")
+        assert (code, err) == (0, "")
+        return [
+            Path(json.loads(text)["file"]).relative_to(bars).as_posix() for text in out.splitlines()
+        ]
+
+    assert files(f"'{bars}/lying/01.png' '{bars}/standing/00.png'") == [
+        "lying/01.png",
+        "standing/00.png",
+    ]
+    assert len(files(f"'{bars}'")) == 80
+    assert files(f"'{bars}/**/0[12].png'") == [
+        "lying/01.png",
+        "lying/02.png",
+        "standing/01.png",
+        "standing/02.png",
+    ]
+    text = f"{bars}/lying/03.png\n\n{bars}/standing/04.png\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert files("-") == ["lying/03.png", "standing/04.png"]
+
+
+@pytest.mark.usefixtures("models")
+def test_bad_files_are_named_and_do_not_stop_good_ones(
+    foveal: Foveal,  # noqa: F811
+    bars: Path,
+    tmp_path: Path,
+) -> None:
+    wanted = bad_files(tmp_path)
+    Image.new("CMYK", (9, 9)).save("cmyk.tif")
+    Image.new("RGB", (1, 1)).save("one.png")
+    names = " ".join([*wanted, "cmyk.tif", "one.png", f"'{bars}/lying/00.png'"])
+    code, out, err = foveal(f"predict colour {names}")
+    assert code == 1
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        "cmyk.tif",
+        "one.png",
+        f"{bars}/lying/00.png",
+    ]
+    *complaints, last = err.splitlines()
+    assert last == (
+        f"foveal predict: {len(wanted)} of {len(wanted) + 3} files could not be read and were "
+        "left out."
+    )
+    for name, complaint in zip(wanted, complaints, strict=True):
+        assert complaint.startswith(f"foveal predict: {name} ")
+    code, _, err = foveal(f"predict colour {names} --strict")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "truncated.jpg is damaged" in err
+
+
+def _all_of(screen: int) -> str:
+    """What a terminal shows until its last writer has closed it."""
+    parts = []
+    with contextlib.suppress(OSError):  # Linux ends a terminal with an error
+        while part := os.read(screen, 4096):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def test_answers_go_to_standard_output_while_a_bar_is_on_the_terminal(bars: Path) -> None:
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "foveal", "predict", "mnist-28", str(bars), "--workers", "0"]
+    with ThreadPoolExecutor(1) as reader:  # a terminal that nobody reads from fills up
+        shown = reader.submit(_all_of, screen)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=terminal, text=True, check=False
+        )
+        os.close(terminal)
+        assert done.returncode == 0
+        assert "80/80" in shown.result()
+    os.close(screen)
+    assert len(done.stdout.splitlines()) == 80
+
+
+@pytest.mark.usefixtures("models")
+def test_one_channel_or_three_take_either_file(foveal: Foveal, bars: Path) -> None:  # noqa: F811
+    Image.new("L", (20, 30), 90).save("grey.png")
+    for model in ("grey", "colour"):
+        code, out, err = foveal(f"predict {model} grey.png '{bars}/lying/00.png' --top-k 0")
+        assert (code, err) == (0, "")
+        assert out.count("\n") == 2
+        assert out.splitlines()[0].count(", ") >= 9, "all ten classes"
+    code, _, err = foveal("predict four grey.png")
+    assert code == 2
+    assert "image files have 1 or 3 channels; four takes 4" in err
+
+
+WRONG = {
+    "train folder": "which images\\? Pass --data",
+    "train folder --data nowhere": "must be a directory or a manifest; there is no 'nowhere'",
+    "train folder --data empty": "empty holds no images. Put the images of each class",
+    "train folder --data one": "has one class only, 'a'",
+    "train folder --data lone": "has 1 image of class 'b'; at least 3 are needed",
+    "train folder --data texts": "holds no readable image; the first: .*is not a PNG",
+    "train folder --data m.csv": "m.csv has an unknown column 'lable'",
+    "train folder --data bars --held-out 0.7": "held_out must be above 0 and below 0.5; got 0.7",
+    "train folder --data bars --shift 3": "shift must be 0 to 1; got 3.0",
+    "train folder --data bars --colour red": "invalid choice 'red'",
+    "train folder --data bars --workers -2": "workers must be at least 0, or -1",
+    "train folder --data bars --cache-gb -1": "cache_gb must be at least 0",
+    "train folder --data bars --recipe fats": "unknown recipe 'fats'; .* mean fast?",
+    "train folder --data bars --num-class 3": "unknown flag --num-class",
+    "train folder --data bars --network conv": "the images must have one size; they differ",
+    "train folder --data bars --strict": r"bad.png is not a PNG.* \(--strict\)",
+    "train folder --data bars --out bars": "--out must be a new or empty directory",
+    "train foldr": "unknown task 'foldr'; .* Did you mean folder?",
+    "evaluate grey": "does not say what it was trained on. Pass --task, or --data",
+    "evaluate grey --data bars": "is of class 'lying', which the model does not know; it knows",
+    "evaluate grey --data nowhere": "there is no 'nowhere'",
+    "evaluate grey --data bars --digits uci": "--data is for your own images",
+    "evaluate grey --data bars --confusion x.jpg": "--confusion must be a .png file",
+    "predict": "Missing from foveal predict",
+    "predict grey": "which images\\? Name files",
+    "predict nothing one": "there is no directory 'nothing'",
+    "predict grey one --top-k -1": "top_k must be at least 0",
+    "predict grey one --workers -3": "workers must be at least 0, or -1",
+}
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_input_gives_one_line_and_exit_code_2(
+    line: str,
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write_bars(tmp_path / "bars", 4)
+    (tmp_path / "bars" / "lying" / "bad.png").write_text("text")
+    for name in ("empty", "one/a", "lone/a", "lone/b", "texts/a"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    for name in ("one/a/1", "lone/a/1", "lone/a/2", "lone/a/3", "lone/b/1"):
+        Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+    (tmp_path / "texts" / "a" / "text.png").write_text("hello")
+    (tmp_path / "m.csv").write_text("path,label,lable\none/a/1.png,a,b\n")
+    code, out, err = foveal(line)
+    assert code == 2
+    assert out == "" or "train folder --data" in line, "reasons may be said before"
+    assert err.splitlines()[-1].startswith("foveal")
+    assert "Traceback" not in err
+    assert re.search(WRONG[line], err.splitlines()[-1]), err
+    assert not Path("runs").exists(), "nothing is left behind"
+
+
+def test_a_run_whose_images_are_gone_says_so(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    write_bars(tmp_path / "bars", 10)
+    line = f"train folder --data bars {SMALL} --epochs 1 --batch-size 5 --out run"
+    assert foveal(line)[0] == 0
+    (tmp_path / "bars").rename(tmp_path / "moved")
+    code, _, err = foveal("evaluate run")
+    assert code == 2
+    assert "the images of the run are missing" in err
+    assert "pass other images with --data" in err
+    assert foveal("evaluate run --data moved")[0] == 0
+    (tmp_path / "run" / "split.csv").unlink()
+    (tmp_path / "moved").rename(tmp_path / "bars")
+    code, _, err = foveal("evaluate run")
+    assert code == 2
+    assert "split.csv is missing" in err

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal import cli
+from foveal.commands import reproduce
+from foveal.envs import EnvConfig
+from foveal.io.files import config_from_dict, read_tensors
+from foveal.model.layers import RAMConfig
+from foveal.runs.paper import report, rows
+from foveal.runs.paper.rows import ROWS, Row
+from foveal.runs.recipes import AgentConfig, RunConfig
+from foveal.runs.run import fitted
+from foveal.tasks import TaskConfig
+from foveal.training.agent import ControlConfig
+from foveal.training.classifier import TrainConfig
+from tests.training.test_agent import AGENT
+
+# Rows that train in a second, in place of the real ones.
+SMALL = {
+    name: Row(
+        name,
+        title,
+        "mnist-28",
+        RunConfig(
+            network=network,  # type: ignore[arg-type]
+            task=TaskConfig(digits="uci"),
+            model=RAMConfig(num_glimpses=2, core_size=16, glimpse_features=16),
+            training=TrainConfig(epochs=50, batch_size=100, checkpoint_minutes=0),
+        ),
+        paper,
+    )
+    for name, title, network, paper in (
+        ("small-ram", "RAM, 2 glimpses", "ram", 1.5),
+        ("small-conv", "convolutional", "conv", None),
+    )
+}
+SMALL["small-agent"] = Row(
+    "small-agent",
+    "an agent",
+    "catch",
+    AgentConfig(
+        env=EnvConfig(env_options=("size=5",)),
+        model=dataclasses.replace(AGENT, core_size=16),
+        training=ControlConfig(
+            decisions=50 * 4 * 16,
+            num_envs=16,
+            rollout_length=4,
+            validate_every=10,
+            validation_episodes=20,
+            test_episodes=50,
+            checkpoint_minutes=0,
+        ),
+    ),
+    85.0,
+)
+# What a process of its own needs to know the small rows.
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from tests.commands import test_reproduce
+test_reproduce.use_small_rows()
+from foveal.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def use_small_rows() -> None:
+    for module in (rows, report, reproduce):
+        module.ROWS = SMALL  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in (rows, report, reproduce):
+        monkeypatch.setattr(module, "ROWS", SMALL)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(line: str, cwd: Path) -> subprocess.Popen[str]:
+    script = SCRIPT.format(tests=str(Path(__file__).parents[2]))
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *shlex.split(line)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_the_rows_are_those_of_the_paper() -> None:
+    kinds = [
+        row.name.removeprefix(f"{row.task}-").split("-")[0]
+        for row in ROWS.values()
+        if row.task != "catch"
+    ]
+    assert (kinds.count("ram"), kinds.count("random"), kinds.count("center")) == (15, 2, 4)
+    assert kinds.count("fc") + kinds.count("conv") == 9
+    assert ROWS["cluttered-100-ram-8"].paper == 8.11
+    for name, row in ROWS.items():
+        if isinstance(row.config, AgentConfig):
+            assert row.measure == "success_rate"
+            assert fitted(row.config) == row.config
+            continue
+        assert row.measure == "error"
+        assert (row.paper is None) == ("center" in name)
+        if row.config.network == "ram":
+            assert row.config.model.num_glimpses == int(name.rsplit("-", 1)[1])
+            assert (row.config.model.policy == "learned") == ("-ram-" in name)
+            most = max(int(n[-1]) for n in ROWS if n.startswith(f"{row.task}-ram-"))
+            fewer = "-ram-" in name and row.config.model.num_glimpses < most
+            assert row.config.start == (row.task if fewer else None)
+    # As many weights in the hidden layer of both convolutional networks (the paper's §4.1).
+    assert ROWS["cluttered-100-conv"].config.network == "conv-86"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_published_figure_was_made_by_the_row_as_it_is(name: str) -> None:
+    result = report.read_row(Path(__file__).parents[2] / "results", name)
+    assert result is not None
+    config = ROWS[name].config
+    assert config_from_dict(type(config), result["config"], name) == config
+
+
+def test_a_row_is_trained_evaluated_and_put_beside_the_paper(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "small-ram", "--quick", "--seeds", "0", "1", "--jobs", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "the paper 1.50 %" in out
+    result = json.loads((small / "runs/quick/results/small-ram.json").read_text())
+    assert result["command"] == "foveal reproduce small-ram --seeds 0 1 --quick"
+    errors = [run["error"] for run in result["runs"]]
+    assert result["error"] == pytest.approx(sum(errors) / 2)
+    assert result["spread"] == pytest.approx(abs(errors[0] - errors[1]) / 2**0.5)
+    for seed, made in enumerate(result["runs"]):
+        assert made["seed"] == seed
+        assert made["images_seen"] == 1100
+        assert made["validation_curve"] == [[1100, made["validation_error"]]]
+        assert made["hardware"]
+        assert cli.main(["evaluate", f"runs/quick/small-ram/seed-{seed}", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["error"] == made["error"]
+    table = (small / "runs/quick/results/README.md").read_text()
+    assert f"| **{result['error']:.2f}** ± {result['spread']:.2f} |" in table
+    assert f"| 1.50 | {result['error'] - 1.5:+.2f} |" in table
+    assert "| `small-conv` | convolutional | not yet |" in table
+
+
+def test_the_list_says_what_is_done_and_what_is_not(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "small-conv", "--quick", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["results"][0]
+    assert cli.main(["reproduce", "--quick", "--json"]) == 0
+    lines = {line["row"]: line for line in json.loads(capsys.readouterr().out)["rows"]}
+    assert lines["small-conv"]["state"] == "done, 1 seed(s)"
+    assert lines["small-conv"]["error"] == answer["error"]
+    assert lines["small-ram"]["state"] == "not yet"
+    assert lines["small-ram"]["error"] is None
+    assert cli.main(["reproduce"]) == 0
+    assert "not yet" in capsys.readouterr().out, "a quick result is not a result"
+    assert not (small / "results").exists()
+
+
+def test_rows_train_in_processes_of_their_own_and_an_interrupted_one_goes_on(
+    small: Path,
+) -> None:
+    """Rows of each kind, one stopped by a signal, against runs that never were."""
+    line = "reproduce small-ram small-conv small-agent --jobs 1 --json"
+    whole = start(f"{line} --runs whole --out whole/results", small)
+    _, err = whole.communicate(timeout=120)
+    assert whole.returncode == 0, err
+    process = start("reproduce small-ram --json", small)
+    wait_for(small / "runs/reproduce/small-ram/seed-0/checkpoint/last.safetensors", process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Go on with: the same command" in err
+    assert not (small / "results").exists()
+    again = start(line, small)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert [result["row"] for result in json.loads(out)["results"]] == list(SMALL)
+    for name in SMALL:
+        ours, theirs = (
+            read_tensors(small / runs / name / "seed-0" / "model.safetensors")[0]
+            for runs in ("runs/reproduce", "whole")
+        )
+        for key, value in theirs.items():
+            assert torch.equal(ours[key], value), (name, key)
+
+
+def test_a_row_that_another_process_trains_is_left_alone(small: Path) -> None:
+    first = start("reproduce small-ram --json", small)
+    wait_for(small / "runs/reproduce/small-ram/seed-0/metrics.jsonl", first)
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        second = start("reproduce small-ram --json", small)
+        _, err = second.communicate(timeout=60)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert second.returncode == 1
+    assert re.search("another process is training runs/reproduce/small-ram/seed-0", err)
+    out, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    assert json.loads(out)["results"][0]["seeds"] == [0]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_of_another_recipe_is_not_taken_for_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "small-conv", "--quick"]) == 0
+    row = SMALL["small-conv"]
+    changed = dataclasses.replace(row.config.training, lr=0.5)
+    config = dataclasses.replace(row.config, training=changed)
+    monkeypatch.setitem(SMALL, row.name, dataclasses.replace(row, config=config))
+    capsys.readouterr()
+    assert cli.main(["reproduce", "small-conv", "--quick"]) == 2
+    err = capsys.readouterr().err
+    assert "holds a run of another configuration: lr is 0.001 there, and 0.5 was wanted" in err
+
+
+def test_a_failed_run_is_named_and_the_others_finish(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = small / "runs/quick/small-ram/seed-0/checkpoint/last.safetensors"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"not a checkpoint")
+    script = SCRIPT.format(tests=str(Path(__file__).parents[2]))
+    launcher = small / "launcher"
+    launcher.write_text(f"#!{sys.executable}\nimport sys\ndel sys.argv[1:3]\n{script}")
+    launcher.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(launcher))
+    code = cli.main(["reproduce", "--all", "--quick", "--jobs", "2"])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert "1 run(s) failed: small-ram, seed 0: foveal reproduce: " in err
+    assert "is truncated or not a safetensors file" in err
+    assert "small-conv, seed 0: test error" in out
+
+
+def test_several_seeds_pool_into_one_interval() -> None:
+    runs = [
+        {"error": error, "seed": seed, "protocol": "one rollout"}
+        for seed, error in enumerate((1.0, 1.2, 1.4))
+    ]
+    result = report.row_result(SMALL["small-ram"], "a command", runs)
+    assert result["error"] == pytest.approx(1.2)
+    assert result["spread"] == pytest.approx(0.2)
+    low, high = result["interval"]
+    assert (low, high) == pytest.approx((1.00, 1.43), abs=0.01)
+    assert result["config"]["training"] == dataclasses.asdict(SMALL["small-ram"].config.training)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from foveal.model.whole_image import (
+    REFERENCE_NETWORKS,
+    FullyConnected,
+    ReferenceConfig,
+    make_reference_network,
+)
+
+
+def test_fully_connected_is_three_matrix_products() -> None:
+    config = ReferenceConfig(image_size=(5, 7), num_channels=2, num_classes=4, hidden=6)
+    model, images = FullyConnected(config), torch.rand(3, 2, 5, 7)
+    weights = list(model.parameters())
+    hidden = images.reshape(3, -1)
+    for weight, bias in (weights[0:2], weights[2:4]):
+        hidden = (hidden @ weight.T + bias).clamp(min=0)
+    torch.testing.assert_close(model(images), hidden @ weights[4].T + weights[5])
+
+
+def test_convolutional_is_filters_at_every_fifth_pixel() -> None:
+    model, images = make_reference_network("conv", (20, 28), 10), torch.rand(2, 1, 20, 28)
+    filters, bias, first, first_bias, second, second_bias = model.parameters()
+    seen = []
+    for top in (0, 5, 10):
+        for left in (0, 5, 10, 15):
+            patch = images[:, 0, top : top + 10, left : left + 10]
+            seen.append(torch.einsum("bij,fij->bf", patch, filters[:, 0]) + bias)
+    hidden = torch.stack(seen, dim=2).clamp(min=0).flatten(1)
+    hidden = (hidden @ first.T + first_bias).clamp(min=0)
+    torch.testing.assert_close(model(images), hidden @ second.T + second_bias)
+
+
+@pytest.mark.parametrize("name", REFERENCE_NETWORKS)
+@pytest.mark.parametrize("size", [(28, 28), (60, 60), (100, 90)])
+def test_multiply_adds_are_those_that_pytorch_counts(name: str, size: tuple[int, int]) -> None:
+    model = make_reference_network(name, size, 10)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(1, 1, *size))
+    assert model.count_multiply_adds() == counter.get_total_flops() // 2
+
+
+def test_sizes_are_the_papers() -> None:
+    # §4.1: 8 filters; as many weights in the hidden layer on 100 x 100 as on 60 x 60.
+    small, large = (
+        make_reference_network(name, (side, side), 10)
+        for name, side in (("conv", 60), ("conv-86", 100))
+    )
+    weights = [next(p for p in m.parameters() if p.ndim == 2).numel() for m in (small, large)]
+    assert weights[0] == 8 * 11 * 11 * 256
+    assert weights[1] == pytest.approx(weights[0], rel=0.01)
+
+
+def test_impossible_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="every size must be at least 1"):
+        ReferenceConfig(hidden=0)
+    with pytest.raises(ValueError, match="at least 10 x 10 pixels.*got 9 x 28"):
+        make_reference_network("conv", (9, 28), 10)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from foveal.io.files import config_from_dict
+from foveal.runs.paper.rows import ROWS
+from foveal.runs.recipes import RECIPES, RunConfig, recipe
+from foveal.tasks import TASKS
+from foveal.tasks.augmentation import AugmentationConfig
+
+
+def test_paper_is_what_the_paper_states() -> None:
+    run = recipe("mnist-28", "paper")
+    model, training = run.model, run.training
+    assert (model.glimpse_size, model.num_scales, model.num_glimpses) == (8, 1, 7)
+    assert (model.glimpse_hidden, model.location_hidden) == (128, 128)
+    assert (model.glimpse_features, model.core_size, model.core) == (256, 256, "rnn")
+    assert (training.optimizer, training.momentum, training.batch_size) == ("sgd", 0.9, 20)
+    assert training.schedule == "linear"
+    assert run.objective.reward == "correct"
+    assert run.objective.credit_decay == 1
+    assert model.detach_policy
+    assert not model.privileged_baseline
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_the_published_retina_and_survives_its_json(
+    task: str, name: str
+) -> None:
+    run = recipe(task, name)
+    scales = {"mnist-28": 1, "cluttered-100": 4}.get(task, 3)
+    assert run.model.num_scales == scales
+    assert run.model.glimpse_size == (8 if task == "mnist-28" else 12)
+    assert config_from_dict(RunConfig, dataclasses.asdict(run), "here") == run
+
+
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.task in TASKS])
+def test_digits_are_transformed_where_there_is_no_clutter_and_for_no_rival(name: str) -> None:
+    config = ROWS[name].config
+    assert isinstance(config, RunConfig)
+    transformed = config.task.augmentation != AugmentationConfig()
+    assert transformed == (config.network == "ram" and not name.startswith("cluttered"))
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown task 'mnist_28'.*Did you mean mnist-28?"):
+        recipe("mnist_28", "fast")
+    with pytest.raises(ValueError, match="unknown recipe 'quick'; it must be one of paper, fast"):
+        recipe("mnist-28", "quick")

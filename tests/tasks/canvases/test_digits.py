@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foveal.tasks.canvases import digits
+from foveal.tasks.canvases.digits import IDX_FILES, load_digits
+from tests.conftest import idx_bytes
+
+
+@pytest.fixture
+def idx_directory(tmp_path: Path) -> Path:
+    """Twelve training images and five test images of 6 x 5, each filled with its number."""
+    directory = tmp_path / "idx"
+    directory.mkdir()
+    for part, count in (("train", 12), ("test", 5)):
+        numbers = np.arange(count, dtype=np.uint8)
+        images = np.broadcast_to(numbers[:, None, None], (count, 6, 5))
+        (directory / IDX_FILES[f"{part} images"]).write_bytes(idx_bytes(images))
+        (directory / f"{IDX_FILES[f'{part} labels']}.gz").write_bytes(
+            gzip.compress(idx_bytes(numbers % 4))
+        )
+    return directory
+
+
+def test_idx_files_are_read_and_split_in_order(idx_directory: Path) -> None:
+    source = load_digits(str(idx_directory))
+    assert source.train.images[:, 0, 0].tolist() == list(range(10))
+    assert source.validation.images[:, 5, 4].tolist() == [10, 11]
+    assert source.test.labels.tolist() == [0, 1, 2, 3, 0]
+    assert source.classes == ("0", "1", "2", "3")
+    assert source.train.images.shape[1:] == (6, 5)
+
+
+def test_uci_needs_no_file_and_is_always_split_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOVEAL_DATA", raising=False)
+    source = load_digits("uci")
+    assert source.train.images.shape == (1199, 28, 28)
+    assert len(source.validation.labels) == len(source.test.labels) == 299
+    assert source.train.images.max() > 200, "digits use the range of a byte"
+    again = load_digits("uci")
+    assert np.array_equal(again.test.images, source.test.images)
+    parts = (source.train, source.validation, source.test)
+    seen = {image.tobytes() for part in parts for image in part.images}
+    assert len(seen) > 1780, "no image is in two splits, but for a few equal scans"
+
+
+def test_real_mnist_if_it_is_here() -> None:
+    try:
+        directory = digits._find_mnist()
+    except OSError:
+        pytest.skip("no MNIST here, and no network to fetch it")
+    source = load_digits("mnist")
+    assert [len(part.labels) for part in (source.train, source.validation, source.test)] == [
+        50_000,
+        10_000,
+        10_000,
+    ]
+    # The first labels of both files, as published with the data.
+    assert source.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert source.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert directory.is_dir()
+
+
+def test_an_image_folder_is_read_by_class(tmp_path: Path) -> None:
+    for name, shade in (("cat", 10), ("dog", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(9):
+            Image.new("L", (8, 7), shade + i).save(tmp_path / name / f"{i}.png")
+    source = load_digits(str(tmp_path))
+    assert source.classes == ("cat", "dog")
+    assert source.train.images.shape == (12, 7, 8)
+    for part in (source.train, source.validation, source.test):
+        assert ((part.images[:, 0, 0] >= 200) == (part.labels == 1)).all()
+
+
+def test_missing_and_foreign_paths_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="'mnist', 'uci' or a directory; got '/nowhere'"):
+        load_digits("/nowhere")
+    file = tmp_path / "digits.txt"
+    file.write_text("hello")
+    with pytest.raises(NotADirectoryError, match="Pass the directory that holds it"):
+        load_digits(str(file))
+    with pytest.raises(ValueError, match="must hold IDX files .* got 0 such subfolder"):
+        load_digits(str(tmp_path))
+
+
+def test_damaged_idx_files_are_refused(idx_directory: Path) -> None:
+    images = idx_directory / IDX_FILES["train images"]
+    whole = images.read_bytes()
+    images.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="must hold 360 bytes .* got 359. It is truncated"):
+        load_digits(str(idx_directory))
+    images.write_bytes(whole[:10])
+    with pytest.raises(ValueError, match="truncated inside its header"):
+        load_digits(str(idx_directory))
+    images.write_bytes(b"PK\x03\x04" + whole)
+    with pytest.raises(ValueError, match="must start with 00 00 08, got 50 4b 03"):
+        load_digits(str(idx_directory))
+    images.write_bytes(whole)
+    labels = idx_directory / f"{IDX_FILES['train labels']}.gz"
+    packed = labels.read_bytes()
+    labels.write_bytes(packed[:-9])
+    with pytest.raises(ValueError, match="is not a whole gzip file"):
+        load_digits(str(idx_directory))
+    labels.unlink()
+    with pytest.raises(FileNotFoundError, match="All four IDX files are needed"):
+        load_digits(str(idx_directory))
+
+
+def test_labels_and_images_must_match(idx_directory: Path) -> None:
+    labels = idx_directory / f"{IDX_FILES['train labels']}.gz"
+    labels.write_bytes(gzip.compress(idx_bytes(np.zeros(11, np.uint8))))
+    with pytest.raises(ValueError, match=r"got \(12, 6, 5\) and \(11,\)"):
+        load_digits(str(idx_directory))
+
+
+def test_listed_checksums_are_checked(idx_directory: Path) -> None:
+    name = IDX_FILES["test images"]
+    right = hashlib.sha256((idx_directory / name).read_bytes()).hexdigest()
+    (idx_directory / "SHA256SUMS").write_text(f"{right}  {name}\n")
+    load_digits(str(idx_directory))
+    (idx_directory / "SHA256SUMS").write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(ValueError, match=f"must be {'0' * 64}; got {right}"):
+        load_digits(str(idx_directory))
+
+
+def test_mnist_with_a_wrong_checksum_is_refused(
+    idx_directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    idx_directory.rename(tmp_path / "data" / "mnist")
+    monkeypatch.setenv("FOVEAL_DATA", str(tmp_path / "data"))
+    with pytest.raises(ValueError, match="the SHA-256 of the decompressed file must be"):
+        load_digits("mnist")
+
+
+class Mirror:
+    """Stands in for the network: serves some files, refuses the others, counts the calls."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.calls = files, 0
+
+    def __call__(self, url: str, **_: float) -> io.BytesIO:
+        self.calls += 1
+        name = url.rsplit("/", 1)[1]
+        if name not in self.files:
+            raise OSError("no route to host")
+        return io.BytesIO(self.files[name])
+
+
+def test_downloads_are_checked_and_kept(
+    idx_directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    contents = {}
+    for name in IDX_FILES.values():
+        path = digits._idx_path(idx_directory, name)
+        assert path is not None
+        content = path.read_bytes()
+        contents[name] = gzip.decompress(content) if path.suffix == ".gz" else content
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(digits, "MNIST_SHA256", sums)
+    monkeypatch.delenv("FOVEAL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    mirror = Mirror({f"{name}.gz": gzip.compress(content) for name, content in contents.items()})
+    monkeypatch.setattr(urllib.request, "urlopen", mirror)
+    assert len(load_digits("mnist").test.labels) == 5
+    assert mirror.calls == 4
+    load_digits("mnist")
+    assert mirror.calls == 4, "the second time comes from the cache"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"<html>blocked</html>", gzip.compress(b"other")],
+    ids=["no answer", "a page", "another file"],
+)
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(
+    content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FOVEAL_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names = [] if content is None else [f"{name}.gz" for name in IDX_FILES.values()]
+    mirror = Mirror(dict.fromkeys(names, content or b""))
+    monkeypatch.setattr(urllib.request, "urlopen", mirror)
+    with pytest.raises(OSError, match="Put the four files in .* or use --digits uci"):
+        load_digits("mnist")
+    assert not list((tmp_path).rglob("*idx*"))

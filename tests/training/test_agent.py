@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foveal.envs import CATCH_ID, EnvConfig
+from foveal.io.files import read_tensors
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import RAMConfig
+from foveal.training import agent as control
+from foveal.training.agent import ControlConfig, ControlTrainer
+from foveal.training.control_objective import ControlObjective, control_loss
+from foveal.training.engine import CHECKPOINT_FILE, TrainingStopped
+from foveal.training.journal import read_metrics
+from tests.conftest import StopAt
+
+SMALL_CATCH = EnvConfig(CATCH_ID, ("size=5", "speed=0.25"))
+AGENT = RAMConfig(
+    glimpse_size=3,
+    num_scales=2,
+    num_glimpses=1,
+    num_classes=3,
+    glimpse_hidden=16,
+    location_hidden=16,
+    glimpse_features=32,
+    core="lstm",
+    core_size=32,
+    glimpse_gain=3.0,
+    scale_gain=4.0,
+    location_std=0.2,
+    detach_policy=False,
+    detach_baseline=False,
+)
+BRIEF = ControlConfig(
+    decisions=6 * 4 * 32,
+    num_envs=32,
+    rollout_length=4,
+    num_minibatches=2,
+    lr=3e-3,
+    log_every=1,
+    validate_every=3,
+    validation_episodes=40,
+    gradient_clip=1.0,
+)
+
+
+def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
+    options = {"env": SMALL_CATCH, "agent": AGENT, "listener": None, **changes}
+    torch.manual_seed(0)
+    config = ControlConfig(**{**vars(BRIEF), **options.get("config", {})})  # type: ignore[dict-item]
+    return ControlTrainer(
+        RecurrentAttention(options["agent"]),  # type: ignore[arg-type]
+        options["env"],  # type: ignore[arg-type]
+        config,
+        ControlObjective(),
+        directory,
+        listener=options["listener"],  # type: ignore[arg-type]
+    )
+
+
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    outcome = whole.run()
+    assert (outcome.steps, outcome.seen) == (6, 768)
+    for step in (2, 5):
+        trainer = make_trainer(tmp_path / "parts", listener=StopAt(step, signal.SIGTERM))
+        trainer.restore()
+        with pytest.raises(TrainingStopped):
+            trainer.run()
+    trainer = make_trainer(tmp_path / "parts")
+    assert trainer.restore()
+    assert trainer.run().validation == outcome.validation
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    clock = ("decisions_per_second", "seconds")
+    kept = [
+        [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(tmp_path / run)]
+        for run in ("whole", "parts")
+    ]
+    assert kept[0] == kept[1]
+    tensors, _ = read_tensors(tmp_path / "parts" / CHECKPOINT_FILE)
+    assert not [name for name in tensors if "image" in name]
+
+
+@pytest.mark.parametrize("policy", ["learned", "random", "center"])
+def test_what_was_played_is_scored_alike_afterwards(policy: str, tmp_path: Path) -> None:
+    """Segments of 7 cut the games of 4 anywhere: step by step, and all at once."""
+    trainer = make_trainer(
+        tmp_path,
+        agent=RAMConfig(**{**vars(AGENT), "policy": policy}),
+        config={"rollout_length": 7, "decisions": 7 * 32},
+    )
+    for _ in range(3):
+        with torch.no_grad():
+            played = trainer._play(0.2)
+            logits, location_log_probs, baselines = trainer._score(played, torch.arange(32), 0.2)
+        log_probs = logits.log_softmax(-1).gather(-1, played.actions[..., None]).squeeze(-1)
+        torch.testing.assert_close(log_probs, played.log_probs)
+        torch.testing.assert_close(location_log_probs, played.location_log_probs)
+        torch.testing.assert_close(baselines, played.baselines[:-1])
+        assert played.played.float().mean() < 1, "an action between games counts for nothing"
+        assert (played.rewards.sum(0) <= played.over.sum(0)).all()
+        clamped = played.choices[:-1].clamp(-1, 1)
+        going_on = ~played.fresh[1:]
+        torch.testing.assert_close(played.locations[1:][going_on], clamped[going_on])
+
+
+def test_the_baseline_after_a_segment_is_that_before_the_next(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config={"rollout_length": 3, "decisions": 96})
+    with torch.no_grad():
+        first, second = trainer._play(0.2), trainer._play(0.2)
+    torch.testing.assert_close(first.baselines[-1], second.baselines[0])
+
+
+def test_the_trainer_scores_no_look_that_is_never_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments of 7 over games of 4: an action between games, and the last location of each."""
+    trainer = make_trainer(tmp_path, config={"rollout_length": 7, "decisions": 7 * 32})
+    seen = []
+
+    def keep(*arguments: Any) -> Any:
+        seen.append(arguments[7])
+        return control_loss(*arguments)
+
+    monkeypatch.setattr(control, "control_loss", keep)
+    trainer.run()
+    played, looked = seen[0]
+    assert played[:, 0].tolist() == [True, True, True, True, False, True, True]
+    assert looked[:, 0].tolist() == [True, True, True, False, False, True, True]
+
+
+def test_an_agent_learns_to_catch(tmp_path: Path) -> None:
+    """On 5 x 5 pixels with a ball that falls almost straight luck catches about half."""
+    trainer = make_trainer(
+        tmp_path,
+        config={
+            "decisions": 150 * 4 * 128,
+            "num_envs": 128,
+            "lr": 1e-2,
+            "validate_every": 50,
+            "validation_episodes": 500,
+            "final_location_std": 0.05,
+        },
+    )
+    result = trainer.run().validation
+    assert result["validation_success_rate"] > 85, result
+    rates = [line["return"] for line in read_metrics(tmp_path) if "return" in line]
+    assert rates[0] < 0.6 < 0.8 < rates[-1]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"num_envs": 0}, "num_envs must be a whole number of at least 1; got 0"),
+        ({"num_minibatches": 3}, "num_envs must be a multiple of num_minibatches; got 1024 and 3"),
+        ({"decisions": 100}, "at least those of one update.* = 23,552; got 100"),
+        ({"lr": 0.0}, "lr must be above 0"),
+    ],
+)
+def test_impossible_training_is_refused(values: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ControlConfig(**values)  # type: ignore[arg-type]

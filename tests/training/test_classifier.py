@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from foveal.evaluation.classifier import rollouts
+from foveal.io.files import read_tensors, write_tensors
+from foveal.model.attention import RecurrentAttention
+from foveal.model.whole_image import FullyConnected, ReferenceConfig
+from foveal.training.classifier import TrainConfig, Trainer
+from foveal.training.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
+from foveal.training.journal import METRICS_FILE, read_metrics
+from foveal.training.objective import ObjectiveConfig
+from foveal.viz.scanpath import scanpath_of
+from tests.conftest import TINY, Halves, StopAt
+
+BRIEF = TrainConfig(
+    epochs=3, batch_size=16, lr=3e-3, log_every=2, final_location_std=0.1, gradient_clip=1.0
+)
+
+
+def make_trainer(directory: Path, config: TrainConfig = BRIEF, **options: object) -> Trainer:
+    torch.manual_seed(config.seed)
+    model = RecurrentAttention(TINY)
+    objective = ObjectiveConfig(
+        reward="log_likelihood", standardize_advantages=True, credit_decay=0.8
+    )
+    return Trainer(model, Halves(), config, objective, directory, **options)  # type: ignore[arg-type]
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def steps_of(directory: Path) -> list[dict[str, float]]:
+    """The metrics without what depends on the clock."""
+    clock = ("images_per_second", "seconds")
+    return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(directory)]
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam", "sgd"])
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "optimizer": optimizer})
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+    parts = tmp_path / "parts"
+    for step, number in ((3, signal.SIGTERM), (10, signal.SIGINT), (17, signal.SIGTERM)):
+        trainer = make_trainer(parts, config, listener=StopAt(step, number))
+        trainer.restore()
+        with pytest.raises(TrainingStopped, match=r"stopped at step \d+ of 30"):
+            trainer.run()
+    trainer = make_trainer(parts, config)
+    assert trainer.restore()
+    outcome = trainer.run()
+    assert outcome.steps == 30
+    assert outcome.seen == 480
+    for name, value in weights(whole).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    assert steps_of(parts) == steps_of(tmp_path / "whole")
+
+
+def test_a_run_begun_before_a_measure_was_added_goes_on_the_same(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "log_every": 4})
+    whole = make_trainer(tmp_path / "whole", config)
+    whole.run()
+    old = tmp_path / "old"
+    with pytest.raises(TrainingStopped):  # at the validation after step 10, two after a reading
+        make_trainer(old, config, listener=StopAt(9, signal.SIGTERM)).run()
+    tensors, about = read_tensors(old / CHECKPOINT_FILE)
+    assert (about["step"], about["counted"]) == (10, 2)
+    tensors["totals"] = tensors["totals"][:5].clone()  # as many as there once were
+    write_tensors(old / CHECKPOINT_FILE, tensors, about)
+    between = make_trainer(old, config)
+    between.restore()
+    between.save(0.0)
+    trainer = make_trainer(old, config)
+    trainer.restore()
+    trainer.run()
+    for name, value in weights(whole).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    got, wanted = steps_of(old), steps_of(tmp_path / "whole")
+    added = {"baseline_fit", "location_spread"}
+    (at,) = [number for number, line in enumerate(wanted) if line["step"] == 12]
+    assert added <= wanted[at].keys()
+    wanted[at] = {name: value for name, value in wanted[at].items() if name not in added}
+    assert got == wanted, "one line goes without the new measures, and nothing else differs"
+
+
+def test_drawing_while_training_changes_nothing(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "epochs": 25, "batch_size": 80, "validate_every": 2})
+    plain = make_trainer(tmp_path / "plain", config)
+    plain.run()
+    drawn_at: list[int] = []
+
+    def illustrate() -> NDArray[np.uint8]:
+        with contextlib.closing(rollouts(trainer.model, trainer.task, "validation")) as batches:  # type: ignore[arg-type]
+            images, _, rollout = next(batches)
+        path = scanpath_of(trainer.model, images[0], rollout, 0, classes=("0", "1"))  # type: ignore[arg-type]
+        drawn_at.append(trainer.step)
+        return np.full((len(path.centers), 5, 3), 255, dtype=np.uint8)
+
+    trainer = make_trainer(tmp_path / "drawn", config, illustrate=illustrate)
+    trainer.run()
+    for name, value in weights(plain).items():
+        assert torch.equal(value, trainer.model.state_dict()[name]), name
+    assert steps_of(tmp_path / "drawn") == steps_of(tmp_path / "plain")
+    # 50 steps, a validation every 4: the first in each tenth, and the last.
+    assert drawn_at == [8, 12, 16, 20, 28, 32, 36, 40, 48, 50]
+    events = EventAccumulator(str(tmp_path / "drawn"), size_guidance={"images": 0})
+    events.Reload()
+    assert [event.step for event in events.Images("scanpaths")] == drawn_at
+    assert (events.Images("scanpaths")[0].width, events.Images("scanpaths")[0].height) == (5, 3)
+    tags = set(events.Tags()["scalars"])
+    wanted = {"error", "reward", "baseline_fit", "gradient_norm", "location_spread"}
+    assert wanted | {"validation_error"} <= tags
+
+
+def test_lines_after_the_checkpoint_are_written_again_after_a_kill(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    whole.run()
+    killed = tmp_path / "killed"
+    with pytest.raises(TrainingStopped):
+        make_trainer(killed, listener=StopAt(9, signal.SIGTERM)).run()
+    with (killed / METRICS_FILE).open("a") as file:
+        file.write('{"step": 12, "epoch": 1, "error": 1.0}\n{"step": 14, "epo')
+    trainer = make_trainer(killed)
+    trainer.restore()
+    trainer.run()
+    assert steps_of(killed) == steps_of(tmp_path / "whole")
+
+
+def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    make_trainer(tmp_path).run()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_network_learns_and_its_curve_is_kept(tmp_path: Path) -> None:
+    config = TrainConfig(**{**vars(BRIEF), "epochs": 12, "lr": 1e-2})
+    outcome = make_trainer(tmp_path, config).run()
+    lines = read_metrics(tmp_path)
+    validations = [line["validation_error"] for line in lines if "validation_error" in line]
+    assert len(validations) == 12
+    assert outcome.validation["validation_error"] == validations[-1] <= 5
+    trained = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained] == list(range(2, 121, 2))
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert trained[-1]["lr"] == 0
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_rival_network_trains_by_the_same_engine(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = FullyConnected(ReferenceConfig(image_size=(12, 12), num_classes=2, hidden=16))
+    trainer = Trainer(model, Halves(), BRIEF, ObjectiveConfig(), tmp_path)
+    assert trainer.run().validation == {"validation_error": 0}
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingStopped):
+        make_trainer(tmp_path, listener=StopAt(4, signal.SIGTERM)).run()
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    trainer = make_trainer(tmp_path)
+    trainer.restore()
+    with torch.no_grad():
+        trainer.model.action_head.bias.fill_(math.nan)  # type: ignore[union-attr]
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept.*lower --lr"):
+        trainer.run()
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.save(0.0)
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    with torch.no_grad():
+        trainer.model.action_head.weight[0, 0] = math.inf  # type: ignore[union-attr,index]
+    with pytest.raises(TrainingDiverged):
+        trainer.save(0.0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.save(0.0)
+    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    trainer.step = 5
+    with pytest.raises(OSError, match="No space left on device.*what was there before"):
+        trainer.save(1.0)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["last.safetensors"]
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    make_trainer(tmp_path).save(0.0)
+    path = tmp_path / CHECKPOINT_FILE
+    other = make_trainer(tmp_path, TrainConfig(**{**vars(BRIEF), "lr": 1e-4}))
+    with pytest.raises(ValueError, match="belongs to another configuration"):
+        other.restore()
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is truncated or not a safetensors file"):
+        make_trainer(tmp_path).restore()
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="is truncated or not a safetensors file"):
+        make_trainer(tmp_path).restore()
+
+
+def test_the_rate_and_the_exploration_fall_as_stated(tmp_path: Path) -> None:
+    linear, cosine = TrainConfig(schedule="linear"), TrainConfig(schedule="cosine")
+    assert [linear.remaining(p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert cosine.remaining(0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    trainer = make_trainer(tmp_path)
+    fixed = make_trainer(tmp_path, TrainConfig(batch_size=16))
+    for share, wanted in ((0.0, 0.2), (0.5, 0.15), (1.0, 0.1)):
+        trainer.step, fixed.step = (int(share * t.total_steps) for t in (trainer, fixed))
+        assert trainer._location_std() == pytest.approx(wanted)
+        assert fixed._location_std() == 0.2
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Path) -> None:
+    first, again = make_trainer(tmp_path), make_trainer(tmp_path)
+    assert torch.equal(first._order(0), again._order(0))
+    assert not torch.equal(first._order(0), first._order(1))
+    assert first._order(3).sort().values.tolist() == list(range(160))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1; got 0"),
+        ({"lr": -1.0}, "lr must be above 0; got -1.0"),
+        ({"lr": math.nan}, "lr must be above 0; got nan"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\); got 1.0"),
+        ({"optimizer": "adamw"}, "optimizer must be one of muon, adam, sgd; got 'adamw'"),
+        ({"gradient_clip": -1.0}, "gradient_clip must be at least 0; got -1.0"),
+    ],
+)
+def test_impossible_training_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**values)  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most the 160 training images; got 161"):
+        make_trainer(tmp_path, TrainConfig(batch_size=161))
+
+
+def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
+    make_trainer(tmp_path).save(0.0)
+    content = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"]["about"])["step"] == 0
+    tensors, _ = read_tensors(tmp_path / CHECKPOINT_FILE)
+    assert tensors["generator"].dtype == torch.uint8

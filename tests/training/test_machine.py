@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import foveal
+from foveal.training.machine import (
+    DeviceFailed,
+    commit,
+    device_failures_explained,
+    fast_products,
+    hardware,
+    precision_on,
+    stop_on_signal,
+)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wanted"),
+    [({}, "32-true"), ({"avx512_bf16": True}, "bf16-mixed"), ({"amx_bf16": True}, "bf16-mixed")],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    capabilities: dict[str, bool], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu = torch.device("cpu")
+    assert precision_on(cpu, "auto") == wanted
+    assert precision_on(cpu, "32-true") == "32-true"
+    assert precision_on(cpu, "bf16-mixed") == "bf16-mixed"
+
+
+def test_tf32_is_float32_but_for_a_gpus_products() -> None:
+    products = torch.backends.cuda.matmul
+    assert products.allow_tf32 is False
+    for device, precision, wanted in (
+        ("cuda", "tf32", True),
+        ("cuda", "32-true", False),
+        ("cpu", "tf32", False),
+    ):
+        assert precision_on(torch.device(device), precision) == "32-true"
+        with fast_products(torch.device(device), precision):
+            assert products.allow_tf32 is wanted
+        assert products.allow_tf32 is False
+
+
+def test_auto_is_float32_where_pytorch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert precision_on(torch.device("cpu"), "auto") == "32-true"
+
+
+def test_a_signal_asks_once_and_insists_twice() -> None:
+    with stop_on_signal() as stopping:
+        assert not stopping.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_commit_is_gits() -> None:
+    source = Path(foveal.__file__).parent
+    head = subprocess.run(
+        ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    if head.returncode:
+        assert commit() is None
+    else:
+        assert head.stdout.startswith(str(commit()).removesuffix("-dirty"))
+
+
+def test_hardware_names_the_processor_and_the_threads() -> None:
+    assert hardware(torch.device("cpu")).endswith(f", {torch.get_num_threads()} thread(s)")
+
+
+def test_a_full_memory_is_explained(tmp_path: Path) -> None:
+    """Really full: the process may have 6 GB of addresses, and a step's canvases take more."""
+    line = "train cluttered-60 --digits uci --network fc-64 --canvas-size 2000 --batch-size 512"
+    line += " --epochs 1 --threads 1 --out run"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "foveal", *line.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=limit,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "there is not enough memory for --batch-size 512" in done.stderr
+
+
+def test_a_lost_device_is_explained_and_other_mistakes_are_not_hidden() -> None:
+    batch = "--batch-size 8"
+    lost = r"the device failed \(CUDA error: unspecified launch failure\)"
+    with pytest.raises(DeviceFailed, match=lost), device_failures_explained(batch):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+    with pytest.raises(RuntimeError, match="shapes"), device_failures_explained(batch):
+        raise RuntimeError("shapes differ")

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from foveal.model.attention import RecurrentAttention
+from foveal.model.layers import RAMConfig, gaussian_log_prob
+from foveal.training.objective import (
+    ObjectiveConfig,
+    advantages,
+    baseline_loss,
+    glimpse_loss,
+    hybrid_loss,
+    reinforce_loss,
+    reward_of,
+    supervised_loss,
+)
+
+
+def test_reinforce_is_the_exact_gradient_by_enumeration() -> None:
+    """Two decisions among three choices, every sequence weighed by its probability."""
+    scores = torch.tensor([[0.3, -0.2, 0.5], [-0.4, 0.1, 0.2]], requires_grad=True)
+    rewards = torch.tensor([[0.0, 1.0, 0.2], [0.7, 0.1, 0.0], [0.4, 0.9, 1.0]])
+
+    probabilities = scores.softmax(1)
+    expected_reward = probabilities[0] @ rewards @ probabilities[1]
+    (exact,) = torch.autograd.grad(expected_reward, scores)
+
+    log_probabilities = scores.log_softmax(1)
+    estimate = torch.zeros_like(exact)
+    for first, second in itertools.product(range(3), repeat=2):
+        log_probs = torch.stack([log_probabilities[0, first], log_probabilities[1, second]])[None]
+        weight = log_probs.sum().exp().item()
+        loss = reinforce_loss(log_probs, rewards[first, second].expand(1, 2))
+        (gradient,) = torch.autograd.grad(loss, scores, retain_graph=True)
+        estimate -= weight * gradient
+    torch.testing.assert_close(estimate, exact)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.7, -3.0])
+def test_reinforce_is_the_exact_gradient_by_quadrature(baseline: float) -> None:
+    """A Gaussian choice whose reward is a smooth function; any baseline leaves it unbiased."""
+    std, mean = 0.3, torch.tensor([[0.2, -0.1]], requires_grad=True, dtype=torch.float64)
+    axis = torch.linspace(-6 * std, 6 * std, 401, dtype=torch.float64)
+    offsets = torch.cartesian_prod(axis, axis)
+    cell = (axis[1] - axis[0]) ** 2
+
+    def reward(places: Tensor) -> Tensor:
+        return torch.cos(2 * places[:, 0]) * torch.exp(-(places[:, 1] ** 2))
+
+    # Closed form: E cos(2x) = cos(2m) exp(-2 s^2); E exp(-y^2) under a Gaussian, likewise.
+    widened = 1 + 2 * std**2
+    expected = (
+        torch.cos(2 * mean[0, 0])
+        * math.exp(-2 * std**2)
+        * torch.exp(-(mean[0, 1] ** 2) / widened)
+        / math.sqrt(widened)
+    )
+    (exact,) = torch.autograd.grad(expected, mean)
+
+    places = mean.detach() + offsets
+    log_probs = gaussian_log_prob(places, mean, std)
+    weights = log_probs.detach().exp() * cell
+    gains = reward(places) - baseline
+    # The loss is a mean over samples: weigh them by their probability instead.
+    loss = reinforce_loss(log_probs[:, None], (gains * weights * len(places))[:, None])
+    (gradient,) = torch.autograd.grad(loss, mean)
+    torch.testing.assert_close(-gradient, exact, rtol=1e-5, atol=1e-8)
+
+
+def test_the_score_is_of_the_sample_before_it_was_clamped() -> None:
+    """d log pi / d mean = (l - mean) / std^2 of the raw sample, even where l left the image."""
+    std = 0.5
+    model = RecurrentAttention(RAMConfig(num_glimpses=2, location_std=std))
+    with torch.no_grad():
+        model.location_policy.mean.weight.zero_()
+        model.location_policy.mean.bias.copy_(torch.tensor([0.9, -0.8]))
+    images = torch.rand(64, 1, 28, 28)
+    first = torch.zeros(64, 2)
+    rollout = model(images, first_location=first, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(64, 2, generator=torch.Generator().manual_seed(3))
+    raw = torch.tensor([0.9, -0.8]) + std * noise
+    assert ((raw.abs() > 1).any(1)).sum() > 10, "the test needs samples outside the image"
+    torch.testing.assert_close(rollout.locations[:, 1], raw.clamp(-1, 1))
+    wanted = torch.distributions.Normal(torch.tensor([0.9, -0.8]), std).log_prob(raw).sum(1)
+    torch.testing.assert_close(rollout.log_probs[:, 0], wanted)
+    (score,) = torch.autograd.grad(rollout.log_probs.sum(), model.location_policy.mean.bias)
+    torch.testing.assert_close(score, ((raw - torch.tensor([0.9, -0.8])) / std**2).sum(0))
+
+
+def parameters_reached(model: RecurrentAttention, loss: Tensor) -> set[str]:
+    """The parts of the model that a loss has a non-zero gradient in."""
+    model.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {
+        name.split(".")[0]
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+
+
+@pytest.mark.parametrize("core", ["rnn", "lstm"])
+@pytest.mark.parametrize("privileged", [False, True])
+def test_each_term_reaches_its_parameters_and_no_others(core: str, privileged: bool) -> None:
+    seeing = {"glimpse_network", "core"}
+    images, labels = torch.rand(16, 1, 28, 28), torch.arange(16) % 10
+    for detach in (True, False):
+        torch.manual_seed(0)
+        config = RAMConfig(
+            num_glimpses=4,
+            core=core,  # type: ignore[arg-type]
+            detach_policy=detach,
+            privileged_baseline=privileged,
+        )
+        model = RecurrentAttention(config)
+        rollout = model(images, labels=labels)
+        reward = reward_of(rollout.logits, labels, "log_likelihood")
+        gains = reward[:, None] - rollout.baselines
+        policy = parameters_reached(model, reinforce_loss(rollout.log_probs, gains))
+        assert policy == {"location_policy"} | (set() if detach else seeing)
+        answer = parameters_reached(model, supervised_loss(rollout.logits, labels))
+        assert answer == {"action_head"} | seeing
+        baseline = parameters_reached(model, baseline_loss(rollout.baselines, reward))
+        assert baseline == {"baseline_head"}
+
+
+def test_rewards_are_what_they_say() -> None:
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [9.0, 0.0]])
+    labels = torch.tensor([0, 1, 1])
+    assert reward_of(logits, labels, "correct").tolist() == [1.0, 0.0, 0.0]
+    right = -math.log(1 + math.exp(-2))
+    wanted = [right, right - 2, -3.0]  # the last is cut off at the floor
+    torch.testing.assert_close(reward_of(logits, labels, "log_likelihood"), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 1.0])
+def test_advantages_are_the_weighted_sums_of_surprises(decay: float) -> None:
+    """Schulman et al. 2016, eq. 16, term by term: no discount, and a reward at the end alone."""
+    baselines = [[0.5, -0.2, 0.1, 0.9], [0.0, 1.0, 2.0, 4.0]]
+    rewards = [1.0, -2.0]
+    wanted = []
+    for values, reward in zip(baselines, rewards, strict=True):
+        surprises = [after - now for now, after in itertools.pairwise([*values, reward])]
+        wanted.append(
+            [sum(decay**k * x for k, x in enumerate(surprises[t:])) for t in range(len(values))]
+        )
+    got = advantages(torch.tensor(rewards), torch.tensor(baselines), decay)
+    torch.testing.assert_close(got, torch.tensor(wanted))
+    if decay == 1:
+        torch.testing.assert_close(got, torch.tensor(rewards)[:, None] - torch.tensor(baselines))
+
+
+def test_baseline_loss_is_the_mean_square() -> None:
+    baselines = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    wanted = ((1 - 3) ** 2 + (2 - 3) ** 2 + (0 - 1) ** 2 + (-1 - 1) ** 2) / 4
+    assert baseline_loss(baselines, torch.tensor([3.0, 1.0])).item() == pytest.approx(wanted)
+
+
+def test_the_hybrid_loss_adds_its_terms_by_weight(generator: torch.Generator) -> None:
+    model = RecurrentAttention(RAMConfig(num_glimpses=3))
+    images, labels = torch.rand(8, 1, 28, 28, generator=generator), torch.arange(8)
+    rollout = model(images, generator=generator)
+    config = ObjectiveConfig(reinforce_weight=0.3, baseline_weight=0.2)
+    terms = hybrid_loss(rollout, labels, config)
+    wanted = terms.supervised + 0.3 * terms.reinforce + 0.2 * terms.baseline
+    assert terms.total.item() == pytest.approx(wanted.item(), rel=1e-6)
+    assert terms.error.item() == pytest.approx(1 - terms.reward.item())
+
+
+def test_one_glimpse_takes_no_decision() -> None:
+    model = RecurrentAttention(RAMConfig(num_glimpses=1))
+    rollout = model(torch.rand(5, 1, 28, 28))
+    assert rollout.log_probs.shape == rollout.baselines.shape == (5, 0)
+    config = ObjectiveConfig(standardize_advantages=True)
+    terms = hybrid_loss(rollout, torch.arange(5), config)
+    assert terms.total.item() == pytest.approx(terms.supervised.item())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"reward": "win"}, "reward must be one of correct, log_likelihood; got 'win'"),
+        ({"baseline_weight": -1.0}, "baseline_weight must be at least 0; got -1.0"),
+    ],
+)
+def test_impossible_objectives_are_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ObjectiveConfig(**values)  # type: ignore[arg-type]
+
+
+def test_what_glimpses_answer_alone_is_scored_from_the_second_on() -> None:
+    logits = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 2, 1, 1, 0])
+    chances = logits.softmax(-1)
+    wanted = -sum(
+        math.log(chances[image, look, labels[image]]) for image in range(5) for look in (1, 2, 3)
+    )
+    assert float(glimpse_loss(logits, labels)) == pytest.approx(wanted / 15, rel=1e-5)
+    assert float(glimpse_loss(logits[:, :1], labels)) == 0, "one look, which nobody chose"
+
+
+def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
+    torch.manual_seed(0)
+    config, labels = ObjectiveConfig(glimpse_weight=0.5), torch.tensor([1, 2, 3, 4])
+    images = torch.rand(4, 1, 28, 28)
+    rollout = RecurrentAttention(RAMConfig(num_glimpses=3, glimpse_head=True))(images)
+    assert rollout.glimpse_logits is not None
+    alone = glimpse_loss(rollout.glimpse_logits, labels)
+    without = hybrid_loss(rollout, labels, ObjectiveConfig()).total
+    torch.testing.assert_close(hybrid_loss(rollout, labels, config).total, without + 0.5 * alone)
+    with pytest.raises(ValueError, match="glimpse_weight 0.5 needs a model with a glimpse_head"):
+        hybrid_loss(RecurrentAttention(RAMConfig(num_glimpses=3))(images), labels, config)

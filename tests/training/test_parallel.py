@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal import randomness
+from foveal.io.files import read_tensors
+from foveal.training import parallel
+from foveal.training.journal import read_metrics
+
+# SGD without momentum: rounding does not grow, as it would where matrices are orthogonalized.
+SMALL = (
+    "cluttered-60 --digits uci --num-glimpses 3 --glimpse-hidden 16 --glimpse-features 16 "
+    "--core-size 16 --optimizer sgd --momentum 0 --lr 0.003 --precision 32-true --batch-size 40 "
+    "--epochs 2 --log-every 2 --threads 1 --location-gradient 0"
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def start(line: str, processes: int) -> subprocess.Popen[str]:
+    words = ["-m", "foveal", "train", *shlex.split(line)]
+    if processes > 1:
+        several = f"-m torch.distributed.run --standalone --nproc-per-node {processes}"
+        words = [*several.split(), *words]
+    return subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def train(line: str, processes: int) -> str:
+    process = start(line, processes)
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    return out
+
+
+def losses(run: str) -> list[float]:
+    return [line["loss"] for line in read_metrics(Path(run)) if "loss" in line]
+
+
+def test_two_processes_compute_what_one_does() -> None:
+    train(f"{SMALL} --out one", 1)
+    out = train(f"{SMALL} --out two", 2)
+    assert out.count("test error") == 1, "one process speaks"
+    assert len(losses("one")) == 29
+    assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
+    ours, theirs = (read_tensors(Path(run, "model.safetensors"))[0] for run in ("two", "one"))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    results = [json.loads(Path(run, "result.json").read_text()) for run in ("one", "two")]
+    assert results[0]["images_seen"] == results[1]["images_seen"] == 2 * 29 * 40
+    assert len(list(Path("two").glob("events.out.tfevents.*"))) == 1, "one process writes"
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_another_number_of_processes_goes_on_with_a_run() -> None:
+    train(f"{SMALL} --epochs 20 --out whole", 1)
+    process = start(f"{SMALL} --epochs 20 --checkpoint-minutes 0 --out parts", 2)
+    wait_for(Path("parts/checkpoint/last.safetensors"), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert not Path("parts/result.json").exists()
+    train("--resume parts", 1)
+    assert losses("parts") == pytest.approx(losses("whole"), rel=1e-2)
+
+
+def test_a_dead_process_ends_the_job_which_can_go_on() -> None:
+    process = start(f"{SMALL} --epochs 200 --checkpoint-minutes 0 --out run", 2)
+    wait_for(Path("run/checkpoint/last.safetensors"), process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Signal 9 (SIGKILL)" in err or "lost touch with the others" in err, err
+    step = read_tensors(Path("run/checkpoint/last.safetensors"))[1]["step"]
+    again = start("--resume run", 2)
+    limit = time.monotonic() + 120
+    while read_tensors(Path("run/checkpoint/last.safetensors"))[1]["step"] <= step:
+        assert again.poll() is None, again.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=60)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    process = start(f"{SMALL} --batch-size 41 --out run", 2)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "batch_size must be a multiple of the 2 processes; got 41" in err
+    assert not Path("run").exists()
+
+
+def test_an_agent_trains_in_one_process() -> None:
+    process = start("catch --out run", 2)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "an agent trains in one process" in err
+
+
+def test_rows_are_shared_as_one_process_would_draw_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cpu")
+    whole = torch.randn(6, 2, generator=torch.Generator().manual_seed(4))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for number in range(3):
+        monkeypatch.setenv("RANK", str(number))
+        generator = randomness.make_generator(device, 4)
+        rows = randomness.random_rows(torch.randn, (2, 2), generator, device)
+        assert torch.equal(rows, whole[2 * number : 2 * number + 2])
+    monkeypatch.delenv("WORLD_SIZE")
+    generator = randomness.make_generator(device, 4)
+    assert torch.equal(randomness.random_rows(torch.randn, (6, 2), generator, device), whole)
+
+
+def test_the_spread_of_one_process_is_the_standard_deviation() -> None:
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0], requires_grad=True)
+    got = parallel.spread(values)
+    assert got.item() == pytest.approx(3.095696)
+    assert not got.requires_grad
