@@ -28,7 +28,7 @@ from markdown_it.token import Token
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
-import foveal.commands
+import foveal.commands.flags
 from foveal import cli
 from foveal.runs.paper.rows import ROWS
 from tests.tasks.folder.test_folder import write_bars
@@ -158,13 +158,13 @@ class Session:
 
     def read(self, words: list[str]) -> None:
         """Have the command's parser read its flags, and go no further."""
-        real = foveal.commands.tyro.cli
+        real = foveal.commands.flags.tyro.cli
 
         def read_only(*arguments: Any, **options: Any) -> Any:
             raise Read(real(*arguments, **options))
 
         with self.monkeypatch.context() as patch:
-            patch.setattr("foveal.commands.tyro.cli", read_only)
+            patch.setattr("foveal.commands.flags.tyro.cli", read_only)
             with pytest.raises(Read):
                 cli.main(words)
         if words[0] == "reproduce":

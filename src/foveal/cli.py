@@ -69,7 +69,7 @@ def run_and_exit() -> None:
 
 
 def _call(name: str, arguments: list[str]) -> int:
-    from foveal.commands import Stop  # noqa: PLC0415 (imports what only commands need)
+    from foveal.commands.console import Stop  # noqa: PLC0415 (imports what only commands need)
 
     module = importlib.import_module(f"foveal.commands.{name.replace('-', '_')}")
     try:

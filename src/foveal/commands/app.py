@@ -9,7 +9,8 @@ import webbrowser
 
 import tyro
 
-from foveal.commands import parse, say, set_threads, working
+from foveal.commands.console import say, working
+from foveal.commands.flags import parse, set_threads
 
 LOOPBACK = ("127.0.0.1", "::1")
 

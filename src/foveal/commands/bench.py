@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 
 from rich.table import Table
 
-from foveal.commands import choose_device, console, parse, print_json, say, set_threads, working
+from foveal.commands.console import console, print_json, say, working
+from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.runs import bench as benchmark
 from foveal.training.machine import commit, hardware
 

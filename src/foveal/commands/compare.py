@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from foveal.commands import parse, print_json, say
+from foveal.commands.console import print_json, say
+from foveal.commands.flags import parse
 from foveal.commands.runs import MEASURES
 from foveal.io.models import read_config
 from foveal.training.journal import read_metrics

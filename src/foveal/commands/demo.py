@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.commands import parse, print_json, say, set_threads, stops_explained
+from foveal.commands.console import print_json, say, stops_explained
+from foveal.commands.flags import parse, set_threads
 from foveal.commands.train import ProgressBar
 from foveal.evaluation.classifier import Evaluation, evaluate, image_in
 from foveal.io.models import CONFIG_FILE, read_config, save_model

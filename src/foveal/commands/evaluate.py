@@ -11,19 +11,9 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from foveal.commands import (
-    FAILED,
-    Stop,
-    choose_device,
-    console,
-    left_out,
-    parse,
-    print_json,
-    say,
-    set_threads,
-    task_shown,
-    working,
-)
+from foveal.commands.console import FAILED, Stop, console, left_out, print_json, say, working
+from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.shown import task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
 from foveal.model.attention import RecurrentAttention

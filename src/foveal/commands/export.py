@@ -8,7 +8,9 @@ from typing import Any
 import torch
 import tyro
 
-from foveal.commands import FAILED, Stop, load_model, parse, print_json, say, working
+from foveal.commands.console import FAILED, Stop, print_json, say, working
+from foveal.commands.flags import parse
+from foveal.commands.shown import load_model
 from foveal.runs.export import ExportMismatch, check_place, export_model
 
 

@@ -12,7 +12,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from foveal.commands import choose_device, load_model, parse, print_json, say, task_shown, working
+from foveal.commands.console import print_json, say, working
+from foveal.commands.flags import choose_device, parse
+from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, image_in, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.scene.files import Source, is_large, open_source

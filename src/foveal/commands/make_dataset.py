@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from foveal.commands import counting, parse, print_json, say
+from foveal.commands.console import counting, print_json, say
+from foveal.commands.flags import parse
 from foveal.names import choose
 from foveal.tasks import TASKS, CanvasTask
 from foveal.tasks.canvases.files import MANIFEST, write_dataset

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
-from foveal.commands import console, parse, print_json, say
+from foveal.commands.console import console, print_json, say
+from foveal.commands.flags import parse
 from foveal.io.files import read_json
 from foveal.io.models import locate_model, pretrained_models
 

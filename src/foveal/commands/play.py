@@ -9,7 +9,9 @@ from typing import Any
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveal.commands import choose_device, console, load_model, parse, print_json, say, set_threads
+from foveal.commands.console import console, print_json, say
+from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
 from foveal.runs.recipes import AgentConfig

@@ -12,19 +12,9 @@ from typing import Any
 import torch
 import tyro
 
-from foveal.commands import (
-    FAILED,
-    Stop,
-    choose_device,
-    complain,
-    console,
-    counting,
-    load_model,
-    parse,
-    print_json,
-    say,
-    set_threads,
-)
+from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
+from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.shown import load_model
 from foveal.evaluation.classifier import pixels_and_sizes
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention

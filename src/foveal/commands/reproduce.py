@@ -20,19 +20,17 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
 
-from foveal.commands import (
+from foveal.commands.console import (
     FAILED,
     INTERRUPTED,
     Stop,
-    choose_device,
     console,
     interrupt,
-    parse,
     print_json,
     say,
-    set_threads,
     stops_explained,
 )
+from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.train import ProgressBar
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, read_config

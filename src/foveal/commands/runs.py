@@ -8,7 +8,8 @@ from typing import Any
 import tyro
 from rich.table import Column, Table
 
-from foveal.commands import console, parse, print_json, say
+from foveal.commands.console import console, print_json, say
+from foveal.commands.flags import parse
 from foveal.io.models import CONFIG_FILE, read_config
 from foveal.runs.run import RESULT_FILE, share_done
 from foveal.training.journal import read_metrics

@@ -16,18 +16,8 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from foveal.commands import (
-    FAILED,
-    INTERRUPTED,
-    Stop,
-    choose_device,
-    console,
-    interrupt,
-    parse,
-    print_json,
-    say,
-    set_threads,
-)
+from foveal.commands.console import FAILED, INTERRUPTED, Stop, console, interrupt, print_json, say
+from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.train import choose_recipe, configuration_of
 from foveal.commands.train_folder import examine, read_options
 from foveal.io.files import write_file

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from foveal.commands import console, parse, print_json, say
+from foveal.commands.console import console, print_json, say
+from foveal.commands.flags import parse
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
 

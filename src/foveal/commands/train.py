@@ -13,16 +13,8 @@ from typing import Annotated, Any
 import tyro
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from foveal.commands import (
-    choose_device,
-    console,
-    left_out,
-    parse,
-    print_json,
-    say,
-    set_threads,
-    stops_explained,
-)
+from foveal.commands.console import console, left_out, print_json, say, stops_explained
+from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.io.models import CONFIG_FILE, read_config
 from foveal.names import choose
 from foveal.runs.recipes import AGENT_TASKS, AgentConfig, FolderRun, RunConfig, agent_recipe, recipe

@@ -14,7 +14,8 @@ from typing import Annotated, TypeVar
 import torch
 import tyro
 
-from foveal.commands import choose_device, counting, left_out, parse, say, set_threads
+from foveal.commands.console import counting, left_out, say
+from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.train import check_empty, free_directory, train, value_of
 from foveal.names import choose
 from foveal.runs.folder_recipe import suggest

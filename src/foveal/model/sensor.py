@@ -7,7 +7,7 @@ Four ways lead to the same glimpses, to rounding:
 - **from prepared images**: `GlimpseSensor.prepare` stores, for every scale, the mean of the box
   of pixels that starts at each position. A glimpse is then G x G look-ups a scale: for several
   looks at one image.
-- **from sources**: big images on disk, of which each patch is read by itself (`foveal.scene.files`).
+- **from sources**: big images on disk, of which each patch is read by itself (see `files`).
 - **from sparse images**: nearly black ones, as the canvases of the tasks (`foveal.scene.sparse`).
 
 Means of boxes rather than one summed-area table, because their rounding error depends on the box

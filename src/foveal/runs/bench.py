@@ -68,7 +68,7 @@ def training_step(
 ) -> dict[str, Any]:
     """Images in memory to changed weights: rollout, objective, backward, Adam.
 
-    On a GPU it is a CUDA graph, as in training (`foveal.training.capture`); with the obvious sensor, which
+    On a GPU it is a CUDA graph, as in training (`CapturedStep`); with the obvious sensor, which
     waits for the device at each image, it cannot be.
 
     Args:
