@@ -133,6 +133,8 @@ def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
     )
     listing = list_images(manifest)
     assert (listing.classes, listing.problems) == ((composed,), [])
+    touch(tmp_path, *(f"bytes/{os.fsdecode(name)}/1.png" for name in (b"caf\xe8", b"caf\xe9")))
+    assert list_images(tmp_path / "bytes").classes == ("caf\\xe8", "caf\\xe9"), "can be printed"
 
 
 def test_a_file_that_is_named_twice_is_one_image(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ def list_images(data: Path) -> Listing:
 
 
 def class_name(text: str) -> str:
-    """A name in the Unicode form in which names are compared."""
-    return unicodedata.normalize("NFC", text)
+    """A name in the Unicode form in which names are compared; what is not UTF-8 is spelled out."""
+    plain = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return unicodedata.normalize("NFC", plain)
 
 
 def split_of(name: str) -> tuple[str, bool]:
