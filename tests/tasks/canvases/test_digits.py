@@ -52,8 +52,9 @@ def test_idx_files_are_read_and_split_in_order(idx_directory: Path) -> None:
         lambda labels: np.sort(labels)[::-1],
         lambda labels: np.concatenate([np.sort(labels[:60]), np.sort(labels[60:])]),
         lambda labels: np.concatenate([labels[labels != 2], labels[labels == 2]]),
+        lambda labels: np.append(np.arange(118) % 3, [3, 3]).astype(labels.dtype),
     ],
-    ids=["sorted", "backwards", "in two runs", "one class last"],
+    ids=["sorted", "backwards", "in two runs", "one class last", "a rare class last"],
 )
 def test_idx_files_in_any_order_give_every_class_to_every_split(
     order: Callable[[np.ndarray], np.ndarray], tmp_path: Path
@@ -67,7 +68,7 @@ def test_idx_files_in_any_order_give_every_class_to_every_split(
     source = load_digits(str(tmp_path))
     train, held = source.train, source.validation
     whole = np.bincount(labels)
-    assert np.bincount(held.labels).tolist() == [count // 6 for count in whole]
+    assert np.bincount(held.labels).tolist() == [max(1, count // 6) for count in whole]
     assert sorted([*train.images[:, 0, 0], *held.images[:, 0, 0]]) == numbers.tolist()
     for part in (train, held):
         assert np.array_equal(labels[part.images[:, 0, 0]], part.labels), "labels stay with images"
