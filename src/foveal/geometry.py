@@ -13,7 +13,7 @@ No other module converts between the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,29 +74,27 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     return pixels.add_(0.5).floor_().long()
 
 
-def to_normalized(pixels: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Convert pixel positions to normalized locations: the inverse of `to_pixels`.
-
-    Args:
-        pixels: ``(..., 2)`` int or float, ``(x, y)`` from the top left corner.
-        height: of the image, in pixels, or of each image; see `to_pixels`.
-        width: of the image, likewise.
-
-    Returns:
-        ``(..., 2)`` float32, ``(x, y)``; -1 and +1 are the image's outer edges.
-
-    Raises:
-        ValueError: if the last dimension is not 2.
-    """
-    x, y = _split(pixels, "pixels")
-    return torch.stack([x.float() * (2 / width) - 1, y.float() * (2 / height) - 1], dim=-1)
-
-
 def pixels_per_unit(
     height: int | Tensor, width: int | Tensor
 ) -> tuple[float | Tensor, float | Tensor]:
     """The slope of `to_pixels`, without its rounding: pixels in x and y for a step of 1."""
     return width / 2, height / 2
+
+
+def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
+    """Pixels a side of the boxes whose averages bring the longer side of an image to ``side``.
+
+    Args:
+        height: of the image, in pixels, or ``(B,)`` of each image.
+        width: likewise.
+        side: pixels a side of the thumbnail, at most.
+
+    Returns:
+        A whole number, or ``(B,)`` of them.
+    """
+    if isinstance(height, Tensor) and isinstance(width, Tensor):
+        return -(-torch.maximum(height, width) // side)
+    return -(-torch.sym_max(height, width) // side)  # type: ignore[no-untyped-call]
 
 
 def patch_start(center: int, size: int) -> int:

@@ -18,7 +18,7 @@ from foveal import cli
 from foveal.commands import reproduce
 from foveal.envs import EnvConfig
 from foveal.io.files import config_from_dict, read_tensors
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.runs.paper import report, rows
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.recipes import AgentConfig, RunConfig

@@ -101,7 +101,7 @@ def test_fingerprints_tell_configurations_apart() -> None:
 
 def test_a_newer_version_and_other_json_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"format": "foveal", "version": 99})
-    with pytest.raises(ValueError, match="has version 99; this foveal reads up to 1"):
+    with pytest.raises(ValueError, match="has version 99; this foveal reads up to 2"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must be a JSON object; got a list"):

@@ -22,7 +22,7 @@ def test_paper_is_what_the_paper_states() -> None:
     assert run.objective.reward == "correct"
     assert run.objective.credit_decay == 1
     assert model.detach_policy
-    assert not model.privileged_baseline
+    assert not run.objective.privileged_baseline
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from foveal.geometry import pad_images
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene.files import ArraySource, Source, is_large, open_source, sources, tiff
 from foveal.scene.files.slides import SlideSource
@@ -494,10 +494,8 @@ def test_the_sensor_sees_in_sources_what_it_sees_in_images(generator: torch.Gene
     for reach in (1, 3):
         where = (torch.rand(3, 2, generator=generator) * 2 - 1) * reach
         seen = sensor(files, where)
-        torch.testing.assert_close(
-            seen, sensor(padded.pixels, where, padded.sizes), atol=2e-6, rtol=0
-        )
-        slopes = sensor.slopes(padded.pixels, where, padded.sizes)
+        torch.testing.assert_close(seen, sensor(padded, where), atol=2e-6, rtol=0)
+        slopes = sensor.slopes(padded, where)
         torch.testing.assert_close(sensor.slopes(files, where), slopes, atol=1e-3, rtol=1e-4)
 
 
@@ -511,7 +509,7 @@ def test_a_model_over_sources_is_the_model_over_images(tmp_path: Path) -> None:
     first = torch.tensor([[0.3, -0.8], [-0.9, 0.5]])
     files = [open_source(path) for path in paths]
     rollout = model(files, first_location=first)
-    wanted = model(padded.pixels, sizes=padded.sizes, first_location=first)
+    wanted = model(padded, first_location=first)
     for got, right in zip(rollout, wanted, strict=True):
         if isinstance(right, torch.Tensor):
             torch.testing.assert_close(got, right, atol=1e-5, rtol=1e-4)
@@ -527,10 +525,9 @@ def test_training_over_sources_gives_the_same_gradients() -> None:
     torch.manual_seed(0)
     model = RecurrentAttention(TINY.__class__(**{**TINY.__dict__, "location_gradient": 1.0}))
     gradients = []
-    for batch in ([ArraySource(image) for image in images], padded.pixels):
-        sizes = padded.sizes if isinstance(batch, torch.Tensor) else None
+    for batch in ([ArraySource(image) for image in images], padded):
         model.zero_grad()
-        rollout = model(batch, sizes=sizes, generator=torch.Generator().manual_seed(3))
+        rollout = model(batch, generator=torch.Generator().manual_seed(3))
         (rollout.logits.square().sum() + rollout.log_probs.sum()).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert model.location_policy.mean.weight.grad is not None
@@ -549,5 +546,3 @@ def test_sources_that_cannot_be_a_batch_are_refused() -> None:
         model([torch.zeros(1, 8, 8)])
     with pytest.raises(ValueError, match="a sequence of none"):
         model([])
-    with pytest.raises(ValueError, match="know their sizes"):
-        model.sensor([ArraySource(noise(8, 8))], torch.zeros(1, 2), torch.ones(1, 2).long())

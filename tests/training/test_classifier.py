@@ -106,8 +106,8 @@ def test_drawing_while_training_changes_nothing(tmp_path: Path) -> None:
 
     def illustrate() -> NDArray[np.uint8]:
         with contextlib.closing(rollouts(trainer.model, trainer.task, "validation")) as batches:  # type: ignore[arg-type]
-            images, _, rollout = next(batches)
-        path = scanpath_of(trainer.model, images[0], rollout, 0, classes=("0", "1"))  # type: ignore[arg-type]
+            scene, _, rollout = next(batches)
+        path = scanpath_of(trainer.model, scene, rollout, 0, classes=("0", "1"))  # type: ignore[arg-type]
         drawn_at.append(trainer.step)
         return np.full((len(path.centers), 5, 3), 255, dtype=np.uint8)
 

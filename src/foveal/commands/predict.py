@@ -15,10 +15,10 @@ import tyro
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.shown import load_model
-from foveal.evaluation.classifier import pixels_and_sizes
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import uniform_locations
+from foveal.model.policy import uniform_locations
+from foveal.scene import as_scene
 from foveal.scene.files import Source
 from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.folder.decoding import Decoder, with_sources
@@ -152,12 +152,11 @@ def _answers(
     top_k: int,
     num_glimpses: int | None,
 ) -> Iterator[dict[str, Any]]:
-    images, own_sizes = pixels_and_sizes(as_batch([picture for _, picture in group], first.device))
+    scene = as_scene(as_batch([picture for _, picture in group], first.device))
     sizes = [height_and_width(picture) for _, picture in group]
     with torch.inference_mode():
         rollout = network(
-            images,
-            sizes=own_sizes if len(set(sizes)) > 1 else None,
+            scene,
             num_glimpses=num_glimpses,
             first_location=first.expand(len(group), -1),
         )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foveal.io.files import read_json, read_tensors, write_file, write_json
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, read_config, save_model
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, of_the_model, read_config, save_model
 
 CARD_FILE, RESULT_FILE = "README.md", "result.json"
 LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
@@ -67,6 +67,7 @@ def _holds(directory: Path, model: nn.Module) -> bool:
     except (OSError, ValueError):
         return False
     ours = model.state_dict()
+    saved = of_the_model(saved)
     return saved.keys() == ours.keys() and all(
         torch.equal(saved[name], ours[name].cpu()) for name in ours
     )

@@ -105,7 +105,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A short hash that two configurations share only if they are equal."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(config, sort_keys=True, default=dataclasses.asdict).encode()
+    ).hexdigest()[:16]
 
 
 def changed(config: Any) -> dict[str, Any]:
@@ -129,7 +131,11 @@ def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {cls.__name__} must be an object; got {values!r}.")
-    types = typing.get_type_hints(cls)
+    try:
+        # What a field holds may depend on what another says.
+        types = getattr(cls, "field_types", lambda _: typing.get_type_hints(cls))(values)
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
     unknown = sorted(set(values) - set(types))
     if unknown:
         raise ValueError(

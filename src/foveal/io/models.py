@@ -14,9 +14,13 @@ from foveal.io import hub
 from foveal.io.files import read_json, read_tensors, write_json, write_tensors
 
 FORMAT = "foveal"
-VERSION = 1
+VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Of files of version 1: what of a model's configuration is an objective's now, and the weights that
+# only training used.
+MOVED_TO_OBJECTIVE = ("detach_baseline", "privileged_baseline")
+TRAINING_WEIGHTS = ("baseline_head.", "glimpse_head.")
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship with the package
 
 
@@ -86,7 +90,20 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
             "Update foveal."
         )
-    return content
+    return _of_version_2(content) if content["version"] == 1 else content
+
+
+def _of_version_2(content: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version wrote, as this one would: what only training needs left the model."""
+    model, objective = dict(content.get("model") or {}), content.get("objective")
+    moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
+    model.pop("glimpse_head", None)
+    if "env" in content:
+        moved.pop("privileged_baseline", None)  # no agent has one
+    newer = {"version": VERSION, "model": model}
+    if isinstance(objective, dict):
+        newer["objective"] = objective | moved
+    return content | newer
 
 
 def load_weights(directory: Path, model: torch.nn.Module) -> None:
@@ -98,7 +115,12 @@ def load_weights(directory: Path, model: torch.nn.Module) -> None:
     """
     path = directory / WEIGHTS_FILE
     tensors, _ = read_tensors(path)
-    load_state(model, tensors, path)
+    load_state(model, of_the_model(tensors), path)
+
+
+def of_the_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a saved model, less those of version 1 that only training used."""
+    return {k: v for k, v in tensors.items() if not k.startswith(TRAINING_WEIGHTS)}
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

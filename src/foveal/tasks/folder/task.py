@@ -20,6 +20,7 @@ from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.listing import Listing, list_images, read_split, split_images, write_split
 from foveal.tasks.folder.moments import mean_and_std, sums_of
 from foveal.tasks.folder.pictures import Bytes, probe
+from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
 COLOURS = ("auto", "grey", "rgb")
@@ -106,7 +107,7 @@ def survey(data: str, on_progress: Listener | None = None) -> Survey:
     return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey, large)
 
 
-class FolderTask:
+class FolderTask(Task):
     """Batches of one's own images, on a device; images of different sizes are padded.
 
     A batch with a large file in it is one of sources, which are read where they are looked at. What
