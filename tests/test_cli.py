@@ -133,7 +133,7 @@ def test_steps_are_captured_unless_one_says_no(
         asked.append(options["capture"])
         return {}
 
-    monkeypatch.setattr("foveal.commands.train.train_run", instead)
+    monkeypatch.setattr("foveal.commands.training.train_run", instead)
     for flags in ("", "--no-capture", "--capture"):
         assert foveal(f"{train} {flags} --out run")[0] == 0
     assert asked == [True, False, True]

@@ -35,7 +35,7 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
             function if isinstance(function, type) else later,
             prog=f"foveal {name}",
             args=words,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
             return_unknown_args=True,
             **options,
         )
@@ -64,7 +64,8 @@ def _unboxed(message: str) -> str:
     lines = (line.strip("│ ") for line in message.splitlines()[1:])
     sections = itertools.groupby(lines, lambda line: bool(line.strip("─-")))
     words = next(" ".join(section) for is_text, section in sections if is_text).rstrip(".")
-    return words.partition(": ")[2] if words.startswith("Error parsing config.") else words
+    part, _, reason = words.partition(": ")  # of a configuration, which checked itself, or a flag
+    return reason if part.startswith("Error parsing") and "--" not in part else words
 
 
 def choose_device(name: str) -> torch.device:
