@@ -161,7 +161,9 @@ class Session:
         real = foveal.commands.flags.tyro.cli
 
         def read_only(*arguments: Any, **options: Any) -> Any:
-            raise Read(real(*arguments, **options))
+            read, unknown = real(*arguments, **options)
+            assert not unknown
+            raise Read(read)
 
         with self.monkeypatch.context() as patch:
             patch.setattr("foveal.commands.flags.tyro.cli", read_only)

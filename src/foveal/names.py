@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
+IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
+
 
 def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:
     """``name`` if it is known.

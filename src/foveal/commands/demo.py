@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.commands.console import print_json, say, stops_explained
+from foveal.commands.console import print_json, say, stops_explained, training_bar
 from foveal.commands.flags import parse, set_threads
-from foveal.commands.train import ProgressBar
 from foveal.evaluation.classifier import Evaluation, evaluate
 from foveal.io.models import CONFIG_FILE, read_config, save_model
 from foveal.model.attention import RecurrentAttention
@@ -88,8 +87,8 @@ def demo(
 def _train(
     model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
 ) -> Evaluation:
-    with ProgressBar(quiet=quiet, title=title) as bar, stops_explained("foveal demo"):
-        Trainer(model, task, config.training, config.objective, out, listener=bar.update).run()
+    with training_bar(title, quiet=quiet) as show, stops_explained("foveal demo"):
+        Trainer(model, task, config.training, config.objective, out, listener=show).run()
     return evaluate(model, task, "test")
 
 

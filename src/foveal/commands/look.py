@@ -104,11 +104,11 @@ def look(
             "--task, --digits, --canvas-size, --num-clutter, --count, --wrong and --maps are about "
             "the task's test images. Leave them out, or the image files."
         )
-    place = choose_device(device)
-    network, content = load_model(model, place)
+    torch_device = choose_device(device)
+    network, content = load_model(model, torch_device)
     data = None
     if not image:
-        data = task_shown(network, content, Path(model), place, task=task, changes=changes)
+        data = task_shown(network, content, Path(model), torch_device, task=task, changes=changes)
         _check_index(data, index)
     looking = _Looking(network, content, data, num_glimpses, seed)
     if out is not None:

@@ -78,8 +78,8 @@ def predict(
             "input, as in: foveal predict mnist-28 photos"
         )
     set_threads(threads)
-    place = choose_device(device)
-    network, content = load_model(model, place)
+    torch_device = choose_device(device)
+    network, content = load_model(model, torch_device)
     if network.config.num_channels not in MODES:
         raise ValueError(
             f"image files have 1 or 3 channels; {model} takes {network.config.num_channels}. "
@@ -87,7 +87,7 @@ def predict(
         )
     classes = [str(n) for n in content.get("classes") or range(network.config.num_classes)]
     paths = [path for image in images for path in _files(image)]
-    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(place)
+    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(torch_device)
     decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
     unreadable: list[Path] = []
     with counting("predicting", quiet=not paths) as count:

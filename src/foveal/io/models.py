@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from foveal.io import hub
 from foveal.io.files import read_json, read_tensors, write_json, write_tensors
+from foveal.names import nearest
 
 FORMAT = "foveal"
 VERSION = 2
@@ -61,12 +61,10 @@ def locate_model(model: str | Path, revision: str | None = None) -> Path:
         return directory
     if str(model) in names:
         return PRETRAINED / model
-    near = difflib.get_close_matches(str(model), names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
     raise FileNotFoundError(
         "MODEL must be a run directory, a saved model, the name of a pretrained one "
         f"({', '.join(names)}) or 'someone/name' on the Hugging Face Hub; "
-        f"there is no directory {str(model)!r}.{hint}"
+        f"there is no directory {str(model)!r}.{nearest(str(model), names)}"
     )
 
 

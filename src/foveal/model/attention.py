@@ -404,7 +404,7 @@ class RecurrentAttention(nn.Module):
         shape = (1, config.num_scales, config.num_channels, config.glimpse_size)
         weight = self.action_head.weight
         # It knows the product that is added to another, but not in its place.
-        in_place = {torch.ops.aten.addmm_.default: addmm_flop}
+        in_place = {torch.ops.aten.addmm_: addmm_flop}
         counter = FlopCounterMode(display=False, custom_mapping=in_place)
         with torch.no_grad(), counter:
             place = weight.new_zeros(1, 2)
