@@ -142,7 +142,7 @@ def bad_files(directory: Path) -> dict[str, str]:
     (directory / "garbage.tif").write_bytes(b"MM\x00*" + struct.pack(">I", 8) + garbage)
     (directory / "garbage.png").write_bytes(b"\x89PNG\r\n\x1a\n" + garbage)
     Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(directory / "wide.tif")
-    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(directory / "float.tif")
+    Image.fromarray(np.full((4, 4), 3, dtype=np.float32)).save(directory / "float.tif")
     return {
         "truncated.jpg": "is damaged or cut off .*truncated",
         "empty.png": r"is empty \(0 bytes\)",
@@ -151,12 +151,12 @@ def bad_files(directory: Path) -> dict[str, str]:
         "large.png": "would unfold to more than 178,956,970 pixels",
         "short.png": "is damaged or cut off",
         "loop.png": "is missing",
-        "directory.tif": "is damaged or cut off",
+        "directory.tif": "is damaged or cut off in its directory",
         "entry.tif": "is damaged or cut off",
         "garbage.tif": "is damaged or cut off",
         "garbage.png": "is damaged or cut off",
-        "wide.tif": "has 32-bit pixels, from 70000 to 70000",
-        "float.tif": "has floating-point pixels",
+        "wide.tif": "must hold whole numbers from 0 up, or floats in .0, 1.; got 32-bit",
+        "float.tif": "holds floats from 3 to 3; floats must be in .0, 1.",
         "nowhere.png": "is missing. Correct the path",
     }
 

@@ -64,7 +64,8 @@ class LeanFile:
         """``size`` bytes from ``place`` on, fewer at the end of the file."""
         parts = []
         with self._lock:
-            self._file.seek(place)
+            size = max(min(size, self.size - place), 0)  # of any numbers that a directory holds
+            self._file.seek(min(place, self.size))
             while size > 0 and (part := self._file.read(size)):
                 parts.append(part)
                 size -= len(part)

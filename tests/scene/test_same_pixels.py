@@ -1,0 +1,161 @@
+"""A TIFF has the same pixels whether it is small or large: a grid of all that TIFFs differ in.
+
+Each is written from known numbers, and its colours are worked out here from these.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from foveal.scene.files import LARGE, ArraySource, is_large, open_source
+from foveal.tasks.folder.pictures import probe, read_picture
+
+Array = NDArray[Any]
+RANDOM = np.random.default_rng(5)
+PALETTE = RANDOM.integers(0, 256, (256, 3))
+UPRIGHT = (  # of what is stored, by orientation from 1 on
+    lambda a: a,
+    lambda a: a[:, ::-1],
+    lambda a: np.rot90(a, 2),
+    lambda a: a[::-1],
+    lambda a: a.swapaxes(0, 1),
+    lambda a: np.rot90(a, -1),
+    lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    lambda a: np.rot90(a),
+)
+DEPTHS = {"1": 1, "2": 2, "4": 4, "8": 8, "12": 12, "16": 16, "32": 32, "f2": 0, "f4": 0, "f8": 0}
+KINDS = {"minisblack": 1, "miniswhite": 1, "palette": 1, "rgb": 3, "separated": 4}
+ALPHA = {"": 0, "assocalpha": 1, "unassalpha": 1, "unspecified": 1}
+
+
+def raw_numbers(side: int, samples: int, depth: str, alpha: str) -> Array:
+    """Numbers as they are stored, ``(side, side - 7, samples)``; no colour above its opacity."""
+    bits = DEPTHS[depth]
+    top = 2**bits - 1 if bits else 1
+    shares = RANDOM.random((40, 33, samples))
+    if alpha == "assocalpha":
+        shares[..., :-1] *= shares[..., -1:]
+    cell = shares * top if bits == 0 else np.floor(shares * (top + 1)).clip(0, top)
+    times = -(-side // 33)
+    kind = depth if bits == 0 else "u1" if bits <= 8 else "u2" if bits <= 16 else "u4"
+    return np.tile(cell, (times, times, 1))[:side, : side - 7].astype(kind)
+
+
+def colours(raw: Array, kind: str, depth: str, alpha: str) -> Array:
+    """``(H, W, 3)``, 0 to 255, as stored."""
+    top = 2 ** DEPTHS[depth] - 1 if DEPTHS[depth] else 1
+    shares = raw.astype(float) / top
+    opacity = shares[..., -1:] if alpha in ("assocalpha", "unassalpha") else np.ones(1)
+    inks = shares[..., : KINDS[kind]]
+    premultiplied = alpha == "assocalpha" and kind != "palette"
+    if premultiplied:
+        inks = np.divide(inks, opacity, where=opacity > 0, out=np.zeros_like(inks))
+    if kind == "palette":
+        plain = PALETTE[raw[..., 0]] / 255
+    elif kind == "separated":
+        plain = (1 - inks[..., :3]) * (1 - inks[..., 3:])
+    else:
+        plain = 1 - inks if kind == "miniswhite" else inks
+    return np.broadcast_to(plain * opacity * 255, (*raw.shape[:2], 3))
+
+
+def write(path: Path, raw: Array, kind: str, depth: str, **more: Any) -> None:
+    """One such TIFF; with ``fillorder`` 2 the bits of each byte are in reverse."""
+    bits, fill = DEPTHS[depth], more.pop("fillorder", 1)
+    alpha, planar = more.pop("alpha"), more.pop("planarconfig")
+    tags = [(274, 3, 1, more.pop("orientation"), True), (266, 3, 1, fill, True)]
+    options: dict[str, Any] = {"photometric": kind, "metadata": None, "extratags": tags} | more
+    if alpha:
+        options["extrasamples"] = [alpha]
+    if bits not in (0, 1, 8, 16, 32):
+        options["bitspersample"] = bits
+    if kind == "palette":
+        table = np.zeros((3, 256 if bits == 8 else 2**bits), dtype=np.uint16)
+        table[:] = PALETTE[: table.shape[1]].T * 257
+        options["colormap"] = table
+    if raw.shape[2] > 1:
+        options["planarconfig"] = planar
+        raw = np.moveaxis(raw, -1, 0) if planar == "separate" else raw
+    else:
+        raw = raw[..., 0]
+    tifffile.imwrite(path, raw.astype(bool) if bits == 1 else raw, **options)
+    if fill == 2:
+        with tifffile.TiffFile(path) as file:
+            pieces = zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True)
+        content = np.fromfile(path, dtype=np.uint8)
+        for start, size in pieces:
+            piece = np.unpackbits(content[start : start + size]).reshape(-1, 8)
+            content[start : start + size] = np.packbits(piece[:, ::-1])
+        content.tofile(path)
+
+
+def windows(path: Path, wanted: Array, count: int = 11) -> None:
+    """Windows in the corners and the middle, and over the edge, of ``(H, W, 3)`` 0 to 255."""
+    height, width = wanted.shape[:2]
+    with open_source(path, 3) as source:
+        assert (source.height, source.width) == (height, width)
+        for x, y in itertools.product((0, width // 2, width - 7), (0, height // 2, height - 7)):
+            inside = wanted[y : y + count, x : x + count].transpose(2, 0, 1)
+            got = source.read(x, y, count, 1)[:, : inside.shape[1], : inside.shape[2]] * 255
+            np.testing.assert_allclose(got, inside, atol=1, rtol=0, err_msg=path.name)
+
+
+GRID = [
+    (kind, depth)
+    for kind in KINDS
+    for depth in DEPTHS
+    if not (kind == "palette" and depth not in ("1", "2", "4", "8"))
+    and not (kind in ("rgb", "separated") and depth in ("1", "2", "4", "12"))
+]
+
+
+@pytest.mark.parametrize(("kind", "depth"), GRID)
+def test_small_and_large_have_the_pixels_that_were_written(
+    tmp_path: Path, kind: str, depth: str
+) -> None:
+    plain = DEPTHS[depth] in (0, 8, 16, 32)
+    layouts = [{}, {"tile": (16, 32)}] if plain else [{}]
+    packed = [None, "zlib", "lzw", "packbits", "zstd"] if plain else [None]
+    planars = ["contig", "separate"]
+    alphas = ["", "assocalpha", "unassalpha"] if plain else [""]
+    turns = itertools.cycle(range(1, 9))
+    cases = list(itertools.product(planars, packed, alphas, layouts, (1, 2)))
+    for number, (planar, compression, alpha, layout, fill) in enumerate(cases):
+        if kind == "palette" and alpha == "assocalpha":
+            continue
+        large = number == len(cases) // 2
+        for side in (40, 2100) if large else (40,):
+            raw = raw_numbers(side, KINDS[kind] + ALPHA[alpha], depth, alpha)
+            orientation = next(turns)
+            path = tmp_path / f"{side} {planar} {compression} {alpha} {layout} {orientation}.tif"
+            options = layout | {"compression": compression, "alpha": alpha}
+            if side > 40 and compression == "packbits":
+                options["compression"] = "zlib"
+            write(
+                path,
+                raw,
+                kind,
+                depth,
+                orientation=orientation,
+                planarconfig=planar,
+                fillorder=fill,
+                **options,
+            )
+            wanted = UPRIGHT[orientation - 1](colours(raw, kind, depth, alpha))
+            windows(path, wanted)
+            assert is_large(path) == (side > 40)
+            head = probe(path)
+            grey = kind in ("minisblack", "miniswhite")
+            assert (head.size, head.grey) == (wanted.shape[:2], grey)
+            if side == 40:
+                got = read_picture(path, 3)
+                wanted = wanted.transpose(2, 0, 1)
+                np.testing.assert_allclose(got, wanted, atol=0.6, rtol=0, err_msg=path.name)
