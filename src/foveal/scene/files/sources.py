@@ -45,7 +45,8 @@ def explained(
         return ValueError(
             f'{path} needs a codec that is not installed; pip install "foveal[wsi]" brings it.'
         )
-    if isinstance(problem, NotImplementedError) or re.search(UNREAD, words, re.IGNORECASE):
+    unread = not isinstance(problem, TypeError) and re.search(UNREAD, words, re.IGNORECASE)
+    if isinstance(problem, NotImplementedError) or unread:
         return ValueError(
             f"{path} is of a kind that is not read ({words}). Convert it to PNG or a plain TIFF."
         )
@@ -146,8 +147,8 @@ class Source:
             for x, width in _blocks(column, columns.shape[1], level.tile[1]):
                 across = columns[:, x - column : x - column + width]
                 with naming(self.name):
-                    pixels = self._pixels(number, y, x, height, width)
-                patch += down @ pixels.transpose(2, 0, 1) @ across.T
+                    pixels = self._pixels(number, y, x, height, width).transpose(2, 0, 1)
+                patch += down @ pixels @ across.T
         return self._converted(patch)
 
     def whole(self) -> NDArray[np.uint8]:
@@ -155,8 +156,8 @@ class Source:
         image = np.empty((self.num_channels, self.height, self.width), dtype=np.uint8)
         for y, height in _blocks(0, self.height, self.levels[0].tile[0]):
             with naming(self.name):
-                pixels = self._pixels(0, y, 0, height, self.width)
-            image[:, y : y + height] = np.rint(self._converted(pixels.transpose(2, 0, 1)) * 255)
+                pixels = self._pixels(0, y, 0, height, self.width).transpose(2, 0, 1)
+            image[:, y : y + height] = np.rint(self._converted(pixels) * 255)
         return image
 
     def close(self) -> None:
