@@ -6,6 +6,7 @@ Each is written from known numbers, and its colours are worked out here from the
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from foveal.scene.files import is_large, open_source
 from foveal.tasks.folder.pictures import probe, read_picture
@@ -156,3 +158,149 @@ def test_small_and_large_have_the_pixels_that_were_written(
                 got = read_picture(path, 3)
                 wanted = wanted.transpose(2, 0, 1)
                 np.testing.assert_allclose(got, wanted, atol=0.6, rtol=0, err_msg=path.name)
+
+
+def both_ways(path: Path) -> tuple[Array, Array] | str:
+    """Of a small file: its pixels whole and by windows; or what is said of it, both ways."""
+    outcomes: list[Any] = []
+    for read in (
+        lambda: read_picture(path, 3) / 255,
+        lambda: (s := open_source(path, 3)).read(0, 0, max(s.height, s.width), 1),
+    ):
+        try:
+            outcomes.append(read())
+        except ValueError as problem:
+            outcomes.append(str(problem))
+    if isinstance(outcomes[0], str):
+        assert outcomes[0] == outcomes[1]
+        return outcomes[0]
+    height, width = outcomes[0].shape[1:]
+    return outcomes[0], outcomes[1][:, :height, :width]
+
+
+FAXES, COLOURED = ("group3", "group4"), ("L", "RGB", "CMYK")
+WRITTEN = [("1", how) for how in (*FAXES, "tiff_lzw", "packbits")]
+WRITTEN += itertools.product(COLOURED, ("jpeg", "tiff_lzw", "packbits"))
+
+
+@pytest.mark.parametrize(("mode", "compression"), WRITTEN)
+def test_what_pillow_writes_is_read_as_pillow_and_tifffile_read_it(
+    tmp_path: Path, mode: str, compression: str
+) -> None:
+    path = tmp_path / "a.tif"
+    noise = Image.fromarray(RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8))
+    noise.convert(mode).save(path, compression=compression)
+    whole, windowed = both_ways(path)
+    with Image.open(path) as image:
+        wanted = np.asarray(image.convert("RGB")).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(whole, wanted, atol=1.1 / 255)
+    np.testing.assert_allclose(windowed, wanted, atol=1.1 / 255)
+    if mode != "CMYK":
+        stored = tifffile.imread(path) / (1 if mode == "1" else 255)
+        if mode == "1":
+            with tifffile.TiffFile(path) as file:
+                stored = 1 - stored if file.pages[0].photometric == 0 else stored  # type: ignore
+        wanted = np.broadcast_to(np.atleast_3d(stored), (40, 56, 3)).transpose(2, 0, 1)
+        np.testing.assert_allclose(windowed, wanted, atol=1.1 / 255)
+
+
+ONES, FLAT = np.ones((40, 40, 3), np.uint8), np.ones((40, 40), np.float32)
+SEVERAL = {"photometric": "minisblack", "planarconfig": "contig"}
+REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
+    "int8": (FLAT.astype(np.int8), {}, "must hold whole numbers from 0 up"),
+    "int16": (FLAT.astype(np.int16), {}, "must hold whole numbers from 0 up"),
+    "complex": (FLAT.astype(np.complex64), {}, "must hold whole numbers from 0 up"),
+    "nan": (FLAT * np.nan, {}, "holds values that are no number"),
+    "infinite": (FLAT * np.inf, {}, "holds floats from inf to inf"),
+    "wide": (FLAT * 255, {}, "holds floats from 255 to 255"),
+    "below": (FLAT.astype(np.float16) * -0.5, {}, "holds floats from -0.5 to -0.5"),
+    "lab": (ONES, {"photometric": "cielab"}, "keeps its colours as CIELAB. Convert it to RGB"),
+    "ycbcr": (ONES, {"photometric": "ycbcr"}, "keeps its colours as YCBCR. Convert it to RGB"),
+    "five": (np.ones((40, 40, 5), np.uint8), SEVERAL, "has 5 channels and the model takes 3"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_read_is_refused_with_the_same_words_whatever_its_size(
+    tmp_path: Path, kind: str
+) -> None:
+    numbers, options, words = REFUSED[kind]
+    tifffile.imwrite(tmp_path / "a.tif", numbers, **options)
+    said = both_ways(tmp_path / "a.tif")
+    assert f"{tmp_path / 'a.tif'} {words}" in said
+    large = np.tile(numbers, (53, 53, *[1] * (numbers.ndim - 2)))
+    tifffile.imwrite(tmp_path / "a.tif", large, tile=(512, 512), **options)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        open_source(tmp_path / "a.tif", 3).read(2000, 2000, 9, 1)
+
+
+def test_floats_in_arrays_are_checked(tmp_path: Path) -> None:
+    """Of a small array all of it when it is opened, of a large one what is read."""
+    for side in (60, 2100):
+        for value, words in ((np.nan, "no number"), (np.inf, "to inf"), (255, "from 0 to 255")):
+            array = np.zeros((side, side), dtype=np.float32)
+            array[50, 40] = value
+            np.save(tmp_path / "a.npy", array)
+            with pytest.raises(ValueError, match=f"a.npy holds .*{words}"):
+                open_source(tmp_path / "a.npy", 1).read(36, 46, 9, 1)
+            if side == 60:
+                with pytest.raises(ValueError, match=words):
+                    open_source(tmp_path / "a.npy")
+                with pytest.raises(ValueError, match=words):
+                    read_picture(tmp_path / "a.npy", 1)
+            else:
+                assert open_source(tmp_path / "a.npy").read(1000, 1000, 9, 1).max() == 0
+
+
+def test_of_several_pages_it_is_the_first_and_further_samples_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    pages = RANDOM.integers(0, 256, (4, 40, 56), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack")
+    rgbx = RANDOM.integers(0, 256, (40, 56, 4), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "rgbx.tif", rgbx, photometric="rgb", extrasamples=["unspecified"])
+    for name, wanted in (("pages", pages[:1]), ("rgbx", rgbx[..., :3].transpose(2, 0, 1))):
+        for got in both_ways(tmp_path / f"{name}.tif"):
+            np.testing.assert_allclose(got * 255, np.broadcast_to(wanted, (3, 40, 56)), atol=0.01)
+    assert open_source(tmp_path / "rgbx.tif").num_channels == 4
+
+
+def test_directories_in_a_circle_end(tmp_path: Path) -> None:
+    pages = RANDOM.integers(0, 256, (2, 40, 56), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        first, last = (page.offset for page in file.pages)
+        entries = len(file.pages[1].tags)  # type: ignore[union-attr]
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[last + 2 + 12 * entries : last + 6 + 12 * entries] = first.to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(content)
+    assert np.array_equal(read_picture(tmp_path / "a.tif", 1)[0], pages[0])
+
+
+def test_whatever_a_decoder_raises_names_the_file(tmp_path: Path) -> None:
+    """Of files with bytes changed anywhere, and cut off anywhere."""
+    sound = {}
+    for suffix in ("tif", "png", "jpg", "npy"):
+        path = tmp_path / f"sound.{suffix}"
+        numbers = RANDOM.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        if suffix == "npy":
+            np.save(path, numbers)
+        else:
+            Image.fromarray(numbers).save(path)
+        sound[suffix] = path.read_bytes()
+    for number in range(400):
+        suffix = list(sound)[number % 4]
+        content = bytearray(sound[suffix])
+        for place in RANDOM.integers(0, len(content), 3):
+            content[int(place) % (400 if number % 3 else len(content))] = int(RANDOM.integers(256))
+        end = len(content) if number % 2 else int(RANDOM.integers(len(content)))
+        path = tmp_path / f"a.{suffix}"
+        path.write_bytes(content[:end])
+        said = []
+        for read in (probe, lambda path: read_picture(path, 3)):
+            try:
+                read(path)
+            except (OSError, ValueError) as problem:
+                said.append(str(problem))
+        assert all(line.startswith(str(path)) for line in said)
+        assert "\n" not in "".join(said)
