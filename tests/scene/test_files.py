@@ -434,7 +434,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str, words: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no image .*nowhere.tif"):
+    with pytest.raises(FileNotFoundError, match="nowhere.tif is missing. Correct the path"):
         open_source(tmp_path / "nowhere.tif")
 
 

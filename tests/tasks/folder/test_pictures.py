@@ -191,7 +191,7 @@ def bad_files(directory: Path) -> dict[str, str]:
         "bomb.png": "would unfold to more than 178,956,970 pixels",
         "large.png": "would unfold to more than 178,956,970 pixels",
         "short.png": "is damaged or cut off",
-        "loop.png": "is missing",
+        "loop.png": "cannot be read .Too many levels",
         "directory.tif": "is damaged or cut off in its directory",
         "entry.tif": "is damaged or cut off",
         "garbage.tif": "is damaged or cut off",

@@ -90,10 +90,13 @@ def is_large(path: str | Path, *, large: int = LARGE) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no image {str(path)!r}.")
-    with naming(path), path.open("rb") as file:
-        return file.read(8)
+    with naming(path):
+        try:
+            with path.open("rb", buffering=0) as file:
+                return file.read(8)
+        except (FileNotFoundError, IsADirectoryError):
+            what = "is a directory" if path.is_dir() else "is missing"
+            raise FileNotFoundError(f"{path} {what}. Correct the path.") from None
 
 
 __all__ = [

@@ -52,7 +52,7 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
         raise ValueError(f"image files have 1 or 3 channels; the model takes {num_channels}.")
     with naming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what is odd in a file, and comes as an error later
-        if _is_source(path):
+        if is_source(path):
             with open_source(path, num_channels) as source:
                 if source.width * source.height > LARGEST:
                     raise ValueError(_too_large(path))
@@ -88,7 +88,7 @@ def probe(path: Path) -> Header:
     """
     with naming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if _is_source(path):
+        if is_source(path):
             with open_source(path) as source:
                 size, grey = (source.height, source.width), source.num_channels == 1
                 return Header(size, grey, is_large(path))
@@ -115,15 +115,6 @@ def find_pictures(directory: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in pictures)
 
 
-def _is_source(path: Path) -> bool:
-    if not path.is_file():
-        what = "is a directory without images" if path.is_dir() else "is missing"
-        raise FileNotFoundError(f"{path} {what}. Correct the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes). Fetch it again, or remove it.")
-    return is_source(path)
-
-
 def _opened(path: Path) -> Image:
     """The picture, not decoded yet."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
@@ -132,8 +123,11 @@ def _opened(path: Path) -> Image:
         image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            if file.read(4).startswith(HEADS):
-                raise ValueError("its header") from None
+            head = file.read(4)
+        if not head:
+            raise ValueError(f"{path} is empty (0 bytes). Fetch it again, or remove it.") from None
+        if head.startswith(HEADS):
+            raise ValueError("its header") from None
         raise ValueError(_of_another_kind(path)) from None
     except Image.DecompressionBombError:
         raise ValueError(_too_large(path)) from None
