@@ -6,7 +6,8 @@ model takes a sequence of sources in place of a batch of images::
 
     model([open_source("slide.tif"), ArraySource(array)])
 
-What a glimpse costs does not depend on the size of the image: see `foveal.scene.files.sources`.
+A TIFF of few pixels is read whole, by the same reader: its size changes no pixel. What a glimpse
+costs does not depend on the size of the image either: see `foveal.scene.files.sources`.
 """
 
 from __future__ import annotations
