@@ -329,7 +329,7 @@ def test_strips_are_mapped_or_decoded_or_refused(
         with open_source(path) as source:
             check(source, image / 255, box=3, tolerance=2e-6)
     monkeypatch.setattr(tiff, "LARGEST_SEGMENT", 10_000)
-    with pytest.raises(ValueError, match="has no tiles: .* strips of 16 x 384 .* vips tiffsave"):
+    with pytest.raises(ValueError, match="has no tiles: .* of 16 x 384 .* vips tiffsave"):
         open_source(packed)
     open_source(plain).close()
 
@@ -365,7 +365,7 @@ def test_without_openslide_a_slide_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openslide", None)
     (tmp_path / "slide.mrxs").write_bytes(b"a slide of 3DHISTECH")
-    with pytest.raises(ImportError, match=r"slide.mrxs .* pip install \"foveal\[wsi\]\""):
+    with pytest.raises(ValueError, match=r"slide.mrxs .* pip install \"foveal\[wsi\]\""):
         open_source(tmp_path / "slide.mrxs")
 
 
@@ -400,14 +400,11 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         content = b"II*\0 is how a TIFF begins, and this is none"
     elif kind == "cut directory":
         content = content[: directory + 20]
-    elif kind == "stack":
-        write_tiff(path, [noise(5, 64, 96)])
-        return path
     elif kind == "signed":
         write_tiff(path, [noise(64, 96).astype(np.int16)])
         return path
-    elif kind == "cmyk":
-        write_tiff(path, [noise(64, 96, 4)], photometric="separated")
+    elif kind == "lab":
+        write_tiff(path, [noise(64, 96, 3)], photometric="cielab")
         return path
     elif kind == "array":
         path = path.with_suffix(".npy")
@@ -419,13 +416,12 @@ def damaged(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("directory", "is not a readable TIFF .* directory is damaged"),
-        ("cut directory", "is not a readable TIFF .* directory is damaged"),
-        ("text", "is not a readable TIFF"),
+        ("directory", "is damaged or cut off in its directory"),
+        ("cut directory", "is damaged or cut off in its directory"),
+        ("text", "is damaged or cut off in its directory"),
         ("empty", "is no image that can be read by windows"),
-        ("stack", "axes .*YX, not one image"),
         ("signed", "must hold whole numbers from 0 up"),
-        ("cmyk", "keeps its colours as SEPARATED. Convert it to RGB"),
+        ("lab", "keeps its colours as CIELAB. Convert it to RGB"),
         ("array", "is not a readable array"),
     ],
 )
@@ -438,7 +434,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str, words: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no image .*nowhere.tif"):
+    with pytest.raises(FileNotFoundError, match="nowhere.tif is missing. Correct the path"):
         open_source(tmp_path / "nowhere.tif")
 
 
@@ -457,7 +453,7 @@ def test_damage_is_noticed_where_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-60_000])
     with (
         open_source(path) as source,
-        pytest.raises(ValueError, match="is truncated: a tile should"),
+        pytest.raises(ValueError, match="is damaged or cut off .a tile should end"),
     ):
         source.read(380, 250, 1, 1)
 
