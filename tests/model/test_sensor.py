@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.geometry import pad_images, to_normalized, to_pixels
+from foveal.geometry import pad_images, to_pixels
 from foveal.model.sensor import GlimpseSensor
 
 
@@ -191,7 +191,7 @@ def test_a_loss_reaches_the_location_through_the_slopes(
             for sign in (1, -1):
                 moved = pixels.clone()
                 moved[:, axis] += reach * sign
-                patch = sensor(images, to_normalized(moved, 30, 40))[:, scale]
+                patch = sensor(images, moved / torch.tensor([20, 15]) - 1)[:, scale]
                 gain = (patch * weights[:, scale]).flatten(1).sum(1)
                 wanted[:, axis] += sign * gain * (size / 2) / (2 * reach)
     torch.testing.assert_close(locations.grad, wanted, rtol=1e-4, atol=1e-4)

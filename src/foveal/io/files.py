@@ -121,8 +121,14 @@ def changed(config: Any) -> dict[str, Any]:
     }
 
 
+# Fields of earlier versions, and the one value of each that still holds.
+RETIRED = {"schedule": "linear"}
+
+
 def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     """Rebuild a (nested) configuration dataclass from what `dataclasses.asdict` gave.
+
+    A field of `RETIRED` is left out where it has the value that still holds.
 
     Raises:
         ValueError: if a key is unknown or a value refused; ``where`` names the source.
@@ -130,6 +136,14 @@ def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {cls.__name__} must be an object; got {values!r}.")
     types = typing.get_type_hints(cls)
+    retired = {name: values[name] for name in RETIRED.keys() & values.keys() - types.keys()}
+    for name, value in retired.items():
+        if value != RETIRED[name]:
+            raise ValueError(
+                f"{where}: {name} is {value!r}, but only {RETIRED[name]!r} is left; "
+                "use the earlier version of foveal that wrote it, or train anew."
+            )
+    values = {name: value for name, value in values.items() if name not in retired}
     unknown = sorted(set(values) - set(types))
     if unknown:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 FILTERS, FILTER_SIZE, STRIDE = 8, 10, 5  # of the paper's convolutional layer
@@ -47,14 +48,13 @@ class ReferenceNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self) -> int:
-        """Multiply-adds for one image: each weight once, a filter's once at every place."""
-        height, width = self.config.image_size
-        places = _places(height) * _places(width)
-        return sum(
-            parameter.numel() * (places if parameter.ndim == 4 else 1)
-            for parameter in self.parameters()
-            if parameter.ndim > 1
-        )
+        """Multiply-adds for one image, as PyTorch counts them: half of its operations."""
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
+
+        shape = (1, self.config.num_channels, *self.config.image_size)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self(next(self.parameters()).new_zeros(shape))
+        return int(counter.get_total_flops()) // 2
 
 
 class FullyConnected(ReferenceNetwork):

@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,17 +101,27 @@ def device_failures_explained(batch: str) -> Iterator[None]:
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" if it was changed; None outside git."""
-    here = Path(__file__).parent
+    """Name the commit of the code that runs, with "-dirty" if it was changed.
+
+    Returns:
+        None unless this package is ``src/foveal`` of a clone of foveal: where it is installed, or
+        copied, into another repository, git would name that one's commit.
+    """
+    package = Path(__file__).resolve().parents[1]
+    root = package.parents[1]
     try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] != "foveal" or package != root / "src" / "foveal":
+            return None
+        clone = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]  # and none further up
         answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            ["git", *clone, "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
 

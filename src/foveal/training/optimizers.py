@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adam", "sgd")
-SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed")
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
@@ -25,8 +24,7 @@ class OptimizationConfig:
     """
 
     optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
-    lr: float = 1e-3  # learning rate at the start
-    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
+    lr: float = 1e-3  # learning rate at the start; it falls linearly to 0 over the run
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
@@ -46,11 +44,7 @@ class OptimizationConfig:
                 raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
+        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
@@ -58,9 +52,7 @@ class OptimizationConfig:
 
     def remaining(self, progress: float) -> float:
         """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
-        if self.schedule == "linear":
-            return 1 - progress
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        return 1 - progress
 
 
 def check_whole(config: object, *names: str) -> None:
