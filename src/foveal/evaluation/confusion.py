@@ -17,7 +17,7 @@ NAMED = 60  # classes; with more, names along the edges are not
 
 
 def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
-    """How many images of the class of the row got the answer of the column.
+    """Count the images of the class of each row that got the answer of each column.
 
     Args:
         labels: ``(N,)`` int64, the right classes.
@@ -34,7 +34,7 @@ def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
 
 
 def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class that has images: how many, its error, and what it is taken for.
+    """Say of each class that has images how many, its error, and what it is taken for.
 
     Args:
         matrix: ``(K, K)``, from `confusion_matrix`.

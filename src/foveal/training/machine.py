@@ -18,7 +18,7 @@ import torch
 
 
 def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
-    """What a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
+    """Say what a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
 
     A processor without such instructions does it several times slower than float32. "tf32" is
     float32 but for the matrix products of a GPU; see `fast_products`.
@@ -35,7 +35,7 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
 
 @contextmanager
 def fast_products(device: torch.device, precision: str) -> Iterator[None]:
-    """With "tf32" a GPU multiplies float32 matrices as TF32: 10 bits of fraction in place of 23."""
+    """Have a GPU multiply float32 matrices as TF32 with "tf32": 10 bits of fraction, not 23."""
     if precision != "tf32" or device.type != "cuda":
         yield
         return
@@ -49,7 +49,7 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
+    """Give an event that SIGINT and SIGTERM set; a second signal interrupts at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -75,7 +75,7 @@ class DeviceFailed(Exception):
 
 @contextmanager
 def device_failures_explained(batch: str) -> Iterator[None]:
-    """What a full or lost device says becomes a `DeviceFailed`.
+    """Turn what a full or lost device says into a `DeviceFailed`.
 
     Args:
         batch: the flag that says how much is computed at once, and its value.
@@ -127,7 +127,7 @@ def commit() -> str | None:
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words: a GPU's name, or the processor and the threads in use."""
+    """Name the device: a GPU, or the processor and the threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()

@@ -51,7 +51,7 @@ class OptimizationConfig:
                 )
 
     def remaining(self, progress: float) -> float:
-        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
+        """Give the share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
         return 1 - progress
 
 
@@ -70,7 +70,7 @@ def check_whole(config: object, *names: str) -> None:
 def make_optimizers(
     model: nn.Module, name: str, *, lr: float, weight_decay: float, momentum: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers that together train a model; all share one learning rate.
+    """Make the optimizers that together train a model; all share one learning rate.
 
     "muon" orthogonalizes the momentum of the wide matrices (Jordan et al. 2024; scaled to the
     size of Adam's steps as in Liu et al. 2025, arXiv 2502.16982), so that one rate serves both
@@ -107,7 +107,7 @@ def make_optimizers(
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's, whose rate may also be a ``()`` tensor on the device.
+    """PyTorch's Muon, whose rate may also be a ``()`` tensor on the device.
 
     PyTorch's own would read it on the host, for which a CUDA graph cannot be interrupted. But a
     step is linear in the rate: where it leads at the rate given at the beginning is computed
@@ -116,7 +116,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step; see `torch.optim.Optimizer.step`."""
+        """Take one step; see `torch.optim.Optimizer.step`."""
         rates = [group["lr"] for group in self.param_groups]
         if not any(isinstance(rate, Tensor) for rate in rates):
             return super().step(closure)  # type: ignore[no-untyped-call]
@@ -133,7 +133,7 @@ class Muon(torch.optim.Muon):
 
 
 def state_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The state of optimizers, one tensor a name."""
+    """Give the state of optimizers, one tensor a name."""
     return {
         f"optimizer.{place}.{index}.{name}": value
         for place, optimizer in enumerate(optimizers)
