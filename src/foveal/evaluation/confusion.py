@@ -29,8 +29,7 @@ def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
     """
     from sklearn import metrics  # noqa: PLC0415 (slow to import)
 
-    counts = metrics.confusion_matrix(labels, given, labels=range(num_classes))
-    return torch.from_numpy(counts)
+    return torch.from_numpy(metrics.confusion_matrix(labels, given, labels=range(num_classes)))
 
 
 def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ class OptimizationConfig:
                 )
 
     def remaining(self, progress: float) -> float:
-        """Give the share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
+        """Give the share of the rate that is left after ``progress`` (0 to 1) of the run."""
         return 1 - progress
 
 
