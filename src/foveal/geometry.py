@@ -67,7 +67,12 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     Raises:
         ValueError: if the last dimension is not 2.
     """
-    x, y = _split(locations, "locations")
+    if locations.ndim < 1 or locations.shape[-1] != 2:
+        raise ValueError(
+            f"locations must be (..., 2), an (x, y) for each image; got {tuple(locations.shape)}. "
+            "For a single point pass torch.tensor([[x, y]])."
+        )
+    x, y = locations[..., 0], locations[..., 1]
     # In bfloat16 a location would have too few digits to name a pixel.
     x, y = x.float(), y.float()
     pixels = torch.stack([(x + 1) * (width / 2), (y + 1) * (height / 2)], dim=-1)
@@ -100,12 +105,3 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
 def patch_start(center: int, size: int) -> int:
     """The first pixel of a patch of ``size`` pixels round the pixel boundary ``center``."""
     return center - size // 2
-
-
-def _split(points: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if points.ndim < 1 or points.shape[-1] != 2:
-        raise ValueError(
-            f"{name} must be (..., 2), an (x, y) for each image; got {tuple(points.shape)}. "
-            "For a single point pass torch.tensor([[x, y]])."
-        )
-    return points[..., 0], points[..., 1]

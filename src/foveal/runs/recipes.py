@@ -78,9 +78,7 @@ def _paper(task: str) -> RunConfig:
         task=TASKS[task],
         model=dataclasses.replace(RETINAS[task], location_std=0.11),
         objective=ObjectiveConfig(reward="correct"),
-        training=TrainConfig(
-            epochs=200, batch_size=20, optimizer="sgd", lr=0.01, schedule="linear", momentum=0.9
-        ),
+        training=TrainConfig(epochs=200, batch_size=20, optimizer="sgd", lr=0.01, momentum=0.9),
     )
 
 
