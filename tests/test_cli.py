@@ -245,7 +245,7 @@ def test_recipes_set_the_flags(foveal: Foveal, train: str) -> None:
     config = json.loads(Path("run/config.json").read_text())
     assert config["training"]["optimizer"] == "sgd"
     assert config["objective"]["reward"] == "correct"
-    assert config["model"]["privileged_baseline"] is False
+    assert config["objective"]["privileged_baseline"] is False
 
 
 def run_in_background(line: str, cwd: Path) -> subprocess.Popen[str]:
@@ -429,7 +429,7 @@ WRONG = {
     "train mnist-28 --digits uci --glimpse-size 29": "at most the image's 28 pixels; got 29",
     "train mnist-28 --digits uci --num-classes 3": "num_classes must be 10, .* got 3",
     "train mnist-28 --digits uci --batch-size 5000": "at most the 1,199 training images",
-    "train mnist-28 --digits uci --glimpse-weight 0.5": "without a glimpse_head; got 0.5",
+    "train mnist-28 --digits uci --glimpse-weight -1": "glimpse_weight must be at least 0; got -1",
     "train mnist-28 --digits uci --threads -1": "threads must be at least 0",
     "train mnist-28 --digits /nowhere": "got '/nowhere', which does not exist",
     "train mnist-28 --digits empty": "empty must hold IDX files",

@@ -98,8 +98,10 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
         A whole number, or ``(B,)`` of them.
     """
     if isinstance(height, Tensor) and isinstance(width, Tensor):
-        return -(-torch.maximum(height, width) // side)
-    return -(-torch.sym_max(height, width) // side)  # type: ignore[no-untyped-call]
+        longer: Any = torch.maximum(height, width)
+    else:
+        longer = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
+    return (longer + side - 1) // side  # of positive numbers: exported graphs round to zero
 
 
 def patch_start(center: int, size: int) -> int:

@@ -20,6 +20,7 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import parse
 from foveal.io.models import CONFIG_FILE, read_config
+from foveal.model.config import PARTS
 from foveal.names import choose
 from foveal.runs.folder_recipe import suggest
 from foveal.runs.recipes import (
@@ -37,6 +38,7 @@ from foveal.tasks.folder.task import Survey, survey
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
+T = TypeVar("T")
 
 
 def choose_recipe(
@@ -56,7 +58,20 @@ def choose_recipe(
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
     chosen = value_of("--recipe", arguments) or RECIPE
     find = agent_recipe if task in AGENT_TASKS else recipe
-    return task, arguments if positional else [task, *arguments], find(task, chosen)
+    config = with_parts(find(task, chosen), arguments)
+    return task, arguments if positional else [task, *arguments], config
+
+
+def with_parts(config: T, arguments: list[str]) -> T:
+    """A configuration with the parts that flags choose, whose settings become flags by that.
+
+    Raises:
+        ValueError: if there is no such part.
+    """
+    words = {name: value_of(f"--{name.replace('_', '-')}", arguments) for name in PARTS}
+    chosen: Any = {name: word for name, word in words.items() if word is not None}
+    model = dataclasses.replace(config.model, **chosen)  # type: ignore[attr-defined]
+    return dataclasses.replace(config, model=model)  # type: ignore[type-var]
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -94,7 +109,7 @@ def read_options(
     with counting("reading headers", quiet=quiet) as count:
         found = survey(data or "", count)
     config, reasons = suggest(FolderConfig(data=data or ""), found, name)
-    suggested = default(config)
+    suggested = default(with_parts(config, arguments))
     options: Options = parse(type(suggested), command, arguments, suggested)
     if not quiet:
         given = {word.split("=")[0] for word in arguments}

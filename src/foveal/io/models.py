@@ -88,11 +88,11 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
             "Update foveal."
         )
-    return _of_version_2(content) if content["version"] == 1 else content
+    return upgraded(content) if content["version"] == 1 else content
 
 
-def _of_version_2(content: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier version wrote, as this one would: what only training needs left the model."""
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """What version 1 wrote, as version 2 would: what only training needs has left the model."""
     model, objective = dict(content.get("model") or {}), content.get("objective")
     moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
     model.pop("glimpse_head", None)

@@ -269,7 +269,11 @@ class RecurrentAttention(nn.Module):
     def first_state(
         self, batch_size: int, thumbnail: Tensor | None = None
     ) -> tuple[State, Tensor | None]:
-        """The state before the first glimpse, and perhaps where that is, from `thumbnail`'s."""
+        """The state before the first glimpse, and perhaps where that is, from `thumbnail`'s.
+
+        Raises:
+            ValueError: if there is a context, and no thumbnail; or it gives a state of other sizes.
+        """
         if self.context is None:
             return self.core.initial(batch_size), None
         if thumbnail is None:
@@ -395,17 +399,17 @@ class RecurrentAttention(nn.Module):
 
     def count_multiply_adds(self) -> int:
         """Multiply-adds of one glimpse, the sensor's means left out."""
-        from torch.utils.flop_counter import (  # noqa: PLC0415 (slow to import)
-            FlopCounterMode,
-            addmm_flop,
-        )
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
 
         config = self.config
         shape = (1, config.num_scales, config.num_channels, config.glimpse_size)
         weight = self.action_head.weight
+
         # It knows the product that is added to another, but not in its place.
-        in_place = {torch.ops.aten.addmm_: addmm_flop}
-        counter = FlopCounterMode(display=False, custom_mapping=in_place)
+        def in_place(_: object, one: Sequence[int], other: Sequence[int], **__: object) -> int:
+            return 2 * one[0] * one[1] * other[1]
+
+        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
         with torch.no_grad(), counter:
             place = weight.new_zeros(1, 2)
             features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)

@@ -55,7 +55,11 @@ def explained(
 
 @contextmanager
 def naming(path: Path | str, damage: str = "is damaged or cut off") -> Iterator[None]:
-    """Whatever is raised within becomes an `OSError` or a `ValueError` that names the file."""
+    """Name the file in whatever is raised within.
+
+    Raises:
+        OSError, ValueError: in its place.
+    """
     try:
         yield
     except Exception as problem:
