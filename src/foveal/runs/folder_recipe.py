@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.runs.recipes import FolderRun, recipe
+from foveal.tasks.folder.listing import split_images
 from foveal.tasks.folder.task import FolderConfig, Survey
 
 # Glimpse size by the shorter side of the images; the paper has 8 for 28 pixels, 12 for 60 and 100.
@@ -39,7 +40,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         name: of the recipe, "fast" or "paper".
 
     Raises:
-        ValueError: if there is no such recipe.
+        ValueError: if there is no such recipe, or the images cannot be split.
     """
     base = recipe("cluttered-60", name)
     sizes = found.listing.sizes
@@ -50,24 +51,25 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         scales += 1
     looks = 6 if short <= 40 else 8
     channels = 1 if found.grey else 3
-    splits = [entry.split for entry in found.listing.entries]
-    share = 1.0 if {"validation", "test"} <= set(splits) else 1 - 2 * config.held_out
-    images = max(1, round(share * sum(split in ("", "train") for split in splits)))
+    split = split_images(found.listing, config.held_out, config.split_seed, config.data)
+    images = sum(entry.split == "train" for entry in split.entries)
     epochs = int(np.clip(round(SEEN / images), *EPOCHS))
     wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *BATCHES))
     fits = wanted
     in_memory = sizes[~np.array(found.large)]
     if len(in_memory):
         fits = MEMORY // int(in_memory.max(0).prod() * channels * (scales + 2) * 4)
-    batch = max(1, min(wanted, fits, images))
+    # Half of them at most: some may turn out to be damaged once they are decoded.
+    batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)
     colour = "grey" if found.grey else "in colour"
     memory = ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
     reasons = [
         Reason(
             (),
-            f"{len(splits):,} images, {len(found.listing.classes)} classes; {colour}; "
-            f"{_range(sizes)}{_by_windows(found.large)}",
+            f"{len(sizes):,} images, {len(found.listing.classes)} classes; {colour}; "
+            f"{_range(sizes)}{_by_windows(found.large)}"
+            + (f"; {found.listing.passed_over}" if found.listing.passed_over else ""),
         ),
         Reason(
             ("--glimpse-size", "--num-scales"),
@@ -90,7 +92,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         num_scales=scales,
         num_glimpses=looks,
         num_channels=channels,
-        num_classes=max(1, len(found.listing.classes)),
+        num_classes=len(found.listing.classes),
     )
     training = dataclasses.replace(
         base.training, epochs=epochs, batch_size=batch, validate_every=max(1, epochs // 20)

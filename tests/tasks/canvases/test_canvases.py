@@ -170,6 +170,10 @@ def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> No
             "clutter_size must be at most a digit's 28 pixels",
         ),
         ({"num_clutter": 3}, "clutter needs a canvas"),
+        (
+            {"canvas_size": 60, "num_clutter": 100_000},
+            "num_clutter must be at most 1,125, .* 60 x 60 pixels 20 times over; got 100,000",
+        ),
         ({"composition": "max"}, "composition must be one of add, over; got 'max'"),
     ],
 )

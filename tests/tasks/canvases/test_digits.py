@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,45 @@ def idx_directory(tmp_path: Path) -> Path:
 
 
 def test_idx_files_are_read_and_split_in_order(idx_directory: Path) -> None:
+    """Where the end of the file has its share of each class, as in MNIST's."""
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1], np.uint8)
+    (idx_directory / f"{IDX_FILES['train labels']}.gz").write_bytes(
+        gzip.compress(idx_bytes(labels))
+    )
     source = load_digits(str(idx_directory))
     assert source.train.images[:, 0, 0].tolist() == list(range(10))
     assert source.validation.images[:, 5, 4].tolist() == [10, 11]
     assert source.test.labels.tolist() == [0, 1, 2, 3, 0]
     assert source.classes == ("0", "1", "2", "3")
     assert source.train.images.shape[1:] == (6, 5)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        np.sort,
+        lambda labels: np.sort(labels)[::-1],
+        lambda labels: np.concatenate([np.sort(labels[:60]), np.sort(labels[60:])]),
+        lambda labels: np.concatenate([labels[labels != 2], labels[labels == 2]]),
+    ],
+    ids=["sorted", "backwards", "in two runs", "one class last"],
+)
+def test_idx_files_in_any_order_give_every_class_to_every_split(
+    order: Callable[[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    labels = order(np.random.default_rng(0).integers(0, 4, 120).astype(np.uint8))
+    numbers = np.arange(120, dtype=np.uint8)
+    for part in ("train", "test"):
+        images = np.broadcast_to(numbers[:, None, None], (120, 2, 2))
+        (tmp_path / IDX_FILES[f"{part} images"]).write_bytes(idx_bytes(images))
+        (tmp_path / IDX_FILES[f"{part} labels"]).write_bytes(idx_bytes(labels))
+    source = load_digits(str(tmp_path))
+    train, held = source.train, source.validation
+    whole = np.bincount(labels)
+    assert np.bincount(held.labels).tolist() == [count // 6 for count in whole]
+    assert sorted([*train.images[:, 0, 0], *held.images[:, 0, 0]]) == numbers.tolist()
+    for part in (train, held):
+        assert np.array_equal(labels[part.images[:, 0, 0]], part.labels), "labels stay with images"
 
 
 def test_uci_needs_no_file_and_is_always_split_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +110,33 @@ def test_an_image_folder_is_read_by_class(tmp_path: Path) -> None:
             Image.new("L", (8, 7), shade + i).save(tmp_path / name / f"{i}.png")
     source = load_digits(str(tmp_path))
     assert source.classes == ("cat", "dog")
-    assert source.train.images.shape == (12, 7, 8)
+    assert source.train.images.shape == (10, 7, 8)
+    assert source.validation.labels.tolist() == source.test.labels.tolist() == [0, 0, 1, 1]
     for part in (source.train, source.validation, source.test):
         assert ((part.images[:, 0, 0] >= 200) == (part.labels == 1)).all()
+
+
+def test_a_folder_of_digits_is_found_and_read_as_any_images(tmp_path: Path) -> None:
+    """16 bits, transparency and orientation; folders that are splits; nothing hidden."""
+    shades = {"train": (1000, 30_000), "val": (2000, 40_000), "test_set": (3000, 50_000)}
+    for folder, pair in shades.items():
+        for name, shade in zip(("ant", "bee"), pair, strict=True):
+            place = tmp_path / folder / name / ".cache"
+            place.mkdir(parents=True)
+            Image.new("L", (9, 9)).save(place / "0.png")
+            Image.fromarray(np.full((3, 4), shade, np.uint16)).save(place.parent / "deep.png")
+    turned = Image.new("L", (3, 4), 7)
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "train" / "ant" / "turned.png", exif=turned.getexif())
+    clear = Image.new("LA", (4, 3), (255, 0))
+    clear.save(tmp_path / "train" / "bee" / "transparent.JFIF", "PNG")
+    source = load_digits(str(tmp_path))
+    assert source.classes == ("ant", "bee")
+    assert source.train.labels.tolist() == [0, 0, 1, 1]
+    assert source.train.images.max((1, 2)).tolist() == [4, 7, 117, 0]
+    assert source.train.images.min((1, 2)).tolist() == [4, 7, 117, 0]
+    assert source.validation.images[:, 0, 0].tolist() == [8, 156]
+    assert source.test.images[:, 0, 0].tolist() == [12, 195]
 
 
 def test_missing_and_foreign_paths_are_refused(tmp_path: Path) -> None:
@@ -88,7 +146,7 @@ def test_missing_and_foreign_paths_are_refused(tmp_path: Path) -> None:
     file.write_text("hello")
     with pytest.raises(NotADirectoryError, match="Pass the directory that holds it"):
         load_digits(str(file))
-    with pytest.raises(ValueError, match="must hold IDX files .* got 0 such subfolder"):
+    with pytest.raises(ValueError, match="holds no images.* Or name a directory of IDX files"):
         load_digits(str(tmp_path))
 
 

@@ -338,6 +338,51 @@ def test_defaults_for_some_sizes(side: int, size: int, scales: int, tmp_path: Pa
     assert config.training.batch_size == 1 or needed <= 2**31
 
 
+@pytest.mark.parametrize("count", [3, 4, 7, 10, 14, 30, 60])
+def test_defaults_never_ask_for_more_images_than_there_are(count: int, tmp_path: Path) -> None:
+    """Not even where some turn out to be damaged once they are decoded."""
+    data = write_bars(tmp_path / "data", count)
+    (data / "lying" / "notes.txt").write_text("text")
+    config, reasons = suggest(FolderConfig(data=str(data)), survey(str(data)), "fast")
+    assert reasons[0].words.endswith("; 1 file passed over (1 .txt)")
+    assert 1 <= config.training.batch_size <= examined(data).size("train")
+    if count < 7:
+        return
+    for name in range(count // 4):
+        path = data / "lying" / f"{name:02}.png"
+        path.write_bytes(path.read_bytes()[:-60])
+    assert config.training.batch_size <= examined(data).size("train")
+
+
+def test_other_images_judge_a_model_without_those_for_training(tmp_path: Path) -> None:
+    """By their test split, or else by validation, or else by all, whichever is asked for."""
+
+    def judged(place: str, split: str = "test") -> int:
+        task = FolderTask.judge(str(tmp_path / place), ("lying", "standing"), 3)
+        labels = [label for _, batch in task.fixed_batches(split) for label in batch]
+        assert len(labels) == task.size(split)
+        return len(labels)
+
+    for place, count in (
+        *(("all/training_set", 9), ("all/val", 3), ("all/test_set", 2)),
+        *(("half/train", 9), ("half/dev", 3), ("only/train", 4), ("plain", 5)),
+    ):
+        write_bars(tmp_path / place, count)
+    assert (judged("all"), judged("all", "validation"), judged("all", "train")) == (4, 6, 18)
+    assert (judged("half"), judged("half", "validation")) == (6, 6)
+    assert (judged("plain"), judged("plain", "validation")) == (10, 10)
+    with pytest.raises(ValueError, match="only holds training images alone.* test or val"):
+        judged("only")
+
+
+def test_classes_are_those_of_the_model_in_any_unicode_form(tmp_path: Path) -> None:
+    for name in ("caf\u00e9", "tea"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (9, 9)).save(tmp_path / name / "1.png")
+    task = FolderTask.judge(str(tmp_path), ("tea", "cafe\u0301"), 1)
+    assert task.labels.tolist() == [1, 0]
+
+
 # --- Files that are read where they are looked at -------------------------------------------
 
 

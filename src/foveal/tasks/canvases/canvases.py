@@ -32,6 +32,7 @@ MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a 
 LARGEST_CANVAS = 131_072  # pixels a side
 LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
 SPARSE = 16  # times as many pixels as may be lit, from which on canvases are sparse
+MOST_COVER = 20  # times that clutter may cover a canvas; nothing is to be seen long before
 CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
 
 
@@ -75,6 +76,13 @@ class TaskConfig:
             )
         if self.clutter_size < 1:
             raise ValueError(f"clutter_size must be at least 1 pixel; got {self.clutter_size}.")
+        most = MOST_COVER * self.canvas_size**2 // self.clutter_size**2
+        if self.num_clutter > most > 0:
+            raise ValueError(
+                f"num_clutter must be at most {most:,}, pieces that cover a canvas of "
+                f"{self.canvas_size} x {self.canvas_size} pixels {MOST_COVER} times over; got "
+                f"{self.num_clutter:,}."
+            )
 
 
 @dataclass(frozen=True)

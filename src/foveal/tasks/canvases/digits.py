@@ -1,7 +1,8 @@
 """Digit sources: real MNIST, scikit-learn's small digits, or one's own files.
 
 A source is named by a word (``mnist``, ``uci``) or by the path of a directory: either the four
-IDX files of MNIST's format (plain or gzipped), or an image folder with one subfolder a class.
+IDX files of MNIST's format (plain or gzipped), or an image folder, found and read as
+`foveal.tasks.folder` does.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import urllib.request
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
+from foveal.tasks.folder.listing import list_images, split_images
+from foveal.tasks.folder.pictures import read_picture
 
 SPLITS = ("train", "validation", "test")
 IDX_FILES = {
@@ -40,8 +44,8 @@ MNIST_MIRRORS = (
 )
 DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 VALIDATION_SHARE = 6  # one in six of the training file, as MNIST's 10,000 of 60,000
-SPLIT_SEED = 20140624  # of the shuffle that splits sources which come in one piece
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SPLIT_SEED = 20140624  # of what is split by a draw
+MOST_CLASSES = 256  # labels are bytes
 
 Bytes = NDArray[np.uint8]
 
@@ -173,13 +177,9 @@ def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
         )
     train = parts["train"]
     last = int(max(train.labels.max(), parts["test"].labels.max()))
-    cut = len(train.labels) - len(train.labels) // VALIDATION_SHARE
-    return Digits(
-        train=LabelledImages(train.images[:cut], train.labels[:cut]),
-        validation=LabelledImages(train.images[cut:], train.labels[cut:]),
-        test=parts["test"],
-        classes=tuple(str(label) for label in range(last + 1)),
-    )
+    held = _held_out(train.labels)
+    classes = tuple(str(label) for label in range(last + 1))
+    return Digits(_part(train, ~held), _part(train, held), parts["test"], classes)
 
 
 def _idx_path(directory: Path, name: str) -> Path | None:
@@ -258,61 +258,62 @@ def _from_uci() -> Digits:
     small = [(image * (255 / 16)).astype(np.uint8) for image in data.images]
     images = np.stack([np.pad(_resize(image, 20), 4) for image in small])
     names = tuple(str(name) for name in data.target_names)
-    return _split_whole(LabelledImages(images, data.target.astype(np.uint8)), names)
+    whole = LabelledImages(images, data.target.astype(np.uint8))
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
+    held = len(images) // VALIDATION_SHARE
+    parts = np.split(order, [len(order) - 2 * held, len(order) - held])
+    train, validation, test = (_part(whole, part) for part in parts)
+    return Digits(train, validation, test, names)
 
 
 def _from_folder(directory: Path) -> Digits:
-    """One subfolder a class; all images grey and of one size."""
-    folders = sorted(path for path in directory.iterdir() if path.is_dir())
-    files = {
-        folder.name: sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        for folder in folders
-    }
-    classes = tuple(name for name, paths in files.items() if paths)
-    if not 2 <= len(classes) <= 256:
+    """As one's own images, but grey and of one size."""
+    try:
+        listing = split_images(list_images(directory), 1 / VALIDATION_SHARE, SPLIT_SEED)
+    except ValueError as problem:
+        files = ", ".join(IDX_FILES.values())
+        raise ValueError(f"{problem} Or name a directory of IDX files ({files}).") from None
+    classes = listing.classes
+    if len(classes) > MOST_CLASSES:
         raise ValueError(
-            f"{directory} must hold IDX files ({', '.join(IDX_FILES.values())}), or one subfolder "
-            f"of images for each of 2 to 256 classes; got {len(classes)} such subfolder(s)."
+            f"{directory} must have at most {MOST_CLASSES} classes; got {len(classes)}."
         )
-    images = [_read_grey(path) for name in classes for path in files[name]]
+    images = [read_picture(listing.path(entry), 1)[0] for entry in listing.entries]
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise ValueError(
             f"{directory}: all digit images must have one size; got {len(shapes)}, among them "
             f"{sorted(shapes)[:2]}. Scale them to one size first."
         )
-    labels = [label for label, name in enumerate(classes) for _ in files[name]]
+    labels = [classes.index(entry.label) for entry in listing.entries]
     whole = LabelledImages(np.stack(images), np.array(labels, dtype=np.uint8))
-    return _split_whole(whole, classes)
-
-
-def _split_whole(whole: LabelledImages, classes: tuple[str, ...]) -> Digits:
-    """Two thirds for training, a sixth each for validation and test, drawn from a fixed seed."""
-    total = len(whole.labels)
-    held = total // VALIDATION_SHARE
-    if held < 1:
-        raise ValueError(
-            f"at least {VALIDATION_SHARE} images are needed to split them; got {total}."
-        )
-    order = np.random.default_rng(SPLIT_SEED).permutation(total)
-    parts = (order[: total - 2 * held], order[total - 2 * held : total - held], order[-held:])
-    train, validation, test = (
-        LabelledImages(whole.images[part], whole.labels[part]) for part in parts
-    )
+    splits = np.array([entry.split for entry in listing.entries])
+    train, validation, test = (_part(whole, splits == split) for split in SPLITS)
     return Digits(train, validation, test, classes)
+
+
+def _part(whole: LabelledImages, chosen: NDArray[Any]) -> LabelledImages:
+    return LabelledImages(whole.images[chosen], whole.labels[chosen])
+
+
+def _held_out(labels: Bytes) -> NDArray[np.bool_]:
+    """Which training images of an IDX file are for validation: the last sixth, as of MNIST.
+
+    Where that is not half its share of a class, or more than half of the class, as in a file that
+    is sorted by class, a sixth of each class is drawn.
+    """
+    held = np.arange(len(labels)) >= len(labels) - len(labels) // VALIDATION_SHARE
+    counts = np.bincount(labels)
+    late = np.bincount(labels[held], minlength=len(counts))
+    if (2 * VALIDATION_SHARE * late < counts).any() or (2 * late > counts).any():
+        random, held = np.random.default_rng(SPLIT_SEED), np.zeros_like(held)
+        for label in np.unique(labels):
+            mine = random.permutation(np.flatnonzero(labels == label))
+            held[mine[: min(len(mine) - 1, max(1, len(mine) // VALIDATION_SHARE))]] = True
+    return held
 
 
 def _resize(image: Bytes, side: int) -> Bytes:
     from PIL import Image  # noqa: PLC0415
 
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-
-
-def _read_grey(path: Path) -> Bytes:
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except (UnidentifiedImageError, OSError, ValueError) as problem:
-        raise ValueError(f"{path} is not a readable image ({problem}). Remove it.") from problem

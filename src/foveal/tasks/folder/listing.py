@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import os
+import re
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
-from foveal.tasks.canvases.digits import SPLITS
-from foveal.tasks.folder.pictures import find_pictures
+from foveal.tasks.folder.pictures import (
+    count_files,
+    find_pictures,
+    is_hidden,
+    is_picture,
+)
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
 SIZE_COLUMNS = ("height", "width")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-FEWEST = 3  # images of a class, one for each split
+# What may stand beside such a word, as in training_set or TestImages.
+FILLERS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "photos"}
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,13 @@ class Listing:
         root: what the entries' paths are relative to.
         entries: the images.
         problems: what is wrong with files that are left out, a line each.
+        passed_over: how many files are no images of the user's, in words; empty if none.
     """
 
     root: Path
     entries: list[Entry]
     problems: list[str] = field(default_factory=list)
+    passed_over: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -80,55 +90,164 @@ def list_images(data: Path) -> Listing:
     """The images of a directory or a manifest.
 
     A directory has one subfolder a class, or ``train``, and ``validation`` (``val``) or ``test``
-    beside it, with one subfolder a class in each. A manifest is a CSV or Parquet file with the
-    columns ``path`` (relative to the manifest, or absolute), ``label`` and, if wanted, ``split``.
+    beside it, with one subfolder a class in each; ``training_set`` and the like are such names,
+    too. What is hidden is passed over. A manifest is a CSV or Parquet file with the columns
+    ``path`` (relative to the manifest, or absolute), ``label`` and, if wanted, ``split``.
+
+    Class names are compared in one Unicode form (NFC). A file that is there by two names, or named
+    twice, is one image.
 
     Raises:
         OSError: if there is no such file or directory.
-        ValueError: if it holds no such images, or the manifest is not as above.
+        ValueError: if it holds no such images, the manifest is not as above, or one file is in two
+            classes or two splits.
     """
     if not data.exists():
         raise FileNotFoundError(
             f"--data must be a directory or a manifest; there is no {str(data)!r}."
         )
-    listing = _list_directory(data) if data.is_dir() else _read_manifest(data)
-    if not listing.entries:
-        what = f" ({listing.problems[0]})" if listing.problems else ""
+    passed_over, problems = Counter[str](), list[str]()
+    if data.is_dir():
+        root, found = data, _list_directory(data, passed_over)
+    else:
+        root, found = data.parent, _read_manifest(data, problems)
+    entries = _each_once(root, found, passed_over)
+    if not entries:
+        what = f" ({problems[0]})" if problems else ""
         raise ValueError(
             f"{data} holds no images{what}. Put the images of each class into a subfolder of "
             "their own, as PNG, JPEG, WebP, TIFF or BMP."
         )
-    return listing
+    return Listing(root, entries, problems, _in_words(passed_over))
 
 
-def _list_directory(root: Path) -> Listing:
-    # Without names that begin with a dot: caches and thumbnails of other programs.
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    splits = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
-    if not any(SPLIT_NAMES[folder.name.lower()] == "train" for folder in splits):
-        return Listing(root, _of_classes(root, folders, ""))
-    others = [folder.name for folder in folders if folder not in splits]
+def class_name(text: str) -> str:
+    """A name in the Unicode form in which names are compared."""
+    return unicodedata.normalize("NFC", text)
+
+
+def split_of(name: str) -> tuple[str, bool]:
+    """The split that a name speaks of, or "", and whether it says nothing else."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [
+        re.sub(r"(?<=[a-z])(set|data|images)$", "", word)
+        for word in re.findall(r"[^\W\d_]+|\d+", spaced.lower())
+    ]
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    plain = all(word in SPLIT_WORDS or word in FILLERS for word in words)
+    return min(splits, default=""), plain and len(splits) == 1
+
+
+Found = list[tuple[str, Entry]]  # each with where it is named, for messages
+
+
+def _list_directory(root: Path, passed_over: Counter[str]) -> Found:
+    folders = _subfolders(root, passed_over)
+    named = {folder: split_of(folder.name) for folder in folders}
+    splits = {folder: split for folder, (split, sure) in named.items() if sure}
+    others = [folder for folder in folders if folder not in splits]
+    if "train" not in splits.values() and (others or not splits):
+        # Classes, but for splits by names that are not understood.
+        hints = [folder for folder, (split, _) in named.items() if split]
+        several = len({named[folder][0] for folder in hints}) > 1
+        flat = all(_holds_pictures(folder) for folder in hints)
+        if (splits or several) and (not flat or len(hints) == len(folders)):
+            raise ValueError(_mixed(root, hints[0], next(f for f in folders if f != hints[0])))
+        return _of_classes(root, folders, "", passed_over)
     if others:
-        raise ValueError(
-            f"{root} holds {others[0]!r} beside the split {splits[0].name!r}: it must hold splits "
-            "or classes, not both. Move it elsewhere."
-        )
-    entries = []
-    for folder in splits:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
-        entries += _of_classes(root, inside, SPLIT_NAMES[folder.name.lower()])
-    return Listing(root, entries)
+        raise ValueError(_mixed(root, next(iter(splits)), others[0]))
+    found: Found = []
+    for folder, split in splits.items():
+        same = [other for other in splits if splits[other] == split]
+        if len(same) > 1:
+            raise ValueError(_mixed(root, *same[:2]))
+        inside = _subfolders(folder, passed_over)
+        if not inside and _holds_pictures(folder):
+            raise ValueError(
+                f"{folder} is a split, and must hold one subfolder of images a class; it holds "
+                "images alone. Move them into such subfolders."
+            )
+        found += _of_classes(root, inside, split, passed_over)
+    return found
 
 
-def _of_classes(root: Path, folders: list[Path], split: str) -> list[Entry]:
+def _mixed(root: Path, split: Path, other: Path) -> str:
+    return (
+        f"{root} holds {other.name!r} beside the split {split.name!r}: it must hold splits or "
+        "classes, not both. Name splits train, validation and test, with one subfolder a class in "
+        "each, and move anything else elsewhere; or rename what is a class."
+    )
+
+
+def _subfolders(place: Path, passed_over: Counter[str]) -> list[Path]:
+    """Those that are not hidden, in order of name; files beside them are passed over."""
+    folders = []
+    for path in sorted(place.iterdir()):
+        if is_hidden(path.name):
+            passed_over["hidden"] += count_files(path)
+        elif path.is_dir():
+            folders.append(path)
+        else:
+            passed_over[path.suffix.lower()] += 1
+    return folders
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(is_picture(path.name) and not is_hidden(path.name) for path in folder.iterdir())
+
+
+def _of_classes(root: Path, folders: list[Path], split: str, passed_over: Counter[str]) -> Found:
     return [
-        Entry(path.relative_to(root).as_posix(), folder.name, split)
+        (str(path), Entry(path.relative_to(root).as_posix(), class_name(folder.name), split))
         for folder in folders
-        for path in find_pictures(folder)
+        for path in find_pictures(folder, passed_over)
     ]
 
 
-def _read_manifest(path: Path) -> Listing:
+def _each_once(root: Path, found: Found, passed_over: Counter[str]) -> list[Entry]:
+    """The entries without those of a file that has one already.
+
+    Raises:
+        ValueError: if a file has two labels, or is in two splits.
+    """
+    known: dict[Any, tuple[str, Entry]] = {}
+    for where, entry in found:
+        before, first = known.setdefault(_identity(root / entry.path), (where, entry))
+        for what, one, other in (
+            ("classes", first.label, entry.label),
+            ("splits", first.split, entry.split),
+        ):
+            if one != other:
+                raise ValueError(
+                    f"{before} and {where} are one file in two {what}, {one!r} and {other!r}. "
+                    "Leave one of them out."
+                )
+        passed_over["named again"] += first is not entry
+    return [entry for _, entry in known.values()]
+
+
+def _identity(path: Path) -> Any:
+    """Equal for all names of a file: links, hard links, roundabout ways."""
+    try:
+        status = path.stat()
+    except OSError:  # said when it is read
+        return path
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+
+
+def _in_words(passed_over: Counter[str]) -> str:
+    kinds = Counter[str]()
+    for kind, count in passed_over.items():
+        plain = kind in ("hidden", "named again") or re.fullmatch(r"\.[a-z0-9]{1,8}", kind)
+        kinds[kind if plain else "others"] += count
+    total = kinds.total()
+    if not total:
+        return ""
+    most = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5) if count)
+    return f"{total:,} file{'s' * (total > 1)} passed over ({most})"
+
+
+def _read_manifest(path: Path, problems: list[str]) -> Found:
     kind = path.suffix.lower()
     if kind not in MANIFESTS:
         raise ValueError(
@@ -139,60 +258,88 @@ def _read_manifest(path: Path) -> Listing:
     missing = [name for name in COLUMNS[:2] if name not in columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}: {wanted}.")
-    unknown = [name for name in columns if name not in COLUMNS]
+    unknown = [name for n, name in enumerate(columns) if name not in COLUMNS or name in columns[:n]]
     if unknown:
         raise ValueError(f"{path} has an unknown column {unknown[0]!r}: {wanted}. Remove it.")
-    entries: list[Entry] = []
-    problems = []
-    for number, row in enumerate(rows, start=2 if kind == ".csv" else 1):
+    found: Found = []
+    for number, row in rows:
         where = f"{path} row {number}"
-        place, label, split = (str(row.get(name) or "").strip() for name in COLUMNS)
-        if row.get("label") == 0:  # a number in a Parquet file
-            label = "0"
-        if not place or not label:
-            raise ValueError(f"{where} must have a path and a label; got {place!r} and {label!r}.")
-        if split and split.lower() not in SPLIT_NAMES:
+        place, label, split = (_text(row.get(name), where) for name in COLUMNS)
+        label, split = class_name(label.strip()), split.strip()
+        if not place.strip() or not label:
+            raise ValueError(
+                f"{where} must have a path and a label; got {place.strip()!r} and {label!r}."
+            )
+        known, sure = split_of(split)
+        if split and not sure:
             raise ValueError(f"{where}: split must be train, validation or test; got {split!r}.")
-        if (path.parent / place).is_file():
-            entries.append(Entry(place, label, SPLIT_NAMES.get(split.lower(), "")))
-        else:
+        forms = (place, place.strip(), *(unicodedata.normalize(f, place) for f in ("NFC", "NFD")))
+        there = next((f for f in forms if os.path.isfile(path.parent / f)), None)  # noqa: PTH113
+        if there is None:
             problems.append(f"{where} names {place}, which is missing. Correct the path.")
-    some = {bool(entry.split) for entry in entries}
-    if len(some) > 1:
+        else:
+            found.append((f"{where} ({there})", Entry(there, label, known)))
+    if len({bool(entry.split) for _, entry in found}) > 1:
         raise ValueError(f"{path}: some rows have a split and some have none. Give all, or none.")
-    return Listing(path.parent, entries, problems)
+    return found
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+def _text(value: Any, where: str) -> str:
+    """A value of a manifest as text: whole numbers without a point, what is missing as ""."""
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, float | np.floating | Decimal):
+        if math.isnan(value):
+            return ""
+        if math.isfinite(value) and value == int(value):
+            return str(int(value))
+        return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
+    if not isinstance(value, str | int | date | None):
+        kind = type(value).__name__
+        raise ValueError(f"{where}: path, label and split must be text or numbers; got a {kind}.")
+    return "" if value is None else str(value)
+
+
+Rows = list[tuple[int, dict[str, Any]]]  # each with its number
+
+
+def _read_csv(path: Path, errors: str = "strict") -> tuple[list[str], Rows]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="more values than columns", strict=True)
-            rows = list(reader)
-            columns = [str(name).strip() for name in reader.fieldnames or []]
+        with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
+            numbered = enumerate(csv.reader(file, strict=True), start=1)
+            rows = [(number, row) for number, row in numbered if any(map(str.strip, row))]
     except (csv.Error, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not a CSV file in UTF-8 ({problem}). Save it again.") from None
-    for number, row in enumerate(rows, start=2):
-        if reader.restkey in row:
+    columns = [name.strip() for name in rows[0][1]] if rows else []
+    for number, row in rows:
+        if len(row) > len(columns):
             raise ValueError(
                 f"{path} row {number} has more values than the header has columns. Put values "
                 "with commas in quotes."
             )
-    return columns, [dict(zip(columns, row.values(), strict=False)) for row in rows]
+    return columns, [(number, dict(zip(columns, row, strict=False))) for number, row in rows[1:]]
 
 
-def _read_parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+def _read_parquet(path: Path) -> tuple[list[str], Rows]:
     try:
-        from pyarrow import ArrowException, parquet  # noqa: PLC0415 (an extra)
+        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 (an extra)
     except ImportError:
         raise ImportError(
             "a Parquet manifest needs PyArrow; pip install 'foveal[parquet]', or save it as CSV"
         ) from None
     try:
         table = parquet.read_table(path)
+        # Python's floats would show float32 numbers with digits that they do not have.
+        values = [
+            column.to_numpy() if types.is_floating(column.type) else column.to_pylist()
+            for column in table.columns
+        ]
     except (ArrowException, OSError, ValueError) as problem:
         said = str(problem).splitlines()[0]
         raise ValueError(f"{path} is not a Parquet file ({said}). Save it again.") from None
-    return list(table.column_names), table.to_pylist()
+    columns = list(table.column_names)
+    rows = enumerate(zip(*values, strict=True), start=1)
+    return columns, [(number, dict(zip(columns, row, strict=True))) for number, row in rows]
 
 
 # --- Splits ---------------------------------------------------------------------------------
@@ -242,16 +389,16 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
         for turn, split in enumerate(wanted):
             for place in order[turn * share : (turn + 1) * share]:
                 entries[mine[place]] = replace(entries[mine[place]], split=split)
-    return Listing(listing.root, entries, listing.problems)
+    return replace(listing, entries=entries)
 
 
 def write_split(listing: Listing, path: Path) -> None:
     """Write which image is in which split, and how large, as a CSV file, in one step."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)
     writer.writerow(COLUMNS + SIZE_COLUMNS)
     writer.writerows((e.path, e.label, e.split, *e.size) for e in listing.entries)
-    write_file(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode(errors="surrogateescape"))  # as file names may be
 
 
 def read_split(path: Path, root: Path) -> Listing:
@@ -263,15 +410,20 @@ def read_split(path: Path, root: Path) -> Listing:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: which images were in which split is unknown.")
-    columns, rows = _read_csv(path)
+    columns, rows = _read_csv(path, "surrogateescape")
     try:
-        if columns != [*COLUMNS, *SIZE_COLUMNS] or any(row["split"] not in SPLITS for row in rows):
-            raise ValueError("unknown columns or splits")
+        if columns != [*COLUMNS, *SIZE_COLUMNS]:
+            raise ValueError("unknown columns")
         entries = [
-            Entry(row["path"], row["label"], row["split"], (int(row["height"]), int(row["width"])))
-            for row in rows
+            Entry(
+                path=row["path"],
+                label=class_name(row["label"]),
+                split=SPLIT_WORDS[row["split"]],
+                size=(int(row["height"]), int(row["width"])),
+            )
+            for _, row in rows
         ]
-    except (ValueError, TypeError) as problem:
+    except (ValueError, KeyError) as problem:
         raise ValueError(f"{path} is damaged ({problem}). Restore it from a copy.") from None
     return Listing(root, entries)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".npy", *SLIDES)
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+    *(".webp", ".tif", ".tiff", ".btf", ".tf8", ".bmp", ".dib", ".npy", *SLIDES),
+)
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
 HEADS = (b"\x89PNG", b"\xff\xd8\xff")  # that no file has by chance
 GREY_MODES = {"1", "L", "LA", "I;16", "I"}
@@ -98,21 +102,52 @@ def probe(path: Path) -> Header:
             return Header(size, image.mode in GREY_MODES, large=False)
 
 
-def find_pictures(directory: Path) -> Iterator[Path]:
-    """The image files below a directory, by their suffixes, in order of name.
+# Besides names that begin with a dot: what systems leave behind. In lower case.
+HIDDEN = {
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is none of the user's own."""
+    return name.startswith(".") or name.lower() in HIDDEN
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is an image by its suffix."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def count_files(path: Path) -> int:
+    """How many files are below a directory; 1 for a file."""
+    return sum(len(files) for *_, files in os.walk(path)) if path.is_dir() else 1
+
+
+def find_pictures(directory: Path, passed_over: Counter[str] | None = None) -> Iterator[Path]:
+    """The image files below a directory, by their suffixes, in order of name; none is hidden.
 
     Symbolic links are followed, each directory once: a loop of them ends.
+
+    Args:
+        directory: its own name may be hidden.
+        passed_over: counts the other files, by their suffixes or as "hidden".
     """
-    seen = set()
+    counts, seen = Counter[str]() if passed_over is None else passed_over, set()
     for place, folders, files in os.walk(directory, followlinks=True):
         here = os.path.realpath(place)
         if here in seen:
             folders.clear()
             continue
         seen.add(here)
-        folders.sort()
-        pictures = sorted(name for name in files if name.lower().endswith(SUFFIXES))
-        yield from (Path(place, name) for name in pictures)
+        for name in filter(is_hidden, folders + files):
+            counts["hidden"] += count_files(Path(place, name))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(name for name in files if not is_hidden(name)):
+            if is_picture(name):
+                yield Path(place, name)
+            else:
+                counts[Path(name).suffix.lower()] += 1
 
 
 def _opened(path: Path) -> Image:

@@ -17,7 +17,14 @@ from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
-from foveal.tasks.folder.listing import Listing, list_images, read_split, split_images, write_split
+from foveal.tasks.folder.listing import (
+    Listing,
+    class_name,
+    list_images,
+    read_split,
+    split_images,
+    write_split,
+)
 from foveal.tasks.folder.moments import mean_and_std, sums_of
 from foveal.tasks.folder.pictures import Bytes, probe
 from foveal.tasks.task import Task
@@ -104,7 +111,8 @@ def survey(data: str, on_progress: Listener | None = None) -> Survey:
             on_progress(index + 1, len(listing.entries))
     if not good:
         raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
-    return Survey(Listing(listing.root, good, [*listing.problems, *problems]), grey, large)
+    sound = replace(listing, entries=good, problems=[*listing.problems, *problems])
+    return Survey(sound, grey, large)
 
 
 class FolderTask(Task):
@@ -154,7 +162,7 @@ class FolderTask(Task):
         self.one_size = bool((listing.sizes == self.image_size).all())
         self.pixel_mean: tuple[float, ...] = ()
         self.pixel_std: tuple[float, ...] = ()
-        labels = {name: label for label, name in enumerate(self.classes)}
+        labels = {class_name(name): label for label, name in enumerate(self.classes)}
         strangers = [entry for entry in listing.entries if entry.label not in labels]
         if strangers:
             raise ValueError(
@@ -216,10 +224,10 @@ class FolderTask(Task):
                 on_progress(index + 1, total)
         if not good:
             raise ValueError(f"{config.data} holds no readable image; the first: {problems[0]}")
-        decoded = Listing(
-            found.listing.root,
-            [entries[index] for index in good],
-            [*found.listing.problems, *problems],
+        decoded = replace(
+            found.listing,
+            entries=[entries[index] for index in good],
+            problems=[*found.listing.problems, *problems],
         )
         listing = split_images(decoded, config.held_out, config.split_seed, config.data)
         kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
@@ -262,20 +270,30 @@ class FolderTask(Task):
         strict: bool = False,
         on_progress: Listener | None = None,
     ) -> FolderTask:
-        """Other images for a trained model: their test split, or all of them if they have none.
+        """Other images for a trained model, as a test split.
+
+        It is their own, or else their validation split, or all of them if they have no splits.
 
         Raises:
-            OSError, ValueError: if there are none, or one of a class that the model does not know.
+            OSError, ValueError: if there are none, all are for training, or one is of a class that
+                the model does not know.
         """
         found = survey(data, on_progress)
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
-        entries = found.listing.entries
-        if not any(entry.split == "test" for entry in entries):
-            entries = [replace(entry, split="test") for entry in entries]
-        listing = Listing(found.listing.root, entries, found.listing.problems)
         config = FolderConfig(data=data, strict=strict)
-        return cls(listing, config, num_channels, device, classes=classes)
+        task = cls(found.listing, config, num_channels, device, classes=classes)
+        places = task._places
+        if not any(entry.split for entry in found.listing.entries):
+            places["test"] = places["validation"] = torch.arange(len(task.labels))
+        elif not task.size("test"):
+            places["test"] = places["validation"]
+        if not task.size("test"):
+            raise ValueError(
+                f"{data} holds training images alone, which do not judge a model. Give some to a "
+                "split called test or val, or name a directory without splits."
+            )
+        return task
 
     def save(self, directory: Path) -> None:
         """Write which image is in which split into a run directory, in one step."""
