@@ -20,7 +20,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.policy import uniform_locations
 from foveal.scene import as_scene
 from foveal.scene.files import Source
-from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
+from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, Bytes, find_pictures
 

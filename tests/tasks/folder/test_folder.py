@@ -23,10 +23,10 @@ from foveal.runs.recipes import FolderRun
 from foveal.runs.run import train_run
 from foveal.scene import as_scene
 from foveal.scene import files as readers
+from foveal.scene.pictures import grouped
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.canvases.pyramids import write_pyramid
-from foveal.tasks.folder.batches import grouped
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.task import FolderConfig, FolderTask, survey
 from foveal.training.classifier import TrainConfig, Trainer
