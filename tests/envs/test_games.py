@@ -52,13 +52,42 @@ class Steering(Countdown):
 
 gymnasium.register("test/Countdown-v0", entry_point=Countdown)
 gymnasium.register("test/Steering-v0", entry_point=Steering)
+
+
+class Still(gymnasium.Env[np.ndarray, np.int64]):
+    """One screen for ever, with one pixel lit, in a space of a given kind."""
+
+    def __init__(
+        self, shape: tuple[int, ...], high: float, dtype: str, lit: tuple[int, ...], low: float = 0
+    ) -> None:
+        self.observation_space = gymnasium.spaces.Box(low, high, shape, np.dtype(dtype).type)
+        self.action_space = gymnasium.spaces.Discrete(2)
+        self.screen = np.full(shape, low, dtype)
+        self.screen[lit] = high
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        return self.screen, {}
+
+
+gymnasium.register("test/Still-v0", entry_point=Still)
 gymnasium.register(
     "test/CountdownAtOnce-v0",
     entry_point=Countdown,
-    vector_entry_point=lambda num_envs: SyncVectorEnv(
-        [Countdown] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+    vector_entry_point=lambda num_envs, cut_short=False: SyncVectorEnv(
+        [lambda: Countdown(cut_short)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
     ),
 )
+
+
+def still(
+    shape: tuple[int, ...], high: float, dtype: str, lit: tuple[int, ...], **more: Any
+) -> Any:
+    low, channels = more.get("low", 0), more.get("channels", "auto")
+    options = (f"shape={shape}", f"high={high}", f"dtype={dtype}", f"lit={lit}", f"low={low}")
+    return Games(EnvConfig("test/Still-v0", options, channels), 2)
 
 
 def test_games_that_begin_anew_with_the_next_action() -> None:
@@ -94,6 +123,7 @@ def test_games_that_begin_anew_at_once() -> None:
     over = torch.stack([turn.over for turn in turns], dim=1)
     assert over.tolist() == [[False, True, False, True], [False, False, True, False]]
     assert all(torch.equal(turn.over, turn.fresh) for turn in turns)
+    assert all(torch.equal(turn.over, turn.terminated) for turn in turns)
     assert not games.all_over
 
 
@@ -103,7 +133,30 @@ def test_a_game_cut_short_is_over_but_not_terminated() -> None:
     games.step(torch.zeros(1, dtype=torch.long))
     turn = games.step(torch.zeros(1, dtype=torch.long))
     assert (bool(turn.over), bool(turn.terminated)) == (True, False)
+    assert turn.final_images is None, "the images are the last scene"
     assert games.all_over
+
+
+def test_a_game_cut_short_and_begun_at_once_shows_its_last_scene(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lengths 2 and 3: the other game's scene is its own; without final_obs nothing follows."""
+    games = Games(EnvConfig("test/CountdownAtOnce-v0", ("cut_short=True",)), 2)
+    games.reset(0)
+    turns = [games.step(torch.zeros(2, dtype=torch.long)) for _ in range(4)]
+    assert not any(turn.terminated.any() for turn in turns)
+    over = torch.stack([turn.over for turn in turns], dim=1)
+    assert over.tolist() == [[False, True, False, True], [False, False, True, False]]
+    assert turns[0].final_images is None
+    for turn, wanted in zip(turns[1:], ([0, 0.1], [0.1, 0], [0, 0.2]), strict=True):
+        assert turn.final_images is not None
+        assert turn.final_images.shape == turn.images.shape
+        assert turn.final_images[:, 0, 0, 0].tolist() == pytest.approx(wanted)
+    step = games.vector.step
+    monkeypatch.setattr(games.vector, "step", lambda actions: (*step(actions)[:4], {}))
+    turns = [games.step(torch.zeros(2, dtype=torch.long)) for _ in range(3)]
+    assert all(torch.equal(turn.terminated, turn.over) for turn in turns)
+    assert any(turn.over.any() for turn in turns)
 
 
 def test_catch_is_the_same_through_gymnasium() -> None:
@@ -125,25 +178,45 @@ def test_catch_is_the_same_through_gymnasium() -> None:
         assert turn.over.all() == (turn_number == 5)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 9), (8, 9, 3)])
-def test_channels_first_or_last(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Colours(Countdown):
-        def __init__(self) -> None:
-            super().__init__()
-            self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
-
-        def _image(self) -> np.ndarray:
-            image = np.zeros(shape, dtype=np.uint8)
-            image[(1, 2, 4) if shape[0] == 3 else (2, 4, 1)] = 51
-            return image
-
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
-    gymnasium.register("test/Colours-v0", entry_point=Colours)
-    games = Games(EnvConfig("test/Colours-v0"), 2)
-    assert games.image_shape == (3, 8, 9)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("first", [True, False])
+def test_channels_first_or_last(channels: int, first: bool) -> None:
+    """Also of stacked frames, of which there may be any number."""
+    shape = (channels, 8, 9) if first else (8, 9, channels)
+    games = still(shape, 255, "uint8", (channels - 1, 2, 4) if first else (2, 4, channels - 1))
+    assert games.image_shape == (channels, 8, 9)
     images, _ = games.reset(0)
-    assert images[:, 1, 2, 4].tolist() == pytest.approx([0.2, 0.2])
+    assert images[:, channels - 1, 2, 4].tolist() == [1, 1]
     assert images.count_nonzero() == 2
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 8, 9), (2, 9, 2), (12, 8, 9), (9, 7, 9)])
+def test_where_channels_cannot_be_told_from_the_shape_it_has_to_be_said(
+    shape: tuple[int, ...],
+) -> None:
+    with pytest.raises(ValueError, match="cannot be told from it. Pass --env-channels first or la"):
+        still(shape, 255, "uint8", (0, 0, 0))
+    assert still(shape, 255, "uint8", (0, 0, 0), channels="first").image_shape == shape
+    last = still(shape, 255, "uint8", (0, 0, 0), channels="last").image_shape
+    assert last == (shape[2], *shape[:2])
+    with pytest.raises(ValueError, match="env_channels must be one of auto, first, last; got 'mid"):
+        still(shape, 255, "uint8", (0, 0, 0), channels="middle")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        *((0, 255, "uint8"), (0, 1, "uint8"), (0, 15, "uint8"), (16, 235, "uint8")),
+        *((0, 1, "bool"), (0, 1, "float32"), (0, 0.5, "float64")),
+    ],
+)
+def test_screens_are_scaled_by_the_bounds_of_their_space(
+    low: float, high: float, dtype: str
+) -> None:
+    images, _ = still((6, 7), high, dtype, (2, 3), low=low).reset(0)
+    assert images.dtype == torch.float32
+    assert images[:, 0, 2, 3].tolist() == [1, 1]
+    assert images.sum().item() == 2
 
 
 WRONG = {
@@ -179,3 +252,10 @@ def test_options_of_the_wrong_kind_are_refused() -> None:
         Games(EnvConfig(CATCH_ID, ("size=1",)), 2)
     with pytest.raises(ValueError, match="must be images.*from 0 to 1"):
         Games(EnvConfig("test/Countdown-v0", ("high=7",)), 2)
+    with (
+        pytest.warns(UserWarning, match="maximum and minimum values are equal"),
+        pytest.raises(ValueError, match="must be images"),
+    ):
+        still((6, 7), 3, "uint8", (0, 0), low=3)
+    deep = "(" * 10_000
+    assert read_options([f"mode={deep}"]) == {"mode": deep}

@@ -7,7 +7,7 @@ import functools
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -18,15 +18,27 @@ from torch import Tensor
 
 from foveal.names import nearest
 
-FEW_CHANNELS = (1, 3, 4)  # of an image; what else stands first or last is a height or a width
+CHANNELS = ("auto", "first", "last")
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which environment, and how it is made."""
+    """Which environment, and how it is made.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
 
     env: str = "foveal/Catch-v0"  # id of a Gymnasium environment; MODULE:ID imports MODULE first
     env_options: tuple[str, ...] = ()  # what its maker is given, as in size=48 speed=0.5
+    # Where the channels of its images are; auto: the axis that is shorter than both others.
+    env_channels: Literal["auto", "first", "last"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.env_channels not in CHANNELS:
+            raise ValueError(
+                f"env_channels must be one of {', '.join(CHANNELS)}; got {self.env_channels!r}."
+            )
 
 
 class Turn(NamedTuple):
@@ -37,10 +49,14 @@ class Turn(NamedTuple):
         rewards: ``(B,)`` float.
         played: ``(B,)`` bool; False where the game had ended before, and the action only began the
             next one (Gymnasium's `AutoresetMode.NEXT_STEP`).
-        terminated: ``(B,)`` bool, whether the game ended by its rules: nothing follows.
+        terminated: ``(B,)`` bool, whether the game ended by its rules: nothing follows. Also where
+            it was cut short and its last scene is not to be had.
         over: ``(B,)`` bool, whether it ended, by its rules or cut short.
         fresh: ``(B,)`` bool, whether the images begin another game.
         info: the environment's own.
+        final_images: as the images, but of games that are over the last scene; from it what follows
+            can be estimated where a game was cut short. None where the images themselves show it,
+            or no game is over.
     """
 
     images: Tensor
@@ -50,6 +66,7 @@ class Turn(NamedTuple):
     over: Tensor
     fresh: Tensor
     info: dict[str, Any]
+    final_images: Tensor | None = None
 
 
 class Games:
@@ -74,7 +91,7 @@ class Games:
     ) -> None:
         self.num_envs, self.device = num_envs, torch.device(device)
         self.vector = _make(config, num_envs)
-        self._to_images, self.image_shape = _reader(config.env, self.vector)
+        self._to_images, self.image_shape = _reader(config, self.vector)
         actions = self.vector.single_action_space
         if not isinstance(actions, gymnasium.spaces.Discrete):
             raise ValueError(
@@ -103,16 +120,20 @@ class Games:
         observations, rewards, terminated, truncated, info = self.vector.step(chosen)
         ended = torch.from_numpy(terminated | truncated)
         before, self._ended = self._ended, ended & (not self._at_once)
-        # Begun anew at once, what a game cut short would have led to is not there to be seen.
-        final = ended if self._at_once else torch.from_numpy(terminated)
+        final_images = None
+        if self._at_once and ended.any():
+            last, known = _final(observations, info)
+            terminated = terminated | (truncated & ~known)
+            final_images = self._to_images(last).to(self.device)
         return Turn(
             images=self._to_images(observations).to(self.device),
             rewards=torch.from_numpy(rewards).float().to(self.device),
             played=~before.to(self.device),
-            terminated=final.to(self.device),
+            terminated=torch.from_numpy(terminated).to(self.device),
             over=ended.to(self.device),
             fresh=(ended if self._at_once else before).to(self.device),
             info=info,
+            final_images=final_images,
         )
 
     @property
@@ -138,7 +159,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"env options must be NAME=VALUE, such as size=48; got {word!r}.")
         try:
             options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             options[name] = text
     return options
 
@@ -169,36 +190,62 @@ def _register_announced() -> None:
         point.load()()
 
 
-def _reader(name: str, vector: VectorEnv[Any, Any, Any]) -> tuple[Any, tuple[int, int, int]]:
+def _final(
+    observations: NDArray[Any], info: dict[str, Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The observations with the last of each game in place of another's first; which are known."""
+    last, known = observations.copy(), np.zeros(len(observations), dtype=bool)
+    for game, final in enumerate(info.get("final_obs", ())):
+        if final is not None and info.get("_final_obs", known | True)[game]:
+            last[game], known[game] = final, True
+    return last, known
+
+
+def _reader(
+    config: EnvConfig, vector: VectorEnv[Any, Any, Any]
+) -> tuple[Any, tuple[int, int, int]]:
     """From the observations of B games to ``(B, C, H, W)`` in [0, 1], and ``(C, H, W)``."""
-    space = vector.single_observation_space
+    space: Any = vector.single_observation_space
     shape = space.shape or ()
     box = isinstance(space, gymnasium.spaces.Box)
     if not box or len(shape) not in (2, 3) or not _has_known_range(space):
         raise ValueError(
-            f"the observations of {name} must be images: a Box of (height, width) or (height, "
-            f"width, channels), of uint8, bool, or numbers from 0 to 1; got {space}. Choose "
-            "another environment, or wrap it."
+            f"the observations of {config.env} must be images: a Box of (height, width) or "
+            "(height, width, channels), of uint8, bool, or numbers from 0 to 1; got "
+            f"{space}. Choose another environment, or wrap it."
         )
-    channels_first = len(shape) == 3 and shape[0] in FEW_CHANNELS and shape[2] not in FEW_CHANNELS
-    whole = space.dtype == np.uint8
+    axis = 0 if len(shape) == 2 else _channel_axis(config, shape)
+    low = float(space.low.min())
+    scale = float(space.high.max()) - low
 
     def to_images(observations: NDArray[Any]) -> Tensor:
         images = torch.from_numpy(np.ascontiguousarray(observations)).float()
-        if len(shape) == 2:
-            images = images.unsqueeze(1)
-        elif not channels_first:
-            images = images.movedim(-1, 1)
-        return images / 255 if whole else images
+        images = images.unsqueeze(1) if len(shape) == 2 else images.movedim(axis + 1, 1)
+        return (images - low) / scale
 
-    channels, height, width = (
-        (1, *shape) if len(shape) == 2 else shape if channels_first else (shape[2], *shape[:2])
+    if len(shape) == 2:
+        return to_images, (1, *shape)
+    height, width = (length for place, length in enumerate(shape) if place != axis)
+    return to_images, (shape[axis], height, width)
+
+
+def _channel_axis(config: EnvConfig, shape: tuple[int, ...]) -> int:
+    """Where the channels are among three axes: 0 or 2."""
+    if config.env_channels != "auto":
+        return 0 if config.env_channels == "first" else 2
+    if shape[0] < min(shape[1:]):
+        return 0
+    if shape[2] < min(shape[:2]):
+        return 2
+    raise ValueError(
+        f"the observations of {config.env} have the shape {shape}: whether the channels are first "
+        "or last cannot be told from it. Pass --env-channels first or last."
     )
-    return to_images, (channels, height, width)
 
 
 def _has_known_range(space: Any) -> bool:
+    low, high = space.low, space.high
     if space.dtype in (np.uint8, np.bool_):
-        return True
+        return bool(low.min() < high.max())
     floats = np.issubdtype(space.dtype, np.floating)
-    return bool(floats and (space.low >= 0).all() and (space.high <= 1).all())
+    return bool(floats and (low >= 0).all() and (high <= 1).all() and low.min() < high.max())

@@ -88,6 +88,7 @@ class Played(NamedTuple):
         location_log_probs: ``(N, B)`` of the choices.
         baselines: ``(N + 1, B)``.
         rewards: ``(N, B)``.
+        beyond: ``(N, B)``, what a game that was cut short, and begun anew at once, was worth still.
         played: ``(N, B)`` bool, whether the action counted.
         terminated, over: ``(N, B)`` bool; see `foveal.envs.Turn`.
     """
@@ -103,6 +104,7 @@ class Played(NamedTuple):
     location_log_probs: Tensor
     baselines: Tensor
     rewards: Tensor
+    beyond: Tensor
     played: Tensor
     terminated: Tensor
     over: Tensor
@@ -183,7 +185,7 @@ class ControlTrainer(Engine):
         with torch.no_grad(), self.fabric.autocast():
             played = self._play(std)
         advantages = generalized_advantages(
-            played.rewards,
+            played.rewards + played.beyond,
             played.baselines,
             played.terminated,
             played.over,
@@ -256,6 +258,14 @@ class ControlTrainer(Engine):
             logits = step.logits.float()
             actions = logits.softmax(-1).multinomial(1, generator=generator)
             turn = self.games.step(actions.squeeze(1))
+            # Where games begin anew at once, the scene that follows one cut short is another's:
+            # what its own last scene is worth is credited here, and nothing else follows.
+            cut, beyond = turn.over & ~turn.terminated, torch.zeros_like(turn.rewards)
+            if turn.final_images is not None:
+                last = agent.look(turn.final_images, step.next_location, step.state).state[0]
+                value = self.critic(last, agent.action_head(last))
+                beyond = self.objective.discount * value * cut
+            ended = turn.terminated if turn.final_images is None else turn.terminated | cut
             row = {
                 "fresh": fresh,
                 "glimpses": step.glimpses,
@@ -267,7 +277,8 @@ class ControlTrainer(Engine):
                 "baselines": self.critic(step.state[0], logits),
                 "rewards": turn.rewards * turn.played,
                 "played": turn.played,
-                "terminated": turn.terminated,
+                "beyond": beyond,
+                "terminated": ended,
                 "over": turn.over,
             }
             rows.append(row)
