@@ -68,8 +68,9 @@ def test_the_pages_parts_train(tmp_path: Path) -> None:
 
 
 def test_two_parts_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"two cores named 'rnn'.*RNNCore.*Give one another name"):
-        CORES.add("rnn")(RNNCore)
+    with pytest.raises(ValueError, match=r"two cores named 'lstm'.*RNNCore.*Give one another name"):
+        CORES.add("lstm")(RNNCore)
+    assert CORES.add("rnn")(RNNCore) is CORES["rnn"], "the same again, as in a notebook"
 
 
 def test_a_part_that_gives_a_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

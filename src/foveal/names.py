@@ -70,7 +70,7 @@ class Registry(dict[str, T], Generic[T]):
         """
 
         def added(part: T) -> T:
-            if name in self:
+            if name in self and _path(self[name]) != _path(part):  # not run anew, as in a notebook
                 raise ValueError(
                     f"there are two {self.kind}s named {name!r}: {_path(self[name])} and "
                     f"{_path(part)}. Give one another name."

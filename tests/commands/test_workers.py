@@ -37,6 +37,8 @@ def test_workers_import_what_was_imported_and_say_why_they_failed(imported: list
 def test_a_signal_ends_the_workers_and_says_how_to_go_on(
     number: signal.Signals, imported: list[str]
 ) -> None:
+    # Where the tests run in the background, Python found Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     imported.append("sleeping")
     before = signal.getsignal(signal.SIGTERM)
     started = []

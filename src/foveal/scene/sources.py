@@ -141,7 +141,11 @@ class SourceScene(Scene):
         return self._read_all(read)
 
     def image(self, index: int) -> Tensor:
-        """See `Scene.image`."""
+        """See `Scene.image`.
+
+        Raises:
+            ValueError: if it has more than 67 million pixels.
+        """
         source = self.sources[index]
         height, width = source.height, source.width
         if height * width > LARGEST_WHOLE:
@@ -155,7 +159,11 @@ class SourceScene(Scene):
         return SourceScene([self.sources[index]] * times)
 
     def whole(self) -> Tensor:
-        """See `Scene.whole`."""
+        """See `Scene.whole`.
+
+        Raises:
+            ValueError: always.
+        """
         raise ValueError(
             f"a network that sees the whole image takes none of {self.sources[0].height:,} x "
             f"{self.sources[0].width:,} pixels, which is read where it is looked at. Choose a "
