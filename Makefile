@@ -15,6 +15,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	@! git grep -nE '\b(breakpoint\(\)|pdb\.set_trace)' -- '*.py' || (echo 'a debugger call is left'; exit 1)
 	@git ls-files -z | xargs -0 -r du -k -- | awk '$$1 > 500 && $$2 !~ /\.safetensors$$/ { print $$2 " is over 500 kB"; found = 1 } END { exit found }'
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foveal import geometry
+from foveal.scene import Images, as_scene
 
 
 class ObviousSensor(nn.Module):
@@ -21,11 +22,11 @@ class ObviousSensor(nn.Module):
         self.glimpse_size = glimpse_size
         self.boxes = [scale_factor**scale for scale in range(num_scales)]
 
-    def prepare(self, images: Tensor, _sizes: Tensor | None = None) -> Tensor:
+    def prepare(self, images: Images) -> Tensor:
         """Nothing is prepared."""
-        return images
+        return as_scene(images).whole()
 
-    def forward(self, images: Tensor, locations: Tensor, _sizes: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, locations: Tensor) -> Tensor:
         """``(B, C, H, W)`` images and ``(B, 2)`` locations to ``(B, S, C, G, G)`` glimpses."""
         glimpses = []
         for image, location in zip(images, locations, strict=True):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
+from foveal.tasks.task import Task
 from foveal.training.engine import Progress
 
 
@@ -46,11 +47,10 @@ TINY = RAMConfig(
     glimpse_features=16,
     core_size=16,
     location_std=0.2,
-    privileged_baseline=True,
 )
 
 
-class Halves:
+class Halves(Task):
     """Images lit on the left (class 0) or on the right (class 1), with noise on top."""
 
     def __init__(self, count: int = 160) -> None:

@@ -74,6 +74,8 @@ def foveal(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Foveal:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setattr(cli, "IMPORTED", [])
     return Foveal(capsys)
 
 
@@ -131,7 +133,7 @@ def test_steps_are_captured_unless_one_says_no(
         asked.append(options["capture"])
         return {}
 
-    monkeypatch.setattr("foveal.commands.train.train_run", instead)
+    monkeypatch.setattr("foveal.commands.training.train_run", instead)
     for flags in ("", "--no-capture", "--capture"):
         assert foveal(f"{train} {flags} --out run")[0] == 0
     assert asked == [True, False, True]
@@ -243,7 +245,7 @@ def test_recipes_set_the_flags(foveal: Foveal, train: str) -> None:
     config = json.loads(Path("run/config.json").read_text())
     assert config["training"]["optimizer"] == "sgd"
     assert config["objective"]["reward"] == "correct"
-    assert config["model"]["privileged_baseline"] is False
+    assert config["objective"]["privileged_baseline"] is False
 
 
 def run_in_background(line: str, cwd: Path) -> subprocess.Popen[str]:
@@ -427,10 +429,10 @@ WRONG = {
     "train mnist-28 --digits uci --glimpse-size 29": "at most the image's 28 pixels; got 29",
     "train mnist-28 --digits uci --num-classes 3": "num_classes must be 10, .* got 3",
     "train mnist-28 --digits uci --batch-size 5000": "at most the 1,199 training images",
-    "train mnist-28 --digits uci --glimpse-weight 0.5": "without a glimpse_head; got 0.5",
+    "train mnist-28 --digits uci --glimpse-weight -1": "glimpse_weight must be at least 0; got -1",
     "train mnist-28 --digits uci --threads -1": "threads must be at least 0",
     "train mnist-28 --digits /nowhere": "got '/nowhere', which does not exist",
-    "train mnist-28 --digits empty": "empty must hold IDX files",
+    "train mnist-28 --digits empty": "empty holds no images",
     "train mnist-28 --digits text": "Pass the directory that holds it",
     "train mnist-28 --digits uci --out text": "--out must be a directory; text is a file",
     "train mnist-28 --digits uci --out text/run": "text/run/config.json could not be written",
@@ -463,7 +465,7 @@ WRONG = {
     "evaluate foreign": "is not foveal's: another program wrote it",
     "evaluate model": "does not say what it was trained on. Pass --task",
     "evaluate model --task clutterd-60": "Did you mean cluttered-60?",
-    "evaluate model --task mnist-28 --digits empty": "empty must hold IDX files",
+    "evaluate model --task mnist-28 --digits empty": "empty holds no images",
     "look model --out look.jpg": "--out must end in one of .png, .svg, .*; got 'look.jpg'",
     "look model --maps maps.gif": "--maps must end in one of .png, .svg, .pdf; got 'maps.gif'",
     "look model --count 101": "--count must be 1 to 100; got 101",
@@ -490,6 +492,16 @@ WRONG = {
     "bench --rounds 0": "batch_sizes and rounds must be at least 1",
     "demo --out full": "holds other files than an earlier demo's",
     "demo --out text": "--out must be a directory; text is a file",
+    "train mnist-28 mnist-28": "unknown argument mnist-28. See foveal train --help",
+    "look model --no-sampld": "unknown flag --no-sampld. Did you mean --no-sampled?",
+    "evaluate": "Missing from foveal evaluate: STR a run directory, .*. See foveal evaluate --help",
+    "--import": "which module\\? As in: foveal --import my_parts train mnist-28",
+    "--import= tasks": "which module\\?",
+    "--import --help": "which module\\?",
+    "--import nowhere tasks": "nowhere could not be imported. ModuleNotFoundError: No module named",
+    "--import unreadable tasks": "unreadable could not be .* SyntaxError: .*unreadable.py, line 1",
+    "--import failing tasks": "failing could not be imported. RuntimeError: on two lines",
+    "--import leaving tasks": "leaving could not be imported. SystemExit: 3",
 }
 
 
@@ -499,6 +511,9 @@ def odd_places(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("three years of work")
     (tmp_path / "text").write_text("hello")
+    (tmp_path / "unreadable.py").write_text("1 +")
+    (tmp_path / "failing.py").write_text("raise RuntimeError('on two\\nlines')")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
     (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "broken" / "config.json").write_text('{"format": "fov')
     RecurrentAttention(RAMConfig()).save_pretrained(tmp_path / "model")
@@ -520,6 +535,27 @@ def test_wrong_input_gives_one_line_and_exit_code_2(line: str, foveal: Foveal) -
     assert "Traceback" not in err
     assert re.search(WRONG[line], err), err
     assert not Path("runs").exists(), "nothing is left behind"
+
+
+def test_modules_of_ones_own_are_imported_before_the_command(foveal: Foveal) -> None:
+    for name in ("own_first", "own_second"):
+        Path(f"{name}.py").write_text(f"from foveal import cli\nprint({name!r}, cli.IMPORTED)")
+    code, out, err = foveal("--import own_first --import=own_second tasks --json")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:2] == ["own_first []", "own_second ['own_first']"]
+    assert json.loads(out.splitlines()[2])["tasks"]
+    assert cli.IMPORTED == ["own_first", "own_second"]
+    assert foveal("--import own_first --version") == (0, "foveal 0.1.0\n", "")
+    assert "--import MODULE" in foveal("--import own_first")[1]
+
+
+def test_debugging_shows_where_a_module_fails(
+    foveal: Foveal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOVEAL_DEBUG", "1")
+    with pytest.raises(ValueError, match="nowhere could not be imported") as raised:
+        foveal("--import nowhere tasks")
+    assert isinstance(raised.value.__cause__, ModuleNotFoundError)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

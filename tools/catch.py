@@ -17,7 +17,7 @@ import torch
 from foveal import RecurrentAttention, geometry
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import Moment, play
-from foveal.model.layers import uniform_locations
+from foveal.model.policy import uniform_locations
 from foveal.runs.paper.report import read_row
 from foveal.runs.paper.rows import ROWS
 from foveal.viz.film import Film

@@ -1,7 +1,7 @@
 """What the documentation site takes from the repository when MkDocs builds it (see mkdocs.yml).
 
 - Code stands beside the equations as it is: a Python block that holds nothing but a comment with a
-  name, such as ``# foveal.model.layers.RNNCore.forward``, becomes that function's source.
+  name, such as ``# foveal.model.core.RNNCore.forward``, becomes that function's source.
 - Equations become MathML here, which browsers draw by themselves, without a script or a font.
 - Figures drawn as SVG go into the page, so that they follow its light or dark theme.
 - Files outside docs/ that pages link to (results, examples) go into the site.
@@ -65,7 +65,7 @@ def source_block(name: str) -> str:
     """A function or method of foveal as a block of code under its file and line; or a script.
 
     Args:
-        name: in full, such as ``foveal.model.layers.RNNCore.forward`` or ``examples/train.py``.
+        name: in full, such as ``foveal.model.core.RNNCore.forward`` or ``examples/train.py``.
 
     Raises:
         LookupError: if there is no such function.

@@ -18,7 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.bench import in_turns
 from foveal.runs.recipes import RETINAS

@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from foveal.io.card import CARD_FILE, model_card
 from foveal.io.files import changed, read_json, write_file, write_json
 from foveal.io.models import CONFIG_FILE, PRETRAINED, WEIGHTS_FILE
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.recipes import AgentConfig
 from foveal.tasks import DESCRIPTIONS
+from foveal.training.agent import ControlConfig
 
 RESULTS, RUNS = Path("results"), Path("runs/reproduce")
 LARGEST = 3_000_000  # bytes of weights
@@ -37,9 +39,22 @@ def ship(row_name: str, name: str) -> None:
         shutil.copyfile(source / file, target / file)
     slim = {key: value for key, value in best.items() if key != "validation_curve"}
     write_json(target / "result.json", slim)
-    make_card = _card if row.measure == "error" else _agent_card
-    card = make_card(row, name, best, _controls(row))
-    write_file(target / "README.md", card.encode())
+    said = _said_of_agent(row, best) if isinstance(row.config, AgentConfig) else _said(row, best)
+    said |= {
+        "the same network without a learned gaze": "; ".join(_controls(row)) or "not measured",
+        "seed": str(best["seed"]),
+        "made by": f"`{best['command']}`, commit {best['commit']}, {best['hardware']}, "
+        f"{best['seconds'] / 60:.0f} minutes",
+    }
+    repeat, only = (
+        (f"play {name} --episodes {best['episodes']} --seed 2014", "one size of one game")
+        if isinstance(row.config, AgentConfig)
+        else (f"evaluate {name}", "handwritten digits: it says nothing sensible of other images")
+    )
+    note = f"\n`foveal {repeat}` repeats the figure. Trained on {only}. Apache License 2.0.\n"
+    content = read_json(source / CONFIG_FILE) | {"name": name}
+    card = model_card(content, best, best["parameters"], more=said, name=name, note=note)
+    write_file(target / CARD_FILE, card.encode())
     print(f"{target}: {row.measure} {best[row.measure]:.2f} %, {size:,} bytes")
 
 
@@ -52,84 +67,36 @@ def _controls(shipped: Row) -> list[str]:
     return lines
 
 
-def _agent_card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
-    assert isinstance(row.config, AgentConfig)
-    training, model = row.config.training, row.config.model
+def _said_of_agent(row: Row, run: dict[str, Any]) -> dict[str, str]:
+    training = row.config.training
+    assert isinstance(training, ControlConfig)
     low, high = run["interval"]
-    where = f"commit {run['commit']}, {run['hardware']}, {run['seconds'] / 60:.0f} minutes"
-    success = (
-        f"{run['success_rate']:.2f} % of {run['episodes']:,} fresh games "
-        f"(95 % interval {low:.2f} to {high:.2f})"
-    )
-    recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0, {training.num_envs:,} games"
-    return f"""\
-# {name}
-
-A recurrent attention model (Mnih et al. 2014) that plays {row.config.env.env}: it looks at a part
-of the screen, and chooses its action and its next look from what it remembers.
-
-| | |
-|---|---|
-| task | {row.config.env.env}, from nothing but the reward at the end |
-| success | {success}; the paper about {row.paper:.0f} % |
-| protocol | {run["protocol"]} |
-| mean distance of the last 8 looks from the ball | {run["ball_distance"]:.2f} pixels |
-| the same network without a learned gaze | {"; ".join(controls) or "not measured yet"} |
-| retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
-| core | {model.core}, {model.core_size} units |
-| recipe | {recipe} |
-| decisions seen | {run["decisions_seen"]:,} |
-| seed | {run["seed"]} |
-| parameters | {run["parameters"]:,} |
-| made by | `{run["command"]}`, {where} |
-
-`foveal play {name} --episodes {run["episodes"]} --seed 2014` repeats the success rate;
-`foveal play {name} --gif play.gif` shows it. Trained on one size of one game. Apache License 2.0.
-"""
+    return {
+        "success": f"{run['success_rate']:.2f} % of {run['episodes']:,} fresh games "
+        f"(95 % interval {low:.2f} to {high:.2f}); the paper about {row.paper:.0f} %",
+        "task": f"{row.task}, from nothing but the reward at the end",
+        "decisions seen": f"{run['decisions_seen']:,}",
+        "mean distance of the last 8 looks from the ball": f"{run['ball_distance']:.2f} pixels",
+        "recipe": f"{training.optimizer}, rate {training.lr:g} falling to 0, "
+        f"{training.num_envs:,} games",
+    }
 
 
-def _card(row: Row, name: str, run: dict[str, Any], controls: list[str]) -> str:
-    training, model = row.config.training, row.config.model
+def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
+    training, moved = row.config.training, changed(row.config.task.augmentation)
     low, high = run["interval"]
-    error = f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f})"
-    recipe = f"{training.optimizer}, rate {training.lr:g} falling to 0"
-    recipe += f", batches of {training.batch_size}"
-    moved = changed(row.config.task.augmentation)
-    if moved:
-        amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
-        recipe += f"; digits transformed anew each time: {amounts}"
-    where = f"commit {run['commit']}, {run['hardware']}, {run['seconds'] / 60:.0f} minutes"
-    compared = "; ".join(controls) or "not measured yet"
-    return f"""\
-# {name}
-
-A recurrent attention model (Mnih et al. 2014): {row.title}, {DESCRIPTIONS[row.task]}.
-
-| | |
-|---|---|
-| task | {row.task}, MNIST digits |
-| split | 50,000 training, 10,000 validation, 10,000 test images |
-| test error | {error}; the paper {row.paper:.2f} % |
-| validation error | {run["validation_error"]:.2f} % |
-| protocol | {run["protocol"]} |
-| the same network without a learned gaze | {compared} |
-| retina | {model.glimpse_size} x {model.glimpse_size}, {model.num_scales} scale(s) |
-| core | {model.core}, {model.core_size} units |
-| recipe | {recipe} |
-| images seen | {run["images_seen"]:,} |
-| seed | {run["seed"]} |
-| parameters | {run["parameters"]:,} |
-| made by | `{run["command"]}`, {where} |
-
-```python
-from foveal import RecurrentAttention
-
-model = RecurrentAttention.from_pretrained("{name}")
-```
-
-`foveal evaluate {name}` repeats the test error. Trained on handwritten digits alone; it says
-nothing sensible about other images. Apache License 2.0.
-"""
+    amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
+    transformed = f"; digits transformed anew each time: {amounts}" if moved else ""
+    return {
+        "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
+        "split": "50,000 training, 10,000 validation, 10,000 test images",
+        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
+        f"the paper {row.paper:.2f} %",
+        "validation error": f"{run['validation_error']:.2f} %",
+        "images seen": f"{run['images_seen']:,}",
+        "recipe": f"{training.optimizer}, rate {training.lr:g} falling to 0, "
+        f"batches of {training.batch_size}{transformed}",
+    }
 
 
 if __name__ == "__main__":

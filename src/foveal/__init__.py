@@ -1,12 +1,88 @@
-"""foveal: hard visual attention, complete, fast and honest."""
+"""foveal: hard visual attention. Importing it registers ``foveal/Catch-v0`` with Gymnasium.
+
+What one trains and evaluates with in Python is here, by name, and imported when it is first used.
+"""
 
 from __future__ import annotations
 
-import foveal.envs  # noqa: F401 (registers foveal/Catch-v0)
-from foveal.model.attention import RecurrentAttention, Rollout
-from foveal.model.layers import RAMConfig
-from foveal.model.sensor import GlimpseSensor
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from foveal.evaluation.classifier import evaluate
+    from foveal.model.attention import RecurrentAttention, Rollout
+    from foveal.model.config import RAMConfig
+    from foveal.model.context import CONTEXTS, Context
+    from foveal.model.core import CORES, Core
+    from foveal.model.glimpse import GLIMPSE_NETWORKS
+    from foveal.model.policy import POLICIES, Policy
+    from foveal.model.sensor import GlimpseSensor
+    from foveal.names import PartSettings
+    from foveal.scene import Scene, as_scene
+    from foveal.tasks import CanvasTask, FolderTask, TaskConfig
+    from foveal.tasks.task import Task
+    from foveal.training.classifier import TrainConfig, Trainer
+    from foveal.training.objective import REWARDS, ObjectiveConfig, hybrid_loss
 
 __version__ = "0.1.0"
 
-__all__ = ["GlimpseSensor", "RAMConfig", "RecurrentAttention", "Rollout", "__version__"]
+_HOMES = {
+    "evaluation.classifier": "evaluate",
+    "model.attention": "RecurrentAttention Rollout",
+    "model.config": "RAMConfig",
+    "model.context": "CONTEXTS Context",
+    "model.core": "CORES Core",
+    "model.glimpse": "GLIMPSE_NETWORKS",
+    "model.policy": "POLICIES Policy",
+    "model.sensor": "GlimpseSensor",
+    "names": "PartSettings",
+    "scene": "Scene as_scene",
+    "tasks": "CanvasTask FolderTask TaskConfig",
+    "tasks.task": "Task",
+    "training.classifier": "TrainConfig Trainer",
+    "training.objective": "REWARDS ObjectiveConfig hybrid_loss",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+gymnasium.register(
+    "foveal/Catch-v0",
+    entry_point="foveal.envs.catch:CatchEnv",
+    vector_entry_point="foveal.envs.catch:CatchVectorEnv",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'foveal' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"foveal.{_HOME[name]}"), name)
+
+
+__all__ = [
+    "CONTEXTS",
+    "CORES",
+    "GLIMPSE_NETWORKS",
+    "POLICIES",
+    "REWARDS",
+    "CanvasTask",
+    "Context",
+    "Core",
+    "FolderTask",
+    "GlimpseSensor",
+    "ObjectiveConfig",
+    "PartSettings",
+    "Policy",
+    "RAMConfig",
+    "RecurrentAttention",
+    "Rollout",
+    "Scene",
+    "Task",
+    "TaskConfig",
+    "TrainConfig",
+    "Trainer",
+    "__version__",
+    "as_scene",
+    "evaluate",
+    "hybrid_loss",
+]

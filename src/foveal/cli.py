@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from foveal import __version__
+from foveal.names import IMPORTED, choose
 
 # A command is the function `run` of foveal.commands.<name>, with _ for -, imported when called:
 # --help is quick.
@@ -30,35 +31,34 @@ COMMANDS = {
     "export": "a model as an ONNX file or a torch.export program, checked against PyTorch",
     "bench": "how fast the training step and the sensor are on this machine",
 }
-USAGE = "usage: foveal COMMAND [flags]"
+USAGE = "usage: foveal [--import MODULE]... COMMAND [flags]"
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        _print_help()
-        return 0
-    if arguments[0] == "--version":
-        print(f"foveal {__version__}")
-        return 0
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        return _complain(
-            "", f"unknown command {name!r}; it must be one of {', '.join(COMMANDS)}.{hint}"
-        )
+    name = ""
     try:
-        return _call(name, rest)
+        while arguments and arguments[0].partition("=")[0] == "--import":
+            _import(arguments)
+        if not arguments or arguments[0] in ("-h", "--help"):
+            _print_help()
+            return 0
+        if arguments[0] == "--version":
+            print(f"foveal {__version__}")
+            return 0
+        name = choose(arguments[0], COMMANDS, "command")
+        return _call(name, arguments[1:])
     except BrokenPipeError:  # whoever read our output, as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
     except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
-        return _complain(name, str(problem))
+        one_line = " ".join(str(problem).split())
+        print(f"foveal{' ' if name else ''}{name}: {one_line}", file=sys.stderr)
+        return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -66,6 +66,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_and_exit() -> None:
     """The entry point of the installed command."""
     sys.exit(main())
+
+
+def _import(arguments: list[str]) -> None:
+    """Take ``--import MODULE`` from the front of the arguments, and import the module.
+
+    Raises:
+        ValueError: if no module is named, or it cannot be imported.
+    """
+    _, sign, module = arguments.pop(0).partition("=")
+    if not sign and arguments:
+        module = arguments.pop(0)
+    if not module or module.startswith("-"):
+        raise ValueError("which module? As in: foveal --import my_parts train mnist-28")
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as problem:
+        said = f"{type(problem).__name__}: {problem}"
+        raise ValueError(f"{module} could not be imported. {said}") from problem
+    if module not in IMPORTED:
+        IMPORTED.append(module)
 
 
 def _call(name: str, arguments: list[str]) -> int:
@@ -80,14 +102,9 @@ def _call(name: str, arguments: list[str]) -> int:
     return 0
 
 
-def _complain(name: str, text: str) -> int:
-    one_line = " ".join(text.split())
-    print(f"foveal{' ' if name else ''}{name}: {one_line}", file=sys.stderr)
-    return WRONG_INPUT
-
-
 def _print_help() -> None:
     print(f"{USAGE}\n\nHard visual attention: networks that choose where to look.\n\ncommands:")
     for name, text in COMMANDS.items():
         print(f"  {name:12} {text}")
-    print("\nfoveal COMMAND --help explains a command; start with foveal demo.")
+    print("\n--import MODULE adds the parts of a Python module of your own, before any command.")
+    print("foveal COMMAND --help explains a command; start with foveal demo.")

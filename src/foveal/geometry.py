@@ -13,7 +13,7 @@ No other module converts between the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,29 +67,16 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     Raises:
         ValueError: if the last dimension is not 2.
     """
-    x, y = _split(locations, "locations")
+    if locations.ndim < 1 or locations.shape[-1] != 2:
+        raise ValueError(
+            f"locations must be (..., 2), an (x, y) for each image; got {tuple(locations.shape)}. "
+            "For a single point pass torch.tensor([[x, y]])."
+        )
+    x, y = locations[..., 0], locations[..., 1]
     # In bfloat16 a location would have too few digits to name a pixel.
     x, y = x.float(), y.float()
     pixels = torch.stack([(x + 1) * (width / 2), (y + 1) * (height / 2)], dim=-1)
     return pixels.add_(0.5).floor_().long()
-
-
-def to_normalized(pixels: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Convert pixel positions to normalized locations: the inverse of `to_pixels`.
-
-    Args:
-        pixels: ``(..., 2)`` int or float, ``(x, y)`` from the top left corner.
-        height: of the image, in pixels, or of each image; see `to_pixels`.
-        width: of the image, likewise.
-
-    Returns:
-        ``(..., 2)`` float32, ``(x, y)``; -1 and +1 are the image's outer edges.
-
-    Raises:
-        ValueError: if the last dimension is not 2.
-    """
-    x, y = _split(pixels, "pixels")
-    return torch.stack([x.float() * (2 / width) - 1, y.float() * (2 / height) - 1], dim=-1)
 
 
 def pixels_per_unit(
@@ -99,15 +86,24 @@ def pixels_per_unit(
     return width / 2, height / 2
 
 
+def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
+    """Pixels a side of the boxes whose averages bring the longer side of an image to ``side``.
+
+    Args:
+        height: of the image, in pixels, or ``(B,)`` of each image.
+        width: likewise.
+        side: pixels a side of the thumbnail, at most.
+
+    Returns:
+        A whole number, or ``(B,)`` of them.
+    """
+    if isinstance(height, Tensor) and isinstance(width, Tensor):
+        longer: Any = torch.maximum(height, width)
+    else:
+        longer = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
+    return (longer + side - 1) // side  # of positive numbers: exported graphs round to zero
+
+
 def patch_start(center: int, size: int) -> int:
     """The first pixel of a patch of ``size`` pixels round the pixel boundary ``center``."""
     return center - size // 2
-
-
-def _split(points: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if points.ndim < 1 or points.shape[-1] != 2:
-        raise ValueError(
-            f"{name} must be (..., 2), an (x, y) for each image; got {tuple(points.shape)}. "
-            "For a single point pass torch.tensor([[x, y]])."
-        )
-    return points[..., 0], points[..., 1]

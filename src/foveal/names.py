@@ -1,13 +1,25 @@
-"""Names that people type: the one meant, or the nearest suggested."""
+"""Words that people type: the one meant, or the nearest suggested; and parts by their names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
 
 
-def choose(name: str, known: Iterable[str], kind: str) -> str:
+def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:
     """``name`` if it is known.
+
+    Args:
+        name: as it was typed.
+        known: the names that there are.
+        kind: what they name, for the message.
+        more: what else it may be, for the message.
 
     Raises:
         ValueError: otherwise; suggests the nearest and lists all.
@@ -15,6 +27,83 @@ def choose(name: str, known: Iterable[str], kind: str) -> str:
     names = list(known)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise ValueError(f"unknown {kind} {name!r}; it must be one of {', '.join(names)}.{hint}")
+    listed = f"{', '.join(names)}{more}.{nearest(name, names)}"
+    raise ValueError(f"unknown {kind} {name!r}; it must be one of {listed}")
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`` Did you mean ...?`` with the nearest name; nothing if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """What a part can be told beside its sizes: nothing. A part's own settings are a subclass."""
+
+
+class Registry(dict[str, T], Generic[T]):
+    """Parts of one kind by their names: a word in a configuration is a key of it.
+
+    Args:
+        kind: what they are, in words.
+
+    Attributes:
+        settings: the class of the settings of each part that has some, by name.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.settings: dict[str, type[PartSettings]] = {}
+
+    def add(self, name: str, settings: type[PartSettings] | None = None) -> Callable[[T], T]:
+        """A decorator that adds a part.
+
+        Args:
+            name: the word that chooses it.
+            settings: a frozen dataclass, a subclass of `PartSettings`, if the part has settings of
+                its own; an instance is then passed to it as ``settings=``.
+
+        Raises:
+            ValueError: if there is a part of this name already.
+        """
+
+        def added(part: T) -> T:
+            if name in self and _path(self[name]) != _path(part):  # not run anew, as in a notebook
+                raise ValueError(
+                    f"there are two {self.kind}s named {name!r}: {_path(self[name])} and "
+                    f"{_path(part)}. Give one another name."
+                )
+            self[name] = part
+            if settings is not None:
+                self.settings[name] = settings
+            return part
+
+        return added
+
+    def check(self, name: str) -> str:
+        """``name`` if there is such a part.
+
+        Raises:
+            ValueError: otherwise; suggests the nearest, and how one's own are brought.
+        """
+        return choose(name, self, self.kind, ", or one that foveal --import MODULE adds")
+
+    def settings_of(self, name: str) -> type[PartSettings]:
+        """The class of a part's settings.
+
+        Raises:
+            ValueError: if there is no such part; see `check`.
+        """
+        return self.settings.get(self.check(name), PartSettings)
+
+    def make(self, name: str, *sizes: Any, settings: PartSettings) -> Any:
+        """The part of this name, of these sizes."""
+        if name in self.settings:
+            return self[name](*sizes, settings=settings)
+        return self[name](*sizes)
+
+
+def _path(part: Any) -> str:
+    return f"{part.__module__}.{part.__qualname__}"

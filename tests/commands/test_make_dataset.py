@@ -12,7 +12,7 @@ import torch
 
 from foveal import cli
 from foveal.scene.files import open_source
-from foveal.scene.sparse import SparseImages
+from foveal.scene.sparse import SparseScene
 from foveal.tasks import CanvasTask, TaskConfig
 
 
@@ -46,7 +46,7 @@ def test_a_large_canvas_becomes_a_pyramid(capsys: pytest.CaptureFixture[str]) ->
     data = CanvasTask(TaskConfig(digits="uci", canvas_size=2100, num_clutter=9))
     (layout,) = (block.part(slice(0, 1)) for block in data.fixed_layouts("test", 1))
     canvases, _ = data.render("test", layout)
-    assert isinstance(canvases, SparseImages)
+    assert isinstance(canvases, SparseScene)
     canvas = canvases.image(0)[0]
     with open_source(path) as source:
         assert [level.factor for level in source.levels] == [1, 2, 4, 8, 16]

@@ -12,7 +12,7 @@ from foveal import geometry
 from foveal.envs import CATCH_ID, EnvConfig
 from foveal.evaluation.agent import Moment, Result, play
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.viz.film import Film
 from tests.training.test_agent import AGENT
 
@@ -50,8 +50,7 @@ def test_it_looks_as_the_model_steps() -> None:
     assert len(moments) == 5
     agent.eval()
     generator = torch.Generator().manual_seed(3)
-    location = agent.location_policy.first(moments[0].images, generator)
-    state = agent.initial_state(5)
+    location, state = agent.begin(moments[0].images, generator)
     away = []
     for time, moment in enumerate(moments):
         torch.testing.assert_close(moment.locations, location)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from huggingface_hub import HfApi, ModelCard, errors
 
 from foveal import RecurrentAttention, cli
 from foveal.io import hub
+from foveal.io.card import model_card
 from foveal.io.files import read_json
 from foveal.io.models import read_config
 from tests.conftest import TINY
@@ -110,6 +112,17 @@ def test_an_agent_says_that_it_is_one(tmp_path: Path) -> None:
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.pipeline_tag == "reinforcement-learning"
     assert "99.72 %" in card.text
+
+
+def test_a_card_takes_more_rows_and_names_that_would_end_a_cell() -> None:
+    content = {"model": dataclasses.asdict(TINY), "classes": ["a|b", "c"]}
+    result = {"error": 2.5, "interval": [2.0, 3.0]}
+    more = {"test error": "2.50 %; the paper 3 %", "seed": "1"}
+    card = model_card(content, result, 7, more=more, name="tiny", note="\nThe end.\n")
+    assert "| classes | a&#124;b, c |\n| test error | 2.50 %; the paper 3 % |\n" in card
+    assert "| parameters | 7 |\n| seed | 1 |\n" in card
+    assert 'from_pretrained("tiny")' in card
+    assert card.endswith("```\n\nThe end.\n")
 
 
 def test_a_readme_of_ones_own_is_left_alone(tmp_path: Path) -> None:

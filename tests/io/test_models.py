@@ -80,9 +80,16 @@ def test_configurations_come_back() -> None:
     assert config_from_dict(Outer, values, "x") == Outer(Inner((3, 4)), 0.5)
 
 
+def test_a_retired_field_is_left_out_if_it_says_what_still_holds() -> None:
+    values = {"inner": {"size": [3, 4], "schedule": "linear"}, "rate": 0.5, "schedule": "linear"}
+    assert config_from_dict(Outer, values, "x") == Outer(Inner((3, 4)), 0.5)
+    assert values["schedule"] == "linear", "what is read is not changed"
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"inner": {}, "schedule": "cosine"}, "here: schedule is 'cosine', but only 'linear' is"),
         ({"inner": {}, "speed": 3}, "here: Outer has no speed; it was written by another version"),
         ({"inner": 3}, "here: Inner must be an object; got 3"),
         ({"inner": {"size": [0, 1]}}, "here: size must be at least 1"),
@@ -101,7 +108,7 @@ def test_fingerprints_tell_configurations_apart() -> None:
 
 def test_a_newer_version_and_other_json_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"format": "foveal", "version": 99})
-    with pytest.raises(ValueError, match="has version 99; this foveal reads up to 1"):
+    with pytest.raises(ValueError, match="has version 99; this foveal reads up to 2"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must be a JSON object; got a list"):

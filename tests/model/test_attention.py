@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from foveal.geometry import pad_images
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import CoreState, LocationPolicy, RAMConfig, sum_of_linear
+from foveal.model.config import RAMConfig
+from foveal.model.core import sum_of_linear
+from foveal.model.policy import LocationPolicy, followed
 from foveal.model.sensor import GlimpseSensor
-from foveal.scene.sparse import SparseImages
+from foveal.scene.sparse import SparseScene
+from foveal.training.critic import Learner
 from foveal.training.objective import hybrid_loss
 
 ODD = RAMConfig(
@@ -66,7 +69,7 @@ def test_shapes_with_every_size_different(core: str, batch: int) -> None:
     assert rollout.step_logits.shape == (batch, 3, 7)
     assert rollout.locations.shape == (batch, 3, 2)
     assert rollout.log_probs.shape == rollout.baselines.shape == (batch, 2)
-    assert rollout.state.hidden.shape == (batch, 19)
+    assert rollout.state[0].shape == (batch, 19)
     assert torch.equal(rollout.logits, rollout.step_logits[:, -1])
     assert (rollout.locations.abs() <= 1).all()
     assert model(torch.rand(batch, 3, 9, 70), num_glimpses=5).locations.shape == (batch, 5, 2)
@@ -96,7 +99,6 @@ def test_steps_make_the_rollout(core: str, training: bool) -> None:
         assert torch.equal(location, rollout.locations[:, t])
         if t < 3:
             torch.testing.assert_close(out.log_prob, rollout.log_probs[:, t])
-            torch.testing.assert_close(out.baseline, rollout.baselines[:, t])
         location, state = out.next_location, out.state
 
 
@@ -107,9 +109,15 @@ def test_lstm_core_is_the_textbooks() -> None:
     gates = features @ cell.weight_ih.T + cell.bias_ih + hidden @ cell.weight_hh.T + cell.bias_hh
     i, f, g, o = gates.chunk(4, 1)
     wanted_memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
-    state = model.core(features, CoreState(hidden, memory))
-    torch.testing.assert_close(state.cell, wanted_memory)
-    torch.testing.assert_close(state.hidden, o.sigmoid() * wanted_memory.tanh())
+    state = model.core(
+        features,
+        (
+            hidden,
+            memory,
+        ),
+    )
+    torch.testing.assert_close(state[1], wanted_memory)
+    torch.testing.assert_close(state[0], o.sigmoid() * wanted_memory.tanh())
 
 
 def test_eval_mode_takes_the_mean_and_training_mode_its_noise() -> None:
@@ -159,7 +167,7 @@ def test_counts() -> None:
     weights = 64 * 128 + 2 * 128 + 128 * 256 + 128 * 256 + 256 * 256 + 256 * 256
     heads = 256 * 2 + 256 * 10
     biases = 128 + 128 + 256 + 256 + 256 + 256 + 2 + 10
-    assert model.count_parameters() == weights + heads + biases + 256 + 1  # and the baseline's
+    assert model.count_parameters() == weights + heads + biases
     assert model.count_multiply_adds() == weights + heads
     assert model.count_pixels_read() == 7 * 64
     assert model.count_pixels_read(num_glimpses=3) == 3 * 64
@@ -185,8 +193,14 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
         ({"num_glimpses": 0}, "num_glimpses must be a whole number of at least 1; got 0"),
         ({"glimpse_size": 1000}, "glimpse_size must be at most 256 pixels; got 1000"),
         ({"num_classes": 2.5}, "num_classes must be a whole number of at least 1; got 2.5"),
-        ({"policy": "centre"}, "policy must be one of learned, random, center; got 'centre'"),
-        ({"core": "gru"}, "core must be one of rnn, lstm; got 'gru'"),
+        (
+            {"policy": "centre"},
+            "unknown policy 'centre'; it must .* Did you mean center",
+        ),
+        (
+            {"core": "gru"},
+            "unknown core 'gru'; .* rnn, lstm, or one that foveal --import",
+        ),
         ({"location_std": 0.0}, "location_std must be above 0; got 0.0"),
     ],
 )
@@ -241,15 +255,15 @@ def test_a_control_has_no_policy_to_learn_and_learns_to_answer(policy: str) -> N
 def test_the_answers_gradient_moves_the_gaze_within_its_bound(generator: torch.Generator) -> None:
     """A loss linear in the glimpses: its gradient at a look is the slopes' product, then cut."""
     torch.manual_seed(0)
-    config = RAMConfig(num_glimpses=2, location_gradient=1e6)
     images = torch.rand(6, 1, 28, 28, generator=generator)
 
     def pull(bound: float) -> tuple[Tensor, Tensor]:
         """The gradient at the policy's bias, and at each image's second look, in nats."""
-        policy = LocationPolicy(dataclasses.replace(config, location_gradient=bound)).train()
+        policy = LocationPolicy(256).train()
         torch.nn.init.zeros_(policy.mean.weight)
         torch.nn.init.zeros_(policy.mean.bias)
-        location, _ = policy(torch.zeros(6, 256), 0.1, generator.manual_seed(3))
+        mean, choice = policy(torch.zeros(6, 256), 0.1, generator.manual_seed(3))
+        location = followed(choice, mean, bound)
         sensor = GlimpseSensor(8, 1)
         (100 * sensor(images, location).flatten(1).sum(1)).mean().backward()
         slopes = sensor.slopes(images, location.detach()).flatten(2).sum(2)
@@ -264,12 +278,13 @@ def test_the_answers_gradient_moves_the_gaze_within_its_bound(generator: torch.G
 
 def test_the_answers_gradient_never_pulls_a_gaze_farther_out_of_the_image() -> None:
     """A gaze far out at the right and inside vertically: what the loss wants of it, and gets."""
-    policy = LocationPolicy(RAMConfig(location_gradient=1e6)).train()
+    policy = LocationPolicy(256).train()
     for wish, wanted in (((1.0, 2.0), (0.0, 2.0)), ((-1.0, -2.0), (-1.0, -2.0))):
         policy.zero_grad()
         torch.nn.init.zeros_(policy.mean.weight)
         policy.mean.bias.data = torch.tensor([3.0, 0.5])
-        location, _ = policy(torch.zeros(5, 256), 0.01, None)
+        mean, choice = policy(torch.zeros(5, 256), 0.01, None)
+        location = followed(choice, mean, 1e6)
         assert torch.equal(location[:, 0], torch.ones(5)), "clamped to the edge"
         (-location @ torch.tensor(wish)).mean().backward()
         torch.testing.assert_close(-policy.mean.bias.grad, torch.tensor(wanted))
@@ -289,33 +304,32 @@ def test_without_a_location_gradient_the_answer_leaves_the_policy_alone() -> Non
 
 
 def test_glimpses_answer_alone_in_training(generator: torch.Generator) -> None:
-    """Without memory: from the glimpse network's features, by equations; silent in eval mode."""
-    model = RecurrentAttention(RAMConfig(num_glimpses=3, glimpse_head=True))
+    """Without memory: from the glimpse network's features, by equations."""
+    model = RecurrentAttention(RAMConfig(num_glimpses=3))
+    learner = Learner(model, glimpse_head=True)
     images = torch.rand(4, 1, 28, 28, generator=generator)
-    rollout = model(images, generator=generator)
+    rollout = learner(images, generator=generator)
     assert rollout.glimpse_logits is not None
+    assert learner.glimpse_head is not None
     for t in range(3):
         location = rollout.locations[:, t]
         features = model.glimpse_network(model.sensor(images, location), location)
-        wanted = features @ model.glimpse_head.weight.T + model.glimpse_head.bias
+        wanted = features @ learner.glimpse_head.weight.T + learner.glimpse_head.bias
         torch.testing.assert_close(rollout.glimpse_logits[:, t], wanted)
-    assert model.eval()(images).glimpse_logits is None
-    plain = RecurrentAttention(RAMConfig(num_glimpses=3))
-    assert plain(images).glimpse_logits is None
-    assert model.count_multiply_adds() == plain.count_multiply_adds()
+    assert Learner(model)(images).glimpse_logits is None
 
 
 def test_images_of_different_sizes_are_looked_at_as_each_alone(generator: torch.Generator) -> None:
     """In a rollout, and step by step."""
     model = RecurrentAttention(ODD).eval()
     images = [torch.rand(3, h, w, generator=generator) for h, w in ((20, 26), (7, 40), (33, 5))]
-    padded, sizes = pad_images(images)
+    padded = pad_images(images)
     first = torch.rand(3, 2, generator=generator) * 2 - 1
-    together = model(padded, sizes=sizes, first_location=first)
+    together = model(padded, first_location=first)
     location, state = first, model.initial_state(3)
     for t in range(ODD.num_glimpses):
         torch.testing.assert_close(location, together.locations[:, t])
-        step = model.step(padded, location, state, sizes=sizes)
+        step = model.step(padded, location, state)
         location, state = step.next_location, step.state
     torch.testing.assert_close(step.logits, together.logits)
     for i, image in enumerate(images):
@@ -350,7 +364,7 @@ def test_a_rollout_over_sparse_images_is_that_over_the_whole_ones(
 ) -> None:
     places = torch.randint(0, 30, (3, 90, 2), generator=generator)
     light = torch.randint(1, 256, (3, 90), generator=generator)
-    sparse = SparseImages(places, light, torch.tensor([[30, 30]] * 3))
+    sparse = SparseScene(places, light, torch.tensor([[30, 30]] * 3))
     whole = torch.stack([sparse.image(row) for row in range(3)])
     model = RecurrentAttention(dataclasses.replace(ODD, num_channels=1))
     one, other = (

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.geometry import pad_images, to_normalized, to_pixels
+from foveal.geometry import PaddedImages, pad_images, to_pixels
 from foveal.model.sensor import GlimpseSensor
 
 
@@ -191,7 +191,7 @@ def test_a_loss_reaches_the_location_through_the_slopes(
             for sign in (1, -1):
                 moved = pixels.clone()
                 moved[:, axis] += reach * sign
-                patch = sensor(images, to_normalized(moved, 30, 40))[:, scale]
+                patch = sensor(images, moved * torch.tensor([2 / 40, 2 / 30]) - 1)[:, scale]
                 gain = (patch * weights[:, scale]).flatten(1).sum(1)
                 wanted[:, axis] += sign * gain * (size / 2) / (2 * reach)
     torch.testing.assert_close(locations.grad, wanted, rtol=1e-4, atol=1e-4)
@@ -201,8 +201,8 @@ def test_images_of_different_sizes_give_the_glimpses_that_each_gives_alone(
     generator: torch.Generator,
 ) -> None:
     images = [torch.rand(2, h, w, generator=generator) for h, w in ((30, 41), (1, 1), (64, 9))]
-    padded, sizes = pad_images(images)
-    assert sizes.tolist() == [[30, 41], [1, 1], [64, 9]]
+    padded = pad_images(images)
+    assert padded.sizes.tolist() == [[30, 41], [1, 1], [64, 9]]
     sensor = GlimpseSensor(5, 3)
     weights = torch.rand(3, 3, 2, 5, 5, generator=generator)
     for reach in (1.0, 1.5):
@@ -215,10 +215,10 @@ def test_images_of_different_sizes_give_the_glimpses_that_each_gives_alone(
             sensor.slopes(image[None], place[None])[0]
             for image, place in zip(images, locations, strict=True)
         ]
-        prepared = sensor.prepare(padded, sizes)
-        for got in (sensor(padded, locations, sizes), sensor(prepared, locations)):
+        prepared = sensor.prepare(padded)
+        for got in (sensor(padded, locations), sensor(prepared, locations)):
             torch.testing.assert_close(got, torch.stack(alone))
-        for got in (sensor.slopes(padded, locations, sizes), sensor.slopes(prepared, locations)):
+        for got in (sensor.slopes(padded, locations), sensor.slopes(prepared, locations)):
             torch.testing.assert_close(got, torch.stack(alone_slopes))
         moved = locations.clone().requires_grad_()
         (sensor(prepared, moved) * weights).sum().backward()
@@ -229,13 +229,13 @@ def test_images_of_different_sizes_give_the_glimpses_that_each_gives_alone(
 def test_wrong_sizes_say_what_was_wanted() -> None:
     sensor, images, where = GlimpseSensor(4, 1), torch.zeros(2, 1, 8, 9), torch.zeros(2, 2)
     with pytest.raises(ValueError, match=r"sizes must be \(2, 2\) int.*got \(2,\)"):
-        sensor(images, where, torch.tensor([8, 9]))
+        sensor(PaddedImages(images, torch.tensor([8, 9])), where)
     with pytest.raises(ValueError, match=r"sizes must be \(2, 2\) int.*torch.float32"):
-        sensor.prepare(images, torch.ones(2, 2))
+        sensor.prepare(PaddedImages(images, torch.ones(2, 2)))
     with pytest.raises(ValueError, match=r"1 to \(8, 9\).*got \[8, 0\] to \[9, 9\]"):
-        sensor(images, where, torch.tensor([[8, 9], [9, 0]]))
-    with pytest.raises(ValueError, match="prepared images and sources know their sizes"):
-        sensor(sensor.prepare(images), where, torch.tensor([[8, 9], [8, 9]]))
+        sensor(PaddedImages(images, torch.tensor([[8, 9], [9, 0]])), where)
+    with pytest.raises(ValueError, match=r"prepared for boxes of \(1,\).*got \(1, 2\)"):
+        GlimpseSensor(4, 2)(sensor.prepare(images), where)
 
 
 def test_memory_that_is_used_again_holds_nothing_of_the_images_before() -> None:
@@ -262,7 +262,7 @@ def test_nothing_is_read_of_memory_that_was_not_written(
     def full_of_garbage(rows: int, columns: int, _device: torch.device) -> Tensor:
         return torch.full((rows, columns), torch.nan)
 
-    monkeypatch.setattr("foveal.model.sensor.empty", full_of_garbage)
+    monkeypatch.setattr("foveal.scene.dense.empty", full_of_garbage)
     sensor = GlimpseSensor(5, scales, factor)
     images = torch.rand(2, 2, 17, 30, generator=generator)
     prepared = sensor.prepare(images)

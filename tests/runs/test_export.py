@@ -14,7 +14,6 @@ import torch
 
 from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.io.files import config_from_dict
-from foveal.model.layers import CoreState
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
 from tests.conftest import TINY
@@ -115,7 +114,7 @@ def test_an_agent_is_one_step_that_carries_its_state(
     for _ in range(4):
         screens = torch.rand(2, 1, 24, 24)
         with torch.no_grad():
-            step = agent.step(screens, location, CoreState(*state))
+            step = agent.step(screens, location, (*state,))
         location, state = step.next_location, step.state
         names = ("images", "location", "hidden", "cell")
         logits, _, *fed = runtime.run(None, dict(zip(names, (screens.numpy(), *fed), strict=True)))

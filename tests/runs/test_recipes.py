@@ -18,11 +18,10 @@ def test_paper_is_what_the_paper_states() -> None:
     assert (model.glimpse_hidden, model.location_hidden) == (128, 128)
     assert (model.glimpse_features, model.core_size, model.core) == (256, 256, "rnn")
     assert (training.optimizer, training.momentum, training.batch_size) == ("sgd", 0.9, 20)
-    assert training.schedule == "linear"
     assert run.objective.reward == "correct"
     assert run.objective.credit_decay == 1
     assert model.detach_policy
-    assert not model.privileged_baseline
+    assert not run.objective.privileged_baseline
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -14,6 +14,7 @@ import tifffile
 import torch
 
 from foveal import RecurrentAttention, cli
+from foveal.scene import as_scene
 from foveal.scene import files as readers
 from foveal.viz.scanpath import overview
 from tests.conftest import TINY
@@ -146,7 +147,7 @@ def test_a_large_file_is_shown_as_if_it_were_read_whole(
 
 def test_the_overview_of_a_source_is_the_image_averaged_down() -> None:
     image = np.random.default_rng(0).random((1500, 2100, 3)).astype(np.float32)
-    got = overview(readers.ArraySource(image))
+    got = overview(as_scene([readers.ArraySource(image)]))
     assert got.shape == (3, 500, 700)
     wanted = image.reshape(500, 3, 700, 3, 3).mean((1, 3))
     np.testing.assert_allclose(got.movedim(0, -1), wanted, atol=1e-5)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from foveal.geometry import pad_images
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene.files import ArraySource, Source, is_large, open_source, sources, tiff
 from foveal.scene.files.slides import SlideSource
@@ -329,7 +329,7 @@ def test_strips_are_mapped_or_decoded_or_refused(
         with open_source(path) as source:
             check(source, image / 255, box=3, tolerance=2e-6)
     monkeypatch.setattr(tiff, "LARGEST_SEGMENT", 10_000)
-    with pytest.raises(ValueError, match="has no tiles: .* strips of 16 x 384 .* vips tiffsave"):
+    with pytest.raises(ValueError, match="has no tiles: .* of 16 x 384 .* vips tiffsave"):
         open_source(packed)
     open_source(plain).close()
 
@@ -365,7 +365,7 @@ def test_without_openslide_a_slide_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openslide", None)
     (tmp_path / "slide.mrxs").write_bytes(b"a slide of 3DHISTECH")
-    with pytest.raises(ImportError, match=r"slide.mrxs .* pip install \"foveal\[wsi\]\""):
+    with pytest.raises(ValueError, match=r"slide.mrxs .* pip install \"foveal\[wsi\]\""):
         open_source(tmp_path / "slide.mrxs")
 
 
@@ -400,14 +400,11 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         content = b"II*\0 is how a TIFF begins, and this is none"
     elif kind == "cut directory":
         content = content[: directory + 20]
-    elif kind == "stack":
-        write_tiff(path, [noise(5, 64, 96)])
-        return path
     elif kind == "signed":
         write_tiff(path, [noise(64, 96).astype(np.int16)])
         return path
-    elif kind == "cmyk":
-        write_tiff(path, [noise(64, 96, 4)], photometric="separated")
+    elif kind == "lab":
+        write_tiff(path, [noise(64, 96, 3)], photometric="cielab")
         return path
     elif kind == "array":
         path = path.with_suffix(".npy")
@@ -419,13 +416,12 @@ def damaged(tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("directory", "is not a readable TIFF .* directory is damaged"),
-        ("cut directory", "is not a readable TIFF .* directory is damaged"),
-        ("text", "is not a readable TIFF"),
+        ("directory", "is damaged or cut off in its directory"),
+        ("cut directory", "is damaged or cut off in its directory"),
+        ("text", "is damaged or cut off in its directory"),
         ("empty", "is no image that can be read by windows"),
-        ("stack", "axes .*YX, not one image"),
         ("signed", "must hold whole numbers from 0 up"),
-        ("cmyk", "keeps its colours as SEPARATED. Convert it to RGB"),
+        ("lab", "keeps its colours as CIELAB. Convert it to RGB"),
         ("array", "is not a readable array"),
     ],
 )
@@ -438,7 +434,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str, words: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no image .*nowhere.tif"):
+    with pytest.raises(FileNotFoundError, match="nowhere.tif is missing. Correct the path"):
         open_source(tmp_path / "nowhere.tif")
 
 
@@ -457,7 +453,7 @@ def test_damage_is_noticed_where_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-60_000])
     with (
         open_source(path) as source,
-        pytest.raises(ValueError, match="is truncated: a tile should"),
+        pytest.raises(ValueError, match="is damaged or cut off .a tile should end"),
     ):
         source.read(380, 250, 1, 1)
 
@@ -494,10 +490,8 @@ def test_the_sensor_sees_in_sources_what_it_sees_in_images(generator: torch.Gene
     for reach in (1, 3):
         where = (torch.rand(3, 2, generator=generator) * 2 - 1) * reach
         seen = sensor(files, where)
-        torch.testing.assert_close(
-            seen, sensor(padded.pixels, where, padded.sizes), atol=2e-6, rtol=0
-        )
-        slopes = sensor.slopes(padded.pixels, where, padded.sizes)
+        torch.testing.assert_close(seen, sensor(padded, where), atol=2e-6, rtol=0)
+        slopes = sensor.slopes(padded, where)
         torch.testing.assert_close(sensor.slopes(files, where), slopes, atol=1e-3, rtol=1e-4)
 
 
@@ -511,7 +505,7 @@ def test_a_model_over_sources_is_the_model_over_images(tmp_path: Path) -> None:
     first = torch.tensor([[0.3, -0.8], [-0.9, 0.5]])
     files = [open_source(path) for path in paths]
     rollout = model(files, first_location=first)
-    wanted = model(padded.pixels, sizes=padded.sizes, first_location=first)
+    wanted = model(padded, first_location=first)
     for got, right in zip(rollout, wanted, strict=True):
         if isinstance(right, torch.Tensor):
             torch.testing.assert_close(got, right, atol=1e-5, rtol=1e-4)
@@ -527,10 +521,9 @@ def test_training_over_sources_gives_the_same_gradients() -> None:
     torch.manual_seed(0)
     model = RecurrentAttention(TINY.__class__(**{**TINY.__dict__, "location_gradient": 1.0}))
     gradients = []
-    for batch in ([ArraySource(image) for image in images], padded.pixels):
-        sizes = padded.sizes if isinstance(batch, torch.Tensor) else None
+    for batch in ([ArraySource(image) for image in images], padded):
         model.zero_grad()
-        rollout = model(batch, sizes=sizes, generator=torch.Generator().manual_seed(3))
+        rollout = model(batch, generator=torch.Generator().manual_seed(3))
         (rollout.logits.square().sum() + rollout.log_probs.sum()).backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert model.location_policy.mean.weight.grad is not None
@@ -549,5 +542,3 @@ def test_sources_that_cannot_be_a_batch_are_refused() -> None:
         model([torch.zeros(1, 8, 8)])
     with pytest.raises(ValueError, match="a sequence of none"):
         model([])
-    with pytest.raises(ValueError, match="know their sizes"):
-        model.sensor([ArraySource(noise(8, 8))], torch.zeros(1, 2), torch.ones(1, 2).long())

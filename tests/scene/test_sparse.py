@@ -5,10 +5,10 @@ import torch
 
 from foveal.geometry import pad_images
 from foveal.model.sensor import GlimpseSensor
-from foveal.scene.sparse import SparseImages
+from foveal.scene.sparse import SparseScene
 
 
-def scattered(generator: torch.Generator) -> tuple[SparseImages, list[torch.Tensor]]:
+def scattered(generator: torch.Generator) -> tuple[SparseScene, list[torch.Tensor]]:
     """Three images of different sizes, pixel by pixel, and the same as sparse ones.
 
     Some pixels are named twice, some more often and beyond white, some not at all.
@@ -25,7 +25,7 @@ def scattered(generator: torch.Generator) -> tuple[SparseImages, list[torch.Tens
         for (y, x), value in zip(spots.tolist(), lights.tolist(), strict=True):
             image[0, y, x] += value
         images.append(image.clamp(max=255) / 255)
-    return SparseImages(places, light, sizes), images
+    return SparseScene(places, light, sizes), images
 
 
 def test_a_sparse_image_is_the_image_that_its_pixels_make(generator: torch.Generator) -> None:
@@ -44,7 +44,7 @@ def test_glimpses_and_their_slopes_are_those_of_the_whole_images(
     sensor = GlimpseSensor(5, 3, factor)
     for reach in (1.0, 1.5):
         locations = (torch.rand(3, 2, generator=generator) * 2 - 1) * reach
-        got, wanted = sensor(sparse, locations), sensor(*padded[:1], locations, padded.sizes)
+        got, wanted = sensor(sparse, locations), sensor(padded, locations)
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-6)
-        slopes = sensor.slopes(padded.pixels, locations, padded.sizes)
+        slopes = sensor.slopes(padded, locations)
         torch.testing.assert_close(sensor.slopes(sparse, locations), slopes, rtol=0, atol=1e-4)

@@ -29,7 +29,7 @@ from torch.utils.backend_registration import (
 )
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.classifier import TrainConfig, Trainer
@@ -100,10 +100,9 @@ def step(core: str, optimizer: str, flaw: str) -> None:
         scale_gain=3.0,
         detach_policy=False,
         location_gradient=1.0,
-        glimpse_head=True,
-        privileged_baseline=True,
     )
     objective = ObjectiveConfig(
+        privileged_baseline=True,
         reward="log_likelihood",
         glimpse_weight=0.5,
         credit_decay=0.9,
@@ -144,7 +143,7 @@ def move_to_device(
     def there(tensor: Tensor) -> Tensor:
         return mode.from_tensor(tensor).detach().to(DEVICE)
 
-    for module in trainer.model.modules():
+    for module in trainer.learner.modules():
         for name, weight in module.named_parameters(recurse=False):
             setattr(module, name, torch.nn.Parameter(there(weight)))
         for name, buffer in module.named_buffers(recurse=False):
@@ -155,13 +154,13 @@ def move_to_device(
     trainer.device = task.device = DEVICE
     trainer.generator = None  # type: ignore[assignment]  # the device's own, which is always there
     trainer.optimizers = make_optimizers(
-        trainer.model,
+        trainer.learner,
         config.optimizer,
         lr=config.lr,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
     )
-    trainer.wrapped, trainer.stepped = trainer.model, trainer.optimizers
+    trainer.wrapped, trainer.stepped = trainer.learner, trainer.optimizers
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from foveal.envs import CATCH_ID, EnvConfig
 from foveal.io.files import read_tensors
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.training import agent as control
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective, control_loss
@@ -33,7 +33,6 @@ AGENT = RAMConfig(
     scale_gain=4.0,
     location_std=0.2,
     detach_policy=False,
-    detach_baseline=False,
 )
 BRIEF = ControlConfig(
     decisions=6 * 4 * 32,
@@ -56,7 +55,7 @@ def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
         RecurrentAttention(options["agent"]),  # type: ignore[arg-type]
         options["env"],  # type: ignore[arg-type]
         config,
-        ControlObjective(),
+        ControlObjective(detach_baseline=False),
         directory,
         listener=options["listener"],  # type: ignore[arg-type]
     )

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.capture import CapturedStep, CudaGraph, Graph
@@ -43,11 +43,13 @@ MODEL = RAMConfig(
     location_std=0.3,
     detach_policy=False,
     location_gradient=1.0,
-    glimpse_head=True,
-    privileged_baseline=True,
 )
 OBJECTIVE = ObjectiveConfig(
-    reward="log_likelihood", glimpse_weight=0.5, credit_decay=0.9, standardize_advantages=True
+    privileged_baseline=True,
+    reward="log_likelihood",
+    glimpse_weight=0.5,
+    credit_decay=0.9,
+    standardize_advantages=True,
 )
 CONFIG = TrainConfig(
     epochs=2,

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 import foveal
+from foveal.training import machine
 from foveal.training.machine import (
     DeviceFailed,
     commit,
@@ -73,6 +77,40 @@ def test_the_commit_is_gits() -> None:
         assert commit() is None
     else:
         assert head.stdout.startswith(str(commit()).removesuffix("-dirty"))
+
+
+def clone(root: Path, project: str, package: str) -> ModuleType:
+    """The module as another repository at ``root`` would hold it, with one commit."""
+    copy = root / package / "training" / "machine.py"
+    copy.parent.mkdir(parents=True)
+    shutil.copyfile(machine.__file__, copy)
+    (root / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    spec = importlib.util.spec_from_file_location("copied_machine", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_other_repositorys_commit_is_named(tmp_path: Path) -> None:
+    own = clone(tmp_path / "own", "foveal", "src/foveal")
+    head = ["git", "-C", str(tmp_path / "own"), "rev-parse", "--short=12", "HEAD"]
+    named = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    assert own.commit() == named
+    (tmp_path / "own" / "pyproject.toml").write_text('project.name = "foveal"')
+    assert own.commit() == f"{named}-dirty"
+
+    site_packages = ".venv/lib/python3/site-packages/foveal"
+    assert clone(tmp_path / "installed", "theirs", site_packages).commit() is None
+    assert clone(tmp_path / "copied", "theirs", "src/foveal").commit() is None
+    inside = clone(tmp_path / "inside", "foveal", "src/foveal")
+    shutil.rmtree(tmp_path / "inside" / ".git")  # an unpacked archive of foveal, in another's
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert inside.commit() is None
 
 
 def test_hardware_names_the_processor_and_the_threads() -> None:

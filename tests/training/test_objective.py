@@ -5,10 +5,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig, gaussian_log_prob
+from foveal.model.config import RAMConfig
+from foveal.model.policy import gaussian_log_prob
+from foveal.training.critic import Learner, answered
 from foveal.training.objective import (
     ObjectiveConfig,
     advantages,
@@ -92,12 +94,12 @@ def test_the_score_is_of_the_sample_before_it_was_clamped() -> None:
     torch.testing.assert_close(score, ((raw - torch.tensor([0.9, -0.8])) / std**2).sum(0))
 
 
-def parameters_reached(model: RecurrentAttention, loss: Tensor) -> set[str]:
+def parameters_reached(model: nn.Module, loss: Tensor) -> set[str]:
     """The parts of the model that a loss has a non-zero gradient in."""
     model.zero_grad(set_to_none=True)
     loss.backward(retain_graph=True)
     return {
-        name.split(".")[0]
+        name.removeprefix("model.").split(".")[0]
         for name, parameter in model.named_parameters()
         if parameter.grad is not None and parameter.grad.abs().sum() > 0
     }
@@ -114,27 +116,27 @@ def test_each_term_reaches_its_parameters_and_no_others(core: str, privileged: b
             num_glimpses=4,
             core=core,  # type: ignore[arg-type]
             detach_policy=detach,
-            privileged_baseline=privileged,
         )
-        model = RecurrentAttention(config)
-        rollout = model(images, labels=labels)
-        reward = reward_of(rollout.logits, labels, "log_likelihood")
+        model = Learner(RecurrentAttention(config), privileged_baseline=privileged)
+        rollout = model(images, labels)
+        reward = reward_of(rollout, labels, "log_likelihood")
         gains = reward[:, None] - rollout.baselines
         policy = parameters_reached(model, reinforce_loss(rollout.log_probs, gains))
         assert policy == {"location_policy"} | (set() if detach else seeing)
         answer = parameters_reached(model, supervised_loss(rollout.logits, labels))
         assert answer == {"action_head"} | seeing
         baseline = parameters_reached(model, baseline_loss(rollout.baselines, reward))
-        assert baseline == {"baseline_head"}
+        assert baseline == {"critic"}
 
 
 def test_rewards_are_what_they_say() -> None:
     logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [9.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
-    assert reward_of(logits, labels, "correct").tolist() == [1.0, 0.0, 0.0]
+    answers = answered(logits)
+    assert reward_of(answers, labels, "correct").tolist() == [1.0, 0.0, 0.0]
     right = -math.log(1 + math.exp(-2))
     wanted = [right, right - 2, -3.0]  # the last is cut off at the floor
-    torch.testing.assert_close(reward_of(logits, labels, "log_likelihood"), torch.tensor(wanted))
+    torch.testing.assert_close(reward_of(answers, labels, "log_likelihood"), torch.tensor(wanted))
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 1.0])
@@ -183,7 +185,10 @@ def test_one_glimpse_takes_no_decision() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"reward": "win"}, "reward must be one of correct, log_likelihood; got 'win'"),
+        (
+            {"reward": "win"},
+            "unknown reward 'win'; it must be one of correct, log_likel",
+        ),
         ({"baseline_weight": -1.0}, "baseline_weight must be at least 0; got -1.0"),
     ],
 )
@@ -207,10 +212,11 @@ def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
     torch.manual_seed(0)
     config, labels = ObjectiveConfig(glimpse_weight=0.5), torch.tensor([1, 2, 3, 4])
     images = torch.rand(4, 1, 28, 28)
-    rollout = RecurrentAttention(RAMConfig(num_glimpses=3, glimpse_head=True))(images)
+    model = RecurrentAttention(RAMConfig(num_glimpses=3))
+    rollout = Learner(model, glimpse_head=True)(images)
     assert rollout.glimpse_logits is not None
     alone = glimpse_loss(rollout.glimpse_logits, labels)
     without = hybrid_loss(rollout, labels, ObjectiveConfig()).total
     torch.testing.assert_close(hybrid_loss(rollout, labels, config).total, without + 0.5 * alone)
-    with pytest.raises(ValueError, match="glimpse_weight 0.5 needs a model with a glimpse_head"):
+    with pytest.raises(ValueError, match="glimpse_weight 0.5 needs a rollout with glimpse_logits"):
         hybrid_loss(RecurrentAttention(RAMConfig(num_glimpses=3))(images), labels, config)

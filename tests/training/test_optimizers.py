@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.training.optimizers import make_optimizers
 
 

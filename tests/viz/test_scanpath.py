@@ -9,7 +9,7 @@ import torch
 
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.viz.scanpath import Scanpath, follow, leading_classes, reconstruct, viewable
 
 CLASSES = tuple("abcdefghij")

@@ -16,7 +16,7 @@ from foveal.io.models import locate_model, pretrained_models
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.recipes import AgentConfig, RunConfig
 from foveal.runs.run import load_network, run_config
-from foveal.scene.sources import PatchSource
+from foveal.scene import Scene
 from foveal.tasks import TaskConfig
 from foveal.viz.scanpath import Scanpath, follow
 
@@ -47,7 +47,7 @@ class Classifier:
         """Whether a drawing of a digit is what it was made for."""
         return self.task is not None and self.classes == DIGITS
 
-    def look(self, image: Tensor | PatchSource, seed: int, name: str = "") -> Scanpath:
+    def look(self, image: Scene | Tensor, seed: int, name: str = "") -> Scanpath:
         """The scanpath of the mean policy; see `follow`. The first location is the seed's.
 
         Safe to call from several threads.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from foveal.app.models import Classifier, named
 from foveal.app.wording import Gaze, answer, gaze_value, message
+from foveal.scene import Scene, as_scene
 from foveal.scene.files import LARGE, ArraySource, Source, is_large, open_source
 from foveal.tasks.folder.pictures import read_picture
 from foveal.viz.scanpath import overview
@@ -78,7 +78,7 @@ def open_image(path: Path, num_channels: int) -> Source:
     return ArraySource(np.moveaxis(pixels, 0, -1), name=str(path))
 
 
-def prepare(source: Source, side: int | None, invert: bool) -> Tensor | Source:
+def prepare(source: Source, side: int | None, invert: bool) -> Scene:
     """What the model is to look at.
 
     Args:
@@ -87,21 +87,21 @@ def prepare(source: Source, side: int | None, invert: bool) -> Tensor | Source:
         invert: make dark light.
 
     Returns:
-        ``(C, H, W)`` float in [0, 1], or the source, where it is too large to be read whole.
+        A scene of one image, read where it is looked at where it is too large to be read whole.
 
     Raises:
         ValueError: if such a one should be inverted.
     """
-    longest = max(source.height, source.width)
+    scene, longest = as_scene([source]), max(source.height, source.width)
     if side is None and source.height * source.width > LARGE:
         if invert:
             raise ValueError(
                 f"{source.name} is read by windows, which are not inverted. Have it scaled down, "
                 "or invert the file."
             )
-        return source
-    pixels = overview(source, side or longest)
-    return 1 - pixels if invert else pixels
+        return scene
+    pixels = overview(scene, 0, side or longest)[None]
+    return as_scene(1 - pixels if invert else pixels)
 
 
 def count_frames(path: Path) -> int:

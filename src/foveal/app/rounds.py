@@ -80,7 +80,7 @@ def deal(agent: Agent, seed: int) -> dict[str, Any]:
         "balls": game.balls,
         "paddles": game.paddles,
         "caught": game.caught,
-        "patchSizes": [sensor.glimpse_size * box for box in sensor.box_sizes],
+        "patchSizes": list(sensor.patch_sizes),
         "corners": [corners for corners, _ in looks],
         "glimpses": [glimpses for _, glimpses in looks],
     }
@@ -91,10 +91,7 @@ def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[list[int]],
     sensor = network.sensor
     height, width = moment.images.shape[-2:]
     center = geometry.to_pixels(moment.locations, height, width)[0].tolist()
-    corners = [
-        [geometry.patch_start(at, sensor.glimpse_size * box) for at in center]
-        for box in sensor.box_sizes
-    ]
+    corners = [[geometry.patch_start(at, side) for at in center] for side in sensor.patch_sizes]
     seen = viewable(sensor(moment.images, moment.locations)[0])
     return corners, (255 * seen).round().astype(int).tolist()
 

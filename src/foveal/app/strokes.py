@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from foveal.scene import as_scene
 from foveal.tasks import CanvasTask
 
 SIDE, DIGIT = 28, 20  # pixels: MNIST's images, and the longer side of the digits in them
@@ -121,4 +122,4 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
         pieces=drawn.pieces[:, :num_clutter],
     )
     canvases, _ = task.render("train", layout)
-    return canvases[0] if isinstance(canvases, Tensor) else canvases.image(0)
+    return as_scene(canvases).image(0)

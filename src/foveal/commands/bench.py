@@ -46,7 +46,7 @@ def bench(
     if min(*batch_sizes, rounds, 1) < 1 or not batch_sizes:
         raise ValueError(f"batch_sizes and rounds must be at least 1; got {batch_sizes}, {rounds}.")
     set_threads(threads)
-    place = choose_device(device)
+    torch_device = choose_device(device)
     obvious = benchmark.obvious_sensor()
     found: dict[str, Any] = {}
     with working("measuring", quiet=json) as tell:
@@ -60,34 +60,35 @@ def bench(
             ):
                 tell(f"training step of {task}, {core}, batch {size}")
                 other = obvious if size == COMPARED_BATCH else None
-                row = benchmark.training_step(task, core, size, rounds, place, other)
+                row = benchmark.training_step(task, core, size, rounds, torch_device, other)
                 found["steps"].append(row)
         if "evaluation" in parts:
             tell("evaluation")
             found["evaluation"] = [
-                benchmark.evaluation(task, 1000, rounds, place) for task in benchmark.STEPS
+                benchmark.evaluation(task, 1000, rounds, torch_device) for task in benchmark.STEPS
             ]
         if "latency" in parts:
             tell("latency")
-            found["latency"] = benchmark.latency(rounds, place)
+            found["latency"] = benchmark.latency(rounds, torch_device)
         if "synthesis" in parts:
             tell("canvases")
             found["synthesis"] = [
-                benchmark.synthesis(task, COMPARED_BATCH, rounds, place) for task in benchmark.STEPS
+                benchmark.synthesis(task, COMPARED_BATCH, rounds, torch_device)
+                for task in benchmark.STEPS
             ]
         if "sensor" in parts:
             tell("the sensor")
             found["sensors"] = [
-                {"part": name, **benchmark.glimpse(*size, rounds, place)}
+                {"part": name, **benchmark.glimpse(*size, rounds, torch_device)}
                 for name, size in benchmark.SENSORS.items()
             ]
         if "environment" in parts:
             tell("Catch")
-            found["environment"] = benchmark.environment(rounds, place)
+            found["environment"] = benchmark.environment(rounds, torch_device)
     if json:
-        print_json({"hardware": hardware(place), "commit": commit(), **found})
+        print_json({"hardware": hardware(torch_device), "commit": commit(), **found})
         return
-    say(f"{hardware(place)}; milliseconds: median (quartiles)")
+    say(f"{hardware(torch_device)}; milliseconds: median (quartiles)")
     _show(found)
 
 

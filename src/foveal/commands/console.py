@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from foveal.randomness import rank
+from foveal.training.engine import Progress as Report
 from foveal.training.engine import TrainingDiverged, TrainingStopped
 from foveal.training.machine import DeviceFailed
 from foveal.training.parallel import ProcessLost
@@ -20,6 +28,14 @@ from foveal.training.parallel import ProcessLost
 console = Console(stderr=False, highlight=False, quiet=rank() > 0)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 FAILED, INTERRUPTED = 1, 130  # exit codes besides 0, and 2 for wrong input
+WATCHED = {
+    "error": "error {:.1f} %",
+    "reward": "reward {:.2f}",
+    "validation_error": "validation error {:.2f} %",
+    "return": "return {:.2f}",
+    "validation_return": "validation return {:.2f}",
+    "validation_success_rate": "success {:.1f} %",
+}
 
 
 class Stop(Exception):
@@ -28,11 +44,6 @@ class Stop(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def interrupt(_number: int, _frame: object) -> None:
-    """A handler that makes of a signal what Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -64,6 +75,32 @@ def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
+def bars(
+    screen: Console = console, *, quiet: bool = False, counted: bool = True, kept: bool = True
+) -> Progress:
+    """Bars on a terminal, and nothing where there is none: what, how far, ``measures``, time left.
+
+    Args:
+        screen: where they are shown.
+        quiet: show nothing at all.
+        counted: whether to say how far in numbers; else in percent.
+        kept: whether they stay when all is done.
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn() if counted else TaskProgressColumn(),
+        TextColumn("{task.fields[measures]}"),
+        TimeRemainingColumn(),
+        console=screen,
+        transient=not kept,
+        # What is printed goes above the bar where both are on the terminal, and else where it goes.
+        redirect_stdout=console.is_terminal,
+        redirect_stderr=sys.stderr.isatty(),
+        disable=quiet or rank() > 0 or not screen.is_terminal,
+    )
+
+
 @contextlib.contextmanager
 def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for steps that can be counted; gives what to call with (done, of how many).
@@ -71,21 +108,40 @@ def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
     On standard error where standard output goes to a file or another program.
     """
     screen = console if console.is_terminal else Console(stderr=True, highlight=False)
-    bar = Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=screen,
-        transient=True,
-        # What is printed goes above the bar where both are on the terminal, and else where it goes.
-        redirect_stdout=console.is_terminal,
-        redirect_stderr=sys.stderr.isatty(),
-        disable=quiet or rank() > 0 or not screen.is_terminal,
+    with bars(screen, quiet=quiet, kept=False) as shown:
+        bar = shown.add_task(what, total=None, measures="")
+        yield lambda done, total: shown.update(bar, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def training_bar(
+    title: str = "training", *, quiet: bool = False
+) -> Iterator[Callable[[Report], None]]:
+    """A bar for a run; gives what to call with the engine's reports.
+
+    Where nobody watches, a line for each validation.
+    """
+
+    def show(report: Report) -> None:
+        validation = _in_words(report.validation)
+        if report.validated and not quiet and not console.is_terminal:
+            epoch = "" if report.epoch is None else f"epoch {report.epoch + 1}, "
+            done = f"step {report.step:,} of {report.total_steps:,}"
+            say(f"{title}: {epoch}{done}, {validation}{report.rate}")
+        if report.measures:
+            measures = _in_words(report.measures) + validation + report.rate
+            shown.update(bar, total=report.total_steps, completed=report.step, measures=measures)
+
+    with bars(quiet=quiet, counted=False) as shown:
+        bar = shown.add_task(title, total=None, measures="")
+        yield show
+
+
+def _in_words(measures: dict[str, float]) -> str:
+    """Those measures that people watch."""
+    return "".join(
+        f"{words.format(measures[name])}  " for name, words in WATCHED.items() if name in measures
     )
-    task = bar.add_task(what, total=None)
-    with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def complain(name: str, text: str) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveal.commands.console import print_json, say, stops_explained
+from foveal.commands.console import print_json, say, stops_explained, training_bar
 from foveal.commands.flags import parse, set_threads
-from foveal.commands.train import ProgressBar
-from foveal.evaluation.classifier import Evaluation, evaluate, image_in
+from foveal.evaluation.classifier import Evaluation, evaluate
 from foveal.io.models import CONFIG_FILE, read_config, save_model
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.recipes import RunConfig, demo_run
+from foveal.scene import as_scene
 from foveal.tasks import CanvasTask
 from foveal.training.classifier import Trainer
 from foveal.viz.drawing import draw, save_picture
@@ -68,7 +68,7 @@ def demo(
     images, labels = next(iter(task.fixed_batches("test")))
     shown = follow(
         model,
-        image_in(images, 0),
+        as_scene(images).only(0),
         classes=task.classes,
         label=int(labels[0]),
         generator=torch.Generator().manual_seed(0),
@@ -87,8 +87,8 @@ def demo(
 def _train(
     model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
 ) -> Evaluation:
-    with ProgressBar(quiet=quiet, title=title) as bar, stops_explained("foveal demo"):
-        Trainer(model, task, config.training, config.objective, out, listener=bar.update).run()
+    with training_bar(title, quiet=quiet) as show, stops_explained("foveal demo"):
+        Trainer(model, task, config.training, config.objective, out, listener=show).run()
     return evaluate(model, task, "test")
 
 

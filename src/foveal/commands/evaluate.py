@@ -75,13 +75,13 @@ def evaluate(
     if rollouts < 1:
         raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     set_threads(threads)
-    place = choose_device(device)
-    network, content = load_network(model, place)
+    torch_device = choose_device(device)
+    network, content = load_network(model, torch_device)
     shown = task_shown(
         network,
         content,
         Path(model),
-        place,
+        torch_device,
         task=task,
         data=data,
         strict=strict,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import os
-import re
 from typing import Any
 
 import torch
 import tyro
+
+from foveal.names import nearest
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
@@ -23,42 +25,47 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
         default: an instance of the dataclass with other defaults.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
-    complaint = io.StringIO()
 
     @functools.wraps(function, updated=())
     def later(*values: Any, **named: Any) -> Any:
         return functools.partial(function, *values, **named)
 
+    def read(words: list[str]) -> tuple[Any, list[str]]:
+        return tyro.cli(
+            function if isinstance(function, type) else later,
+            prog=f"foveal {name}",
+            args=words,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
+            return_unknown_args=True,
+            **options,
+        )
+
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            read = tyro.cli(
-                function if isinstance(function, type) else later,
-                prog=f"foveal {name}",
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes,),
-                **options,
-            )
+        with contextlib.redirect_stderr(said):
+            found, unknown = read(arguments)
     except SystemExit as leaving:
         if not leaving.code:
             raise
-        raise ValueError(_in_one_line(complaint.getvalue(), name)) from None
+        raise ValueError(f"{_unboxed(said.getvalue())}. See foveal {name} --help.") from None
+    if unknown:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            read(["--help"])
+        flags = [word.strip(",.") for word in said.getvalue().split() if word.startswith("--")]
+        flag = unknown[0].partition("=")[0]
+        kind = "flag" if flag.startswith("-") else "argument"
+        raise ValueError(f"unknown {kind} {flag}.{nearest(flag, flags)} See foveal {name} --help.")
     # Called here, so that what it says on standard error is heard.
-    return read if isinstance(function, type) else read()
+    return found if isinstance(function, type) else found()
 
 
-def _in_one_line(boxed: str, name: str) -> str:
-    """What tyro says in a box of several lines, as one: its first section, and its suggestion."""
-    # Without the title; where the terminal has no better than ASCII, lines make the box.
-    lines = [line.strip("│╭╰╮╯|+ ") for line in boxed.splitlines()[1:]]
-    rules = [set(line) <= {"─", "-"} for line in lines]
-    first = rules.index(False)
-    end = rules.index(True, first) if True in rules[first:] else len(lines)
-    said = " ".join(" ".join(lines[first:end]).split()).rstrip(".")
-    said = re.sub(r"^Error parsing config\.\w+: ", "", said)
-    said = re.sub(r"^Unrecognized options: (--[^\s,=]+).*", r"unknown flag \1", said)
-    near = re.search(r"Perhaps you meant:.*?(--[a-z][\w-]*)", boxed, re.DOTALL)
-    hint = f" Did you mean {near[1]}?" if near else ""
-    return f"{said}.{hint} See foveal {name} --help."
+def _unboxed(message: str) -> str:
+    """The first section of what tyro says in a box of several lines, as one line."""
+    lines = (line.strip("│ ") for line in message.splitlines()[1:])
+    sections = itertools.groupby(lines, lambda line: bool(line.strip("─-")))
+    words = next(" ".join(section) for is_text, section in sections if is_text).rstrip(".")
+    part, _, reason = words.partition(": ")  # of a configuration, which checked itself, or a flag
+    return reason if part.startswith("Error parsing") and "--" not in part else words
 
 
 def choose_device(name: str) -> torch.device:

@@ -15,10 +15,10 @@ from torch import Tensor
 from foveal.commands.console import print_json, say, working
 from foveal.commands.flags import choose_device, parse
 from foveal.commands.shown import load_model, task_shown
-from foveal.evaluation.classifier import EVALUATION_SEED, image_in, observe, rollouts
+from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
-from foveal.scene.files import Source, is_large, open_source
-from foveal.scene.sources import PatchSource
+from foveal.scene import Scene, as_scene
+from foveal.scene.files import is_large, open_source
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.tasks.folder.pictures import read_picture
 from foveal.viz.drawing import PICTURES, draw_sheet, save_picture
@@ -104,11 +104,11 @@ def look(
             "--task, --digits, --canvas-size, --num-clutter, --count, --wrong and --maps are about "
             "the task's test images. Leave them out, or the image files."
         )
-    place = choose_device(device)
-    network, content = load_model(model, place)
+    torch_device = choose_device(device)
+    network, content = load_model(model, torch_device)
     data = None
     if not image:
-        data = task_shown(network, content, Path(model), place, task=task, changes=changes)
+        data = task_shown(network, content, Path(model), torch_device, task=task, changes=changes)
         _check_index(data, index)
     looking = _Looking(network, content, data, num_glimpses, seed)
     if out is not None:
@@ -150,7 +150,7 @@ def _check_index(data: CanvasTask | FolderTask, index: int) -> None:
 class _Case:
     """One image to be shown, and the row of a rollout that has it."""
 
-    image: Tensor | PatchSource
+    scene: Scene
     label: int | None
     name: str
     rollout: Rollout
@@ -177,13 +177,13 @@ class _Looking:
                 self.network, self.data, "test", num_glimpses=self.num_glimpses, seed=self.seed
             )
         ) as batches:
-            for images, labels, rollout in batches:
+            for scene, labels, rollout in batches:
                 missed = (rollout.logits.argmax(-1) != labels).tolist()
                 for row in range(max(0, index - first), len(labels)):
                     if missed[row] or not wrong:
                         name = f"test image {first + row}"
-                        image, label = image_in(images, row), int(labels[row])
-                        yield _Case(image, label, name, rollout, row, first + row)
+                        label = int(labels[row])
+                        yield _Case(scene, label, name, rollout, row, first + row)
                         found += 1
                     if found == count:
                         return
@@ -194,29 +194,26 @@ class _Looking:
         generator = torch.Generator(self.device).manual_seed(self.seed)
         for number, file in enumerate(files):
             with contextlib.ExitStack() as files_open:
-                image: Tensor | Source
+                channels = self.network.config.num_channels
                 if is_large(file):
-                    source = open_source(file, self.network.config.num_channels)
-                    image = files_open.enter_context(source)
-                    batch: Tensor | list[PatchSource] = [source]
+                    scene = as_scene([files_open.enter_context(open_source(file, channels))])
                 else:
-                    image = read_image(file, self.network.config.num_channels).to(self.device)
-                    batch = image[None]
+                    scene = as_scene(read_image(file, channels)[None].to(self.device))
                 with torch.inference_mode():
                     rollout = self.network(
-                        batch, num_glimpses=self.num_glimpses, generator=generator
+                        scene, num_glimpses=self.num_glimpses, generator=generator
                     )
-                yield _Case(image, None, file.name, rollout, 0, number)
+                yield _Case(scene, None, file.name, rollout, 0, number)
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
         about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
-        mean = scanpath_of(self.network, case.image, case.rollout, case.row, **about)
+        mean = scanpath_of(self.network, case.scene, case.rollout, case.row, **about)
         generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
             follow(
                 self.network,
-                case.image,
+                case.scene.only(case.row),
                 **about,
                 num_glimpses=self.num_glimpses,
                 first_location=case.rollout.locations[case.row, 0],

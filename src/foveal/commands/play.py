@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveal.commands.console import console, print_json, say
+from foveal.commands.console import counting, print_json, say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
@@ -67,21 +66,20 @@ def play(
     if gif is not None:
         check_film(gif)
     set_threads(threads)
-    place = choose_device(device)
-    agent, content = load_model(model, place)
+    torch_device = choose_device(device)
+    agent, content = load_model(model, torch_device)
     games = _games(content, Path(model), env, env_options)
     film = None if gif is None else Film(agent, gif_episodes)
-    with _bar(episodes, quiet=json) as bar:
-        task = bar.add_task("playing", total=episodes)
+    with counting("playing", quiet=json or episodes < 2) as count:
         result = play_games(
             agent,
             games,
             episodes,
             seed,
-            place,
+            torch_device,
             num_envs=num_envs,
             watch=film,
-            listener=lambda ended: bar.update(task, completed=ended),
+            listener=lambda ended: count(ended, episodes),
         )
     if film is not None and gif is not None:
         film.save(gif)
@@ -121,14 +119,3 @@ def _games(
     if env is not None and env != trained.env:
         trained = EnvConfig(env=env)
     return trained if options is None else dataclasses.replace(trained, env_options=options)
-
-
-def _bar(episodes: int, *, quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal or episodes < 2,
-    )

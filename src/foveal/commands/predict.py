@@ -15,12 +15,12 @@ import tyro
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.shown import load_model
-from foveal.evaluation.classifier import pixels_and_sizes
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import uniform_locations
+from foveal.model.policy import uniform_locations
+from foveal.scene import as_scene
 from foveal.scene.files import Source
-from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
+from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, Bytes, find_pictures
 
@@ -78,8 +78,8 @@ def predict(
             "input, as in: foveal predict mnist-28 photos"
         )
     set_threads(threads)
-    place = choose_device(device)
-    network, content = load_model(model, place)
+    torch_device = choose_device(device)
+    network, content = load_model(model, torch_device)
     if network.config.num_channels not in MODES:
         raise ValueError(
             f"image files have 1 or 3 channels; {model} takes {network.config.num_channels}. "
@@ -87,7 +87,7 @@ def predict(
         )
     classes = [str(n) for n in content.get("classes") or range(network.config.num_classes)]
     paths = [path for image in images for path in _files(image)]
-    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(place)
+    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(torch_device)
     decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
     unreadable: list[Path] = []
     with counting("predicting", quiet=not paths) as count:
@@ -152,12 +152,11 @@ def _answers(
     top_k: int,
     num_glimpses: int | None,
 ) -> Iterator[dict[str, Any]]:
-    images, own_sizes = pixels_and_sizes(as_batch([picture for _, picture in group], first.device))
+    scene = as_scene(as_batch([picture for _, picture in group], first.device))
     sizes = [height_and_width(picture) for _, picture in group]
     with torch.inference_mode():
         rollout = network(
-            images,
-            sizes=own_sizes if len(set(sizes)) > 1 else None,
+            scene,
             num_glimpses=num_glimpses,
             first_location=first.expand(len(group), -1),
         )

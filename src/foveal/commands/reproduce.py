@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,22 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bars
+from rich.progress import TaskID
 from rich.table import Column, Table
 
 from foveal.commands.console import (
     FAILED,
-    INTERRUPTED,
     Stop,
+    bars,
     console,
-    interrupt,
     print_json,
     say,
     stops_explained,
+    training_bar,
 )
 from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.train import ProgressBar
+from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, read_config
 from foveal.names import choose
@@ -218,10 +214,10 @@ def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
     }
     with (
         _alone(directory),
-        ProgressBar(quiet=json, title=f"{row.name}, seed {seed}") as bar,
+        training_bar(f"{row.name}, seed {seed}", quiet=json) as show,
         stops_explained("the same command"),
     ):
-        train_run(config, about, directory, choose_device(plan.device), bar.update)
+        train_run(config, about, directory, choose_device(plan.device), show)
         _collect(plan, row)
 
 
@@ -258,50 +254,29 @@ def _collect(plan: _Plan, row: Row) -> None:
 
 
 def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> None:
-    """Train runs in processes of their own, ``plan.jobs`` at once.
-
-    They get a terminal group of their own, so that one Ctrl-C reaches each of them once: from here.
-    """
+    """Train runs in processes of their own, ``plan.jobs`` at once."""
     waiting, failed = list(waiting), []
-    running: dict[subprocess.Popen[bytes], tuple[Row, int, TaskID]] = {}
-    bars = Bars(
-        TextColumn("{task.description:28}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[measures]}"),
-        console=console,
-        disable=json or not console.is_terminal,
-    )
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        with bars:
-            while waiting or running:
-                while waiting and len(running) < plan.jobs:
-                    row, seed = waiting.pop(0)
-                    bar = bars.add_task(f"{row.name}, seed {seed}", total=1.0, measures="")
-                    running[_start(plan, row, seed)] = (row, seed, bar)
-                time.sleep(0.2)
-                for process, (row, seed, bar) in list(running.items()):
-                    bars.update(bar, **_progress(plan, row, seed))
-                    if process.poll() is None:
-                        continue
-                    del running[process]
-                    bars.remove_task(bar)
-                    if process.returncode:
-                        failed.append(_last_words(plan, row, seed))
-                    elif not json:
-                        result = read_json(plan.directory(row, seed) / RESULT_FILE)
-                        say(f"{row.name}, seed {seed}: {_in_words(row, result)}")
-    except KeyboardInterrupt:
-        raise Stop(
-            "stopped; what was done is saved. Go on with: the same command", INTERRUPTED
-        ) from None
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
-        signal.signal(signal.SIGTERM, before)
+    running: dict[Worker, tuple[Row, int, TaskID]] = {}
+    with bars(quiet=json, counted=False) as shown, workers() as start:
+        while waiting or running:
+            while waiting and len(running) < plan.jobs:
+                row, seed = waiting.pop(0)
+                bar = shown.add_task(f"{row.name}, seed {seed}", total=1.0, measures="")
+                worker = start(_words(plan, row, seed), _log(plan, row, seed))
+                running[worker] = (row, seed, bar)
+            time.sleep(0.2)
+            for worker, (row, seed, bar) in list(running.items()):
+                shown.update(bar, **_progress(plan, row, seed))
+                if worker.poll() is None:
+                    continue
+                del running[worker]
+                shown.remove_task(bar)
+                if worker.returncode:
+                    reason = last_line(_log(plan, row, seed))
+                    failed.append(f"{row.name}, seed {seed}: {reason}")
+                elif not json:
+                    result = read_json(plan.directory(row, seed) / RESULT_FILE)
+                    say(f"{row.name}, seed {seed}: {_in_words(row, result)}")
     if failed:
         raise Stop(f"{len(failed)} run(s) failed: {' '.join(failed)}", FAILED)
 
@@ -311,17 +286,12 @@ def _log(plan: _Plan, row: Row, seed: int) -> Path:
     return directory.with_name(f"{directory.name}.log")
 
 
-def _start(plan: _Plan, row: Row, seed: int) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "foveal", "reproduce", row.name, "--seeds", str(seed)]
+def _words(plan: _Plan, row: Row, seed: int) -> list[str]:
+    """What a worker that trains one run is told."""
+    words = ["reproduce", row.name, "--seeds", str(seed), "--json"]
     words += ["--threads", str(plan.threads), "--device", plan.device]
-    words += ["--out", str(plan.out), "--runs", str(plan.runs), "--json"]
-    words += ["--quick"] if plan.quick else []
-    log = _log(plan, row, seed)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as errors:
-        return subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-        )
+    words += ["--out", str(plan.out), "--runs", str(plan.runs)]
+    return [*words, "--quick"] if plan.quick else words
 
 
 def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
@@ -332,11 +302,6 @@ def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
     found = [line[name] for line in read_metrics(plan.directory(row, seed)) if name in line]
     measures = f"{name.replace('_', ' ')} {found[-1]:.2f} %" if found else ""
     return {"completed": share, "measures": measures}
-
-
-def _last_words(plan: _Plan, row: Row, seed: int) -> str:
-    lines = _log(plan, row, seed).read_text(encoding="utf-8", errors="replace").splitlines()
-    return f"{row.name}, seed {seed}: {lines[-1] if lines else 'it was killed.'}"
 
 
 def _in_words(row: Row, result: dict[str, Any]) -> str:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
-import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from foveal.commands.console import FAILED, INTERRUPTED, Stop, console, interrupt, print_json, say
+from foveal.commands.console import FAILED, Stop, bars, console, print_json, say, stops_explained
 from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.train import choose_recipe, configuration_of
-from foveal.commands.train_folder import examine, read_options
+from foveal.commands.training import choose_recipe, made_ready, read_options
+from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
 from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
 from foveal.runs.search import (
@@ -35,7 +34,6 @@ from foveal.runs.search import (
 )
 from foveal.tasks import FolderConfig
 from foveal.tasks.folder.task import Survey
-from foveal.training.engine import TrainingStopped
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +56,7 @@ class SearchOptions:
     """
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
-    config: RunConfig
+    config: RunConfig | AgentConfig
     recipe: str = "fast"  # fast, or paper: the published optimizer and reward
     space: tuple[str, ...] = PAPER_SPACE  # NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C
     trials: int = 20  # of the study in all
@@ -73,12 +71,6 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class AgentSearchOptions(SearchOptions):
-    __doc__ = SearchOptions.__doc__
-    config: AgentConfig  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
 class _Images(FolderConfig):
     # --workers are the search's own processes here.
     workers: Annotated[int, tyro.conf.arg(name="decoders")] = 0  # decoding processes of each worker
@@ -89,28 +81,21 @@ class _FolderRun(FolderRun):
     task: _Images = field(default_factory=_Images)
 
 
-@dataclass(frozen=True)
-class FolderSearchOptions(SearchOptions):
-    __doc__ = SearchOptions.__doc__
-    config: _FolderRun
-
-
-def _folder_options(config: FolderRun, recipe: str) -> FolderSearchOptions:
+def _folder_options(config: FolderRun) -> SearchOptions:
     images = _Images(**vars(config.task) | {"workers": 0})
-    return FolderSearchOptions("folder", _FolderRun(**vars(config) | {"task": images}), recipe)
+    return SearchOptions("folder", _FolderRun(**vars(config) | {"task": images}))
 
 
 def run(arguments: list[str]) -> None:
     if arguments[:1] == ["folder"]:
-        own, found = read_options(_folder_options, "search", arguments)
-        images = FolderConfig(**vars(own.config.task))
-        config = FolderRun(**vars(own.config) | {"task": images})
-        search(SearchOptions(**vars(own) | {"config": config}), arguments, found)
+        options, found = read_options(_folder_options, "search", arguments)
+        assert isinstance(options.config, _FolderRun)
+        images = FolderConfig(**vars(options.config.task))
+        config = FolderRun(**vars(options.config) | {"task": images})
+        search(dataclasses.replace(options, config=config), arguments, found)
         return
     task, rest, default = choose_recipe(arguments, "search")
-    kind = SearchOptions if isinstance(default, RunConfig) else AgentSearchOptions
-    options: SearchOptions = parse(kind, "search", rest, kind(task=task, config=default))  # type: ignore[arg-type]
-    search(options, arguments)
+    search(parse(SearchOptions, "search", rest, SearchOptions(task, default)), arguments)
 
 
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:
@@ -134,10 +119,7 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; got {options.sampler!r}.")
     device = choose_device(options.device)
     set_threads(options.threads)
-    config, task = configuration_of(options.config), None
-    if found is not None:
-        assert isinstance(config, FolderRun)
-        config, task = examine(config, found, device, "search", quiet=options.json)
+    config, task = made_ready(options.config, found, device, "search", quiet=options.json)
     space = read_space(options.space, config)
     name = options.study or f"{options.task}-{options.recipe}"
     out = options.out or Path("runs", "search", name)
@@ -147,22 +129,12 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
     # Workers that share a sampler's seed would try the same values.
     seed = int.from_bytes(os.urandom(4)) if options.workers == 1 else 0
     study = open_study(storage, name, config, space, options.sampler, seed)
-    bar = Progress(
-        TextColumn(name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[best]}"),
-        console=console,
-        disable=options.json or not console.is_terminal,
-    )
-    with bar:
-        shown = bar.add_task(name, total=options.trials, best="")
+    with bars(quiet=options.json) as shown, stops_explained("the same command"):
+        bar = shown.add_task(name, total=options.trials, measures="")
 
         def update() -> None:
-            ended = [
-                trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
-            ]
-            bar.update(shown, completed=len(ended), best=_best_in_words(study, config))
+            ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+            shown.update(bar, completed=ended, measures=_best_in_words(study, config))
 
         if options.workers > 1:
             _work_together(options, arguments, out, update)
@@ -171,22 +143,19 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
                 "name": options.task,
                 "recipe": options.recipe,
                 "threads": options.threads,
-                "command": shlex.join(["foveal", "search", *map(without_password, arguments)]),
+                "command": shlex.join(["foveal", *map(without_password, sys.argv[1:])]),
             }
-            try:
-                run_trials(
-                    study,
-                    config,
-                    space,
-                    options.trials,
-                    about,
-                    out,
-                    device,
-                    lambda *_: update(),
-                    task=task,
-                )
-            except TrainingStopped as stop:
-                raise Stop(f"{stop}. Go on with: the same command", INTERRUPTED) from None
+            run_trials(
+                study,
+                config,
+                space,
+                options.trials,
+                about,
+                out,
+                device,
+                lambda *_: update(),
+                task=task,
+            )
     _show(study, config, out, options.json)
 
 
@@ -197,36 +166,19 @@ def _make_directory(out: Path) -> None:
         raise ValueError(f"--out must be a directory; {out}: {problem.strerror}.") from None
 
 
-def _work_together(options: SearchOptions, arguments: list[str], out: Path, update: Any) -> None:
+def _work_together(
+    options: SearchOptions, arguments: list[str], out: Path, update: Callable[[], None]
+) -> None:
     """Processes that each work on the study as if alone; what one that dies leaves, others do."""
-    out.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "foveal", "search", *arguments, "--workers", "1", "--json"]
-    before = signal.signal(signal.SIGTERM, interrupt)
-    workers, logs = [], []
-    try:
-        for number in range(options.workers):
-            logs.append(out / f"worker-{number}.log")
-            with logs[-1].open("wb") as errors:
-                workers.append(
-                    subprocess.Popen(
-                        words, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-                    )
-                )
-        while any(worker.poll() is None for worker in workers):
+    words = ["search", *arguments, "--workers", "1", "--json"]
+    logs = [out / f"worker-{number}.log" for number in range(options.workers)]
+    with workers() as start:
+        working = [start(words, log) for log in logs]
+        while any(worker.poll() is None for worker in working):
             time.sleep(0.5)
             update()
-    except KeyboardInterrupt:
-        raise Stop("stopped. Go on with: the same command", INTERRUPTED) from None
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.wait()
-        signal.signal(signal.SIGTERM, before)
-    failed = [log for worker, log in zip(workers, logs, strict=True) if worker.returncode]
-    if len(failed) == len(workers):
-        lines = failed[0].read_text(encoding="utf-8", errors="replace").splitlines()
-        raise Stop(f"every worker failed: {lines[-1] if lines else 'they were killed.'}", FAILED)
+    if all(worker.returncode for worker in working):
+        raise Stop(f"every worker failed: {last_line(logs[0])}", FAILED)
 
 
 def _best_in_words(study: optuna.Study, config: RunConfig | AgentConfig) -> str:
@@ -289,8 +241,8 @@ def _draw(study: optuna.Study, out: Path) -> Path | None:
     if len(study.best_params) > 1:
         figures.append(visualization.plot_contour(study))
     parts = [
-        figure.to_html(full_html=False, include_plotlyjs=place == 0)
-        for place, figure in enumerate(figures)
+        figure.to_html(full_html=False, include_plotlyjs=number == 0)
+        for number, figure in enumerate(figures)
     ]
     title = f"<!doctype html><meta charset='utf-8'><title>{study.study_name}</title>"
     page = out / "study.html"

@@ -1,19 +1,11 @@
-"""Environments for Gymnasium; importing this registers ``foveal/Catch-v0``."""
+"""Catch, and any environment of Gymnasium as tensors."""
 
 from __future__ import annotations
-
-import gymnasium
 
 from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
 from foveal.envs.games import EnvConfig, Games, Turn, read_options
 
-CATCH_ID = "foveal/Catch-v0"
-
-gymnasium.register(
-    CATCH_ID,
-    entry_point="foveal.envs.catch:CatchEnv",
-    vector_entry_point="foveal.envs.catch:CatchVectorEnv",
-)
+CATCH_ID = "foveal/Catch-v0"  # registered by foveal itself
 
 __all__ = [
     "CATCH_ID",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib.metadata
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
+
+from foveal.names import nearest
 
 CHANNELS = ("auto", "first", "last")
 
@@ -170,8 +171,7 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     try:
         return gymnasium.make_vec(config.env, num_envs=num_envs, **options)
     except gymnasium.error.UnregisteredEnv as problem:
-        near = difflib.get_close_matches(config.env, gymnasium.registry, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = nearest(config.env, gymnasium.registry, cutoff=0.5)
         raise ValueError(
             f"env must be the id of a Gymnasium environment; got {config.env!r}. {problem}{hint} "
             "One that a package registers on import is MODULE:ID."

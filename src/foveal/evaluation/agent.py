@@ -151,9 +151,7 @@ def _play(
     agent.eval()
     generator = torch.Generator().manual_seed(seed)
     images, info = games.reset(seed)
-    fresh = torch.ones(count, dtype=torch.bool, device=games.device)
-    location = agent.location_policy.first(images, generator)
-    state = agent.initial_state(count)
+    location, state = agent.begin(images, generator)
     gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
     finished: list[tuple[float, int, float | None]] = []
     done = np.zeros(count, dtype=int)
@@ -161,8 +159,8 @@ def _play(
     with torch.inference_mode():
         while (done < wanted).any():
             away = _ball_distances(info, location, games.image_shape)
-            step = agent.step(images, location, state.forget(fresh), generator=generator)
-            state, actions = step.state, step.logits.argmax(-1)
+            step = agent.step(images, location, state, generator=generator)
+            actions = step.logits.argmax(-1)
             turn = games.step(actions)
             if watch:
                 watch(Moment(images, location, actions, turn.rewards, turn.over))
@@ -182,9 +180,10 @@ def _play(
                 gains[game], lengths[game], distances[game] = 0.0, 0, []
             if listener and ended.any():
                 listener(len(finished))
-            images, fresh, info = turn.images, turn.fresh, turn.info
-            first = agent.location_policy.first(images, generator)
-            location = torch.where(fresh[:, None], first, step.next_location)
+            images, info = turn.images, turn.info
+            location, state = agent.begin_where(
+                turn.fresh, images, step.next_location, step.state, generator
+            )
     agent.train(training)
     return Result(
         returns=tuple(gain for gain, _, _ in finished),

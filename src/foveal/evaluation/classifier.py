@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from foveal.geometry import PaddedImages
 from foveal.model.attention import RecurrentAttention, Rollout
-from foveal.scene.sources import PatchSource, undamaged
-from foveal.scene.sparse import SparseImages
+from foveal.scene import Scene, as_scene
+from foveal.tasks.task import Task
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
-
-
-# (B, C, H, W), or padded where they differ in size, or sparse, or read where they are looked at
-Images = Tensor | PaddedImages | SparseImages | Sequence[PatchSource]
-
-
-class Task(Protocol):
-    """What training and evaluation ask of a task; `foveal.tasks.CanvasTask` is one."""
-
-    def size(self, split: str) -> int:
-        """How many images the split "train", "validation" or "test" has."""
-        ...
-
-    def batch(
-        self, split: str, indices: Tensor, generator: torch.Generator | None
-    ) -> tuple[Images, Tensor]:
-        """Images in [0, 1] for B ``(B,)`` int64 indices of a split, and their ``(B,)`` labels.
-
-        ``generator`` is the source of what is random about them; there is none if None.
-        """
-        ...
-
-    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
-        """The whole of a split in order, batch by batch, the same each time: for evaluation."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -55,35 +28,6 @@ class Evaluation:
     error: float
     interval: tuple[float, float]
     count: int
-
-
-def pixels_and_sizes(
-    images: Images,
-) -> tuple[Tensor | SparseImages | Sequence[PatchSource], Tensor | None]:
-    """The images as a model takes them, and each one's height and width where they are padded."""
-    return (images.pixels, images.sizes) if isinstance(images, PaddedImages) else (images, None)
-
-
-def whole(images: Tensor | SparseImages | Sequence[PatchSource]) -> Tensor:
-    """Images for a network that sees all of them.
-
-    Raises:
-        ValueError: if they are sources, which are never in memory whole.
-    """
-    if isinstance(images, Tensor):
-        return images
-    if isinstance(images, SparseImages):
-        return torch.stack([images.image(row) for row in range(len(images))])
-    raise ValueError(
-        f"a network that sees the whole image takes none of {images[0].height:,} x "
-        f"{images[0].width:,} pixels, which is read where it is looked at. Choose a recurrent "
-        "attention model (--network ram), or scale the images down."
-    )
-
-
-def image_in(images: Images, row: int) -> Tensor | PatchSource:
-    """One ``(C, H, W)`` image of a batch, without what it is padded with; or its source."""
-    return images.image(row) if isinstance(images, PaddedImages | SparseImages) else images[row]
 
 
 def evaluate(
@@ -110,7 +54,7 @@ def answers(
     """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
     The locations drawn are one fixed draw too, on every device, so that the figure can be repeated.
-    Images of which something could not be read are left out (`foveal.scene.sources.GuardedSource`).
+    Images of which something could not be read are left out (`Scene.intact`).
 
     Args:
         model: a `RecurrentAttention`, or a network from images to logits.
@@ -132,19 +76,16 @@ def answers(
     right, given = [], []
     with torch.inference_mode():
         for images, labels in task.fixed_batches(split):
-            pixels, sizes = pixels_and_sizes(images)
+            scene = as_scene(images)
             if isinstance(model, RecurrentAttention):
-                belief = sum(
-                    model(
-                        pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator
-                    ).logits.softmax(-1)
+                beliefs = [
+                    model(scene, num_glimpses=num_glimpses, generator=generator).logits.softmax(-1)
                     for _ in range(rollouts)
-                )
+                ]
+                belief = torch.stack(beliefs).sum(0)
             else:
-                belief = model(whole(pixels))
-            assert isinstance(belief, Tensor)
-            sound = undamaged(pixels)
-            kept = slice(None) if sound is None else sound
+                belief = model(scene.whole())
+            kept = slice(None) if scene.intact is None else scene.intact
             right.append(labels[kept])
             given.append(belief.argmax(-1)[kept])
     model.train(training)
@@ -161,8 +102,8 @@ def rollouts(
     *,
     num_glimpses: int | None = None,
     seed: int = EVALUATION_SEED,
-) -> Generator[tuple[Images, Tensor, Rollout], None, None]:
-    """The very rollouts that `evaluate` counts, batch by batch: images, labels, rollout.
+) -> Generator[tuple[Scene, Tensor, Rollout], None, None]:
+    """The very rollouts that `evaluate` counts, batch by batch: scene, labels, rollout.
 
     Args:
         model: on the task's device; in eval mode until the last batch.
@@ -176,10 +117,10 @@ def rollouts(
     model.eval()
     try:
         for images, labels in task.fixed_batches(split):
-            pixels, sizes = pixels_and_sizes(images)
-            rollout = model(pixels, sizes=sizes, num_glimpses=num_glimpses, generator=generator)
-            if undamaged(pixels) != [False]:  # a source comes alone
-                yield images, labels, rollout
+            scene = as_scene(images)
+            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
+            if scene.intact != [False]:  # a source comes alone
+                yield scene, labels, rollout
     finally:
         model.train(training)
 

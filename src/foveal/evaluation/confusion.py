@@ -17,7 +17,7 @@ NAMED = 60  # classes; with more, names along the edges are not
 
 
 def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
-    """How many images of the class of the row got the answer of the column.
+    """Count the images of the class of each row that got the answer of each column.
 
     Args:
         labels: ``(N,)`` int64, the right classes.
@@ -27,12 +27,13 @@ def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
     Returns:
         ``(K, K)`` int64.
     """
-    pairs = labels * num_classes + given
-    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+    from sklearn import metrics  # noqa: PLC0415 (slow to import)
+
+    return torch.from_numpy(metrics.confusion_matrix(labels, given, labels=range(num_classes)))
 
 
 def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class that has images: how many, its error, and what it is taken for.
+    """Say of each class that has images how many, its error, and what it is taken for.
 
     Args:
         matrix: ``(K, K)``, from `confusion_matrix`.
@@ -66,32 +67,31 @@ def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def draw_confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
-    """The matrix as a picture: shade for the share of a row, numbers where they are legible."""
+    """Draw the matrix: shade for the share of a row, and numbers and names where legible."""
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
+    from sklearn.metrics import ConfusionMatrixDisplay  # noqa: PLC0415 (slow to import)
 
     number = len(classes)
     side = min(12.0, 2.5 + 0.35 * number)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
     shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    shown = axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shown, ax=axis, label="share of the class", fraction=0.046)
-    if number <= NUMBERED:
-        for row, column in matrix.nonzero().tolist():
-            color = "white" if shares[row, column] > 0.6 else "black"
-            axis.text(
-                column,
-                row,
-                str(int(matrix[row, column])),
-                ha="center",
-                va="center",
-                fontsize=8,
-                color=color,
-            )
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in classes]
-    if number <= NAMED:
-        axis.set_xticks(range(number), names, rotation=90, fontsize=8)
-        axis.set_yticks(range(number), names, fontsize=8)
-    axis.set_xlabel("answer")
-    axis.set_ylabel("class")
+    drawn = ConfusionMatrixDisplay(shares.numpy())
+    drawn.plot(
+        include_values=number <= NUMBERED,
+        cmap="Blues",
+        ax=axis,
+        colorbar=False,
+        im_kw={"vmin": 0, "vmax": 1},
+        text_kw={"fontsize": 8},
+    )
+    figure.colorbar(drawn.im_, ax=axis, label="share of the class", fraction=0.046)
+    if drawn.text_ is not None:
+        for text, count in zip(drawn.text_.flat, matrix.flatten().tolist(), strict=True):
+            text.set_text(str(count) if count else "")
+    named = classes if number <= NAMED else ()
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in named]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axis.set(xlabel="answer", ylabel="class")
     return figure

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foveal.io.files import read_json, read_tensors, write_file, write_json
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, read_config, save_model
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, of_the_model, read_config, save_model
 
 CARD_FILE, RESULT_FILE = "README.md", "result.json"
 LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
@@ -61,41 +61,58 @@ def save_with_card(
 
 
 def _holds(directory: Path, model: nn.Module) -> bool:
-    """Whether the weights in a directory are the model's."""
+    """Tell whether the weights in a directory are the model's."""
     try:
         saved, _ = read_tensors(directory / WEIGHTS_FILE)
     except (OSError, ValueError):
         return False
     ours = model.state_dict()
+    saved = of_the_model(saved)
     return saved.keys() == ours.keys() and all(
         torch.equal(saved[name], ours[name].cpu()) for name in ours
     )
 
 
-def model_card(content: Mapping[str, Any], result: Mapping[str, Any], parameters: int) -> str:
-    """A card in Markdown, without metadata.
+def model_card(
+    content: Mapping[str, Any],
+    result: Mapping[str, Any],
+    parameters: int,
+    *,
+    more: Mapping[str, str] | None = None,
+    name: str = "...",
+    note: str = "",
+) -> str:
+    """Write a card in Markdown, without metadata.
 
     Args:
-        content: of the model's ``config.json``.
-        result: of its ``result.json``; empty where nothing was measured of these weights.
+        content: what the model's ``config.json`` holds.
+        result: what its ``result.json`` holds; empty where nothing was measured of these weights.
         parameters: how many the model has.
+        more: rows to add to the table, or to replace there, by name.
+        name: what the model is loaded by.
+        note: what is said last.
     """
     model = content["model"]
-    does = "chooses actions in games" if "env" in content else "classifies images"
+    agent = "env" in content
+    does = "chooses actions in games" if agent else "classifies images"
     rows = {
-        "task": content["env"]["env"] if "env" in content else content.get("name"),
+        "task": content["env"]["env"] if agent else content.get("name"),
         "classes": ", ".join(map(str, content.get("classes", ()))) or model["num_classes"],
         "test error": _measure(result, "error"),
         "success": _measure(result, "success_rate"),
         "protocol": result.get("protocol"),
         "retina": f"{model['glimpse_size']} x {model['glimpse_size']}, {model['num_scales']} "
         f"scale(s), {model['num_channels']} channel(s)",
-        "glimpses": None if "env" in content else model["num_glimpses"],
+        "glimpses": None if agent else model["num_glimpses"],
         "core": f"{model['core']}, {model['core_size']} units",
         "parameters": f"{parameters:,}",
         "made by": f"`{result['command']}`" if "command" in result else None,
     }
-    table = "\n".join(f"| {name} | {said} |" for name, said in rows.items() if said is not None)
+    table = "\n".join(
+        f"| {row} | {str(said).replace('|', '&#124;')} |"
+        for row, said in (rows | dict(more or {})).items()
+        if said is not None
+    )
     return f"""\
 # {content.get("name") or "A recurrent attention model"}
 
@@ -110,13 +127,13 @@ after a few looks.
 ```python
 from foveal import RecurrentAttention
 
-model = RecurrentAttention.from_pretrained("...")  # this directory, or this model's name on the Hub
+model = RecurrentAttention.from_pretrained("{name}")  # or a directory, or a name on the Hub
 ```
-"""
+{note}"""
 
 
 def with_metadata(card: str, *, agent: bool) -> str:
-    """A card with the Hub's metadata at its head, unless it has some."""
+    """Put the Hub's metadata at the head of a card, unless it has some."""
     if card.startswith("---\n"):
         return card
     task = "reinforcement-learning" if agent else "image-classification"

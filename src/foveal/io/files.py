@@ -105,7 +105,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A short hash that two configurations share only if they are equal."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(config, sort_keys=True, default=dataclasses.asdict).encode()
+    ).hexdigest()[:16]
 
 
 def changed(config: Any) -> dict[str, Any]:
@@ -121,15 +123,33 @@ def changed(config: Any) -> dict[str, Any]:
     }
 
 
+# Fields of earlier versions, and the one value of each that still holds.
+RETIRED = {"schedule": "linear"}
+
+
 def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     """Rebuild a (nested) configuration dataclass from what `dataclasses.asdict` gave.
+
+    A field of `RETIRED` is left out where it has the value that still holds.
 
     Raises:
         ValueError: if a key is unknown or a value refused; ``where`` names the source.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {cls.__name__} must be an object; got {values!r}.")
-    types = typing.get_type_hints(cls)
+    try:
+        # What a field holds may depend on what another says.
+        types = getattr(cls, "field_types", lambda _: typing.get_type_hints(cls))(values)
+    except ValueError as problem:
+        raise ValueError(f"{where}: {problem}") from None
+    retired = {name: values[name] for name in RETIRED.keys() & values.keys() - types.keys()}
+    for name, value in retired.items():
+        if value != RETIRED[name]:
+            raise ValueError(
+                f"{where}: {name} is {value!r}, but only {RETIRED[name]!r} is left; "
+                "use the earlier version of foveal that wrote it, or train anew."
+            )
+    values = {name: value for name, value in values.items() if name not in retired}
     unknown = sorted(set(values) - set(types))
     if unknown:
         raise ValueError(

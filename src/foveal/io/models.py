@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,16 @@ from torch import Tensor
 
 from foveal.io import hub
 from foveal.io.files import read_json, read_tensors, write_json, write_tensors
+from foveal.names import nearest
 
 FORMAT = "foveal"
-VERSION = 1
+VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Of files of version 1: what of a model's configuration is an objective's now, and the weights that
+# only training used.
+MOVED_TO_OBJECTIVE = ("detach_baseline", "privileged_baseline")
+TRAINING_WEIGHTS = ("baseline_head.", "glimpse_head.")
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship with the package
 
 
@@ -57,12 +61,10 @@ def locate_model(model: str | Path, revision: str | None = None) -> Path:
         return directory
     if str(model) in names:
         return PRETRAINED / model
-    near = difflib.get_close_matches(str(model), names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
     raise FileNotFoundError(
         "MODEL must be a run directory, a saved model, the name of a pretrained one "
         f"({', '.join(names)}) or 'someone/name' on the Hugging Face Hub; "
-        f"there is no directory {str(model)!r}.{hint}"
+        f"there is no directory {str(model)!r}.{nearest(str(model), names)}"
     )
 
 
@@ -86,7 +88,20 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
             "Update foveal."
         )
-    return content
+    return upgraded(content) if content["version"] == 1 else content
+
+
+def upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """What version 1 wrote, as version 2 would: what only training needs has left the model."""
+    model, objective = dict(content.get("model") or {}), content.get("objective")
+    moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
+    model.pop("glimpse_head", None)
+    if "env" in content:
+        moved.pop("privileged_baseline", None)  # no agent has one
+    newer = {"version": VERSION, "model": model}
+    if isinstance(objective, dict):
+        newer["objective"] = objective | moved
+    return content | newer
 
 
 def load_weights(directory: Path, model: torch.nn.Module) -> None:
@@ -98,7 +113,12 @@ def load_weights(directory: Path, model: torch.nn.Module) -> None:
     """
     path = directory / WEIGHTS_FILE
     tensors, _ = read_tensors(path)
-    load_state(model, tensors, path)
+    load_state(model, of_the_model(tensors), path)
+
+
+def of_the_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a saved model, less those of version 1 that only training used."""
+    return {k: v for k, v in tensors.items() if not k.startswith(TRAINING_WEIGHTS)}
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,39 @@ from foveal.io import hub
 from foveal.io.card import save_with_card
 from foveal.io.files import config_from_dict
 from foveal.io.models import CONFIG_FILE, load_weights, locate_model, read_config
-from foveal.model.layers import (
-    BaselineHead,
-    CoreState,
-    GlimpseNetwork,
-    LSTMCore,
-    RAMConfig,
-    RNNCore,
-    make_policy,
-)
-from foveal.model.sensor import GlimpseSensor, Images
-from foveal.scene.sources import PatchSource, check_sources
-from foveal.scene.sparse import SparseImages
+from foveal.model.config import RAMConfig
+from foveal.model.context import CONTEXTS, Context
+from foveal.model.core import CORES, Core, State
+from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
+from foveal.model.policy import POLICIES, Policy, followed
+from foveal.model.sensor import GlimpseSensor
+from foveal.scene import Images, Scene, as_scene
+
+
+class Look(NamedTuple):
+    """What one glimpse brings, and what is then remembered.
+
+    Attributes:
+        glimpses: ``(B, S, C, G, G)``, as the sensor gives them.
+        features: ``(B, F)``, what the glimpse network makes of them.
+        state: the core's, after it.
+    """
+
+    glimpses: Tensor
+    features: Tensor
+    state: State
+
+
+class Decision(NamedTuple):
+    """Where to look next.
+
+    Attributes:
+        location: ``(B, 2)`` in [-1, 1]; carries no gradient but a ``location_gradient``.
+        choice: ``(B, 2)``, the same before it was clamped into the image.
+    """
+
+    location: Tensor
+    choice: Tensor
 
 
 class Step(NamedTuple):
@@ -37,17 +58,19 @@ class Step(NamedTuple):
     Attributes:
         logits: ``(B, K)``, the answer if this were the last glimpse.
         next_location: ``(B, 2)`` in [-1, 1], where to look next: a sample in training mode, the
-            policy's mean in eval mode. Carries no gradient but a ``location_gradient``.
+            policy's mean in eval mode.
         log_prob: ``(B,)``, of the sample *before* it was clamped into the image.
-        baseline: ``(B,)``, the return expected before `next_location` was chosen.
         state: the core's, for the next step.
+        choice: ``(B, 2)``, `next_location` before it was clamped.
+        glimpses: ``(B, S, C, G, G)``, what the sensor brought.
     """
 
     logits: Tensor
     next_location: Tensor
     log_prob: Tensor
-    baseline: Tensor
-    state: CoreState
+    state: State
+    choice: Tensor
+    glimpses: Tensor
 
 
 class Rollout(NamedTuple):
@@ -58,10 +81,13 @@ class Rollout(NamedTuple):
         step_logits: ``(B, T, K)``, after each glimpse.
         locations: ``(B, T, 2)``, the places looked at, the first included.
         log_probs: ``(B, T-1)``, of locations 2 to T, taken before clamping.
-        baselines: ``(B, T-1)``, the return expected when each of them was chosen.
+        baselines: ``(B, T-1)``, the return expected when each of them was chosen: by the critic of
+            a trainer (`foveal.training.critic`); zeros without one.
         state: the core's, after the last glimpse.
-        glimpse_logits: ``(B, T, K)``, the answer of each glimpse alone, without memory, where the
-            model has a ``glimpse_head`` and is in training mode; otherwise None.
+        hidden: ``(B, T-1, H)``, h when each of them was chosen.
+        features: T times ``(B, F)``, what the glimpse network made of each glimpse.
+        glimpse_logits: ``(B, T, K)``, the answer of each glimpse alone, without memory, where a
+            trainer asks for it; otherwise None.
     """
 
     logits: Tensor
@@ -69,7 +95,9 @@ class Rollout(NamedTuple):
     locations: Tensor
     log_probs: Tensor
     baselines: Tensor
-    state: CoreState
+    state: State
+    hidden: Tensor
+    features: Sequence[Tensor]
     glimpse_logits: Tensor | None = None
 
 
@@ -79,8 +107,8 @@ class RecurrentAttention(nn.Module):
     In training mode locations are samples of the policy, in eval mode its means.
 
     Args:
-        config: its sizes; the paper's by default. Weights start at random, from PyTorch's global
-            generator.
+        config: its sizes and parts; the paper's by default. Weights start at random, from PyTorch's
+            global generator.
 
     Attributes:
         sensor: the retina, rho.
@@ -88,7 +116,7 @@ class RecurrentAttention(nn.Module):
         core: f_h, what is remembered.
         location_policy: f_l, where to look next.
         action_head: f_a, the answer.
-        baseline_head: b_t, the return to be expected.
+        context: what a coarse look at the whole tells before the first glimpse; None as published.
         loaded_from: the directory that `from_pretrained` read, or None.
 
     Examples:
@@ -98,51 +126,57 @@ class RecurrentAttention(nn.Module):
         (torch.Size([2, 10]), torch.Size([2, 8, 2]))
     """
 
+    config_class: ClassVar[type[RAMConfig]] = RAMConfig
+
     def __init__(self, config: RAMConfig) -> None:
         super().__init__()
         self.config = config
         self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
-        self.sensor = GlimpseSensor(config.glimpse_size, config.num_scales, config.scale_factor)
-        self.glimpse_network = GlimpseNetwork(config)
-        self.core = self.make_core()
-        self.location_policy = make_policy(config)
+        size, scales, channels = config.glimpse_size, config.num_scales, config.num_channels
+        self.sensor = GlimpseSensor(size, scales, config.scale_factor)
+        self.scaling = GlimpseScaling(
+            scales, config.pixel_mean, config.pixel_std, config.glimpse_gain, config.scale_gain
+        )
+        self.glimpse_network: nn.Module = GLIMPSE_NETWORKS.make(
+            config.glimpse_network,
+            (scales, channels, size, size),
+            config.glimpse_features,
+            config.glimpse_hidden,
+            config.location_hidden,
+            settings=config.glimpse_settings,
+        )
+        self.core: Core = CORES.make(
+            config.core, config.glimpse_features, config.core_size, settings=config.core_settings
+        )
+        self.location_policy: Policy = POLICIES.make(
+            config.policy, config.core_size, settings=config.policy_settings
+        )
         self.action_head = nn.Linear(config.core_size, config.num_classes)
-        self.baseline_head = BaselineHead(config)
-        if config.glimpse_head:
-            self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
-
-    def make_core(self) -> nn.Module:
-        """The core that ``config.core`` names; a subclass may return one of its own.
-
-        A core maps ``(B, glimpse_features)`` features and the last `CoreState` to the next one,
-        whose ``hidden`` is ``(B, core_size)``. It starts from zeros (`initial_state`).
-        """
-        return RNNCore(self.config) if self.config.core == "rnn" else LSTMCore(self.config)
+        first = self.core.initial(1)
+        _check("core", config.core, "initial state", first[0], config.core_size)
+        self.state_sizes = tuple(part.shape[-1] for part in first)
+        self.context: Context | None = CONTEXTS.make(
+            config.context, channels, self.state_sizes, settings=config.context_settings
+        )
 
     def forward(
         self,
-        images: Tensor | SparseImages | Sequence[PatchSource],
+        images: Images,
         *,
-        sizes: Tensor | None = None,
         num_glimpses: int | None = None,
         first_location: Tensor | None = None,
-        labels: Tensor | None = None,
         location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Rollout:
         """Look T times at each image: sampled locations in training mode, means in eval mode.
 
         Args:
-            images: ``(B, C, H, W)`` float in [0, 1]; or B sources of any sizes, of which only what
-                is looked at is read (see `foveal.scene.files`); or sparse images.
-            sizes: ``(B, 2)`` int, each image's own height and width, where images of different
-                sizes are padded with zeros (see `foveal.geometry.pad_images`); locations are then
-                each image's own.
+            images: ``(B, C, H, W)`` float in [0, 1]; or images of different sizes in one tensor
+                (`foveal.geometry.pad_images`), where locations are each image's own; or B sources,
+                of which only what is looked at is read (`foveal.scene.files`); or a scene.
             num_glimpses: T; the configuration's if None. It may differ from training.
-            first_location: ``(B, 2)`` in [-1, 1]; the policy's if None: uniformly random, as in the
-                paper, unless the policy is "center".
-            labels: ``(B,)`` int64, read by a privileged baseline alone, never by what looks or
-                answers; such a baseline takes the model's own belief for them if None.
+            first_location: ``(B, 2)`` in [-1, 1]; if None the context's or the policy's: uniformly
+                random, as in the paper, unless the policy is "center".
             location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
                 on the images' device.
             generator: source of all randomness, on the images' device; the global one if None.
@@ -155,62 +189,247 @@ class RecurrentAttention(nn.Module):
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
         if num_glimpses < 1:
             raise ValueError(f"num_glimpses must be at least 1; got {num_glimpses}.")
-        self._check_channels(images)
-        seen = self.sensor.prepare(images, sizes) if isinstance(images, Tensor) else images
-        batch = images.shape[0] if isinstance(images, Tensor) else len(images)
-        state = self.initial_state(batch)
-        location = first_location
-        if location is None:
-            location = self.location_policy.first(state.hidden, generator)
+        scene = self._scene(images)
+        location, state = self.begin(scene, generator, first_location)
+        scene = self.sensor.prepare(scene)
         std = config.location_std if location_std is None else location_std
-        locations, choices, states, alone = [], [], [], []
+        locations, choices, looks = [], [], []
         for t in range(num_glimpses):
             locations.append(location)
-            features, state = self._look(seen, location, state)
-            states.append(state.hidden)
-            if config.glimpse_head and self.training:
-                alone.append(self.glimpse_head(features))
+            looks.append(self.look(scene, location, state))
+            state = looks[-1].state
             if t + 1 < num_glimpses:
-                location, choice = self._choose(state, std, generator)
+                location, choice = self.decide(state, std, generator)
                 choices.append(choice)
         # What does not decide where to look next is computed for all glimpses at once.
-        logits = self.action_head(state.hidden)
+        logits = self.action_head(state[0])
         step_logits = logits[None]
-        log_probs = baselines = state.hidden.new_zeros((0, batch), dtype=torch.float32)
+        hidden = state[0].new_zeros((0, *state[0].shape))
+        log_probs = hidden.new_zeros(hidden.shape[:2], dtype=torch.float32)
         if choices:
-            hidden = torch.stack(states[:-1])
-            earlier = self.action_head(hidden)
-            step_logits = torch.cat([earlier, step_logits])
-            log_probs = self._score(hidden, torch.stack(choices), std)
-            baselines = self.baseline_head(hidden, earlier, labels)
+            before = [look.state for look in looks[:-1]]
+            hidden = torch.stack([state[0] for state in before])
+            step_logits = torch.cat([self.action_head(hidden), step_logits])
+            read = [self.core.for_policy(state) for state in before]
+            same = all(part is state[0] for part, state in zip(read, before, strict=True))
+            log_probs = self.score(hidden if same else torch.stack(read), torch.stack(choices), std)
         return Rollout(
             logits=logits,
             step_logits=step_logits.transpose(0, 1),
             locations=torch.stack(locations, dim=1),
             log_probs=log_probs.t(),
-            baselines=baselines.t(),
+            baselines=torch.zeros_like(log_probs).t(),
             state=state,
-            glimpse_logits=torch.stack(alone, dim=1) if alone else None,
+            hidden=hidden.transpose(0, 1),
+            features=[look.features for look in looks],
         )
 
+    # --- One step, which rollouts, streams, agents and exported models all take -------------------
+
+    def begin(
+        self,
+        images: Images,
+        generator: torch.Generator | None = None,
+        location: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Where to look first, and the core's state before that.
+
+        Args:
+            images: B images, as for `forward`.
+            generator: source of randomness.
+            location: ``(B, 2)``, where to look first; the context's or the policy's choice if None.
+
+        Returns:
+            ``(B, 2)`` locations in [-1, 1], and the state.
+        """
+        scene = as_scene(images)
+        state, chosen = self.first_state(scene.batch_size, self.thumbnail(scene))
+        if location is None:
+            location = self.location_policy.first(state, generator) if chosen is None else chosen
+        return location, state
+
+    def begin_where(
+        self,
+        fresh: Tensor,
+        images: Images,
+        location: Tensor,
+        state: State,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, State]:
+        """`begin` where ``(B,)`` bool says that a stream is fresh; elsewhere it goes on."""
+        first, start = self.begin(images, generator)
+        return torch.where(fresh[:, None], first, location), renewed(fresh, start, state)
+
+    def thumbnail(self, images: Images) -> Tensor | None:
+        """What the context reads of images, ``(B, C, side, side)``; None without a context."""
+        if self.context is None:
+            return None
+        return as_scene(images).thumbnail(self.context.side).to(self.action_head.weight.device)
+
+    def first_state(
+        self, batch_size: int, thumbnail: Tensor | None = None
+    ) -> tuple[State, Tensor | None]:
+        """The state before the first glimpse, and perhaps where that is, from `thumbnail`'s.
+
+        Raises:
+            ValueError: if there is a context, and no thumbnail; or it gives a state of other sizes.
+        """
+        if self.context is None:
+            return self.core.initial(batch_size), None
+        if thumbnail is None:
+            raise ValueError(
+                f"the context {self.config.context!r} makes the first state of the image: begin a "
+                "stream with `location, state = model.begin(images)`."
+            )
+        state, location = self.context(thumbnail)
+        self._check_state(state, f"context {self.config.context!r}")
+        return state, location
+
+    def initial_state(self, batch_size: int) -> State:
+        """The core's state before the first glimpse, of a model without a context.
+
+        Raises:
+            ValueError: if there is a context, which makes it of the image; see `begin`.
+        """
+        return self.first_state(batch_size)[0]
+
+    def look(self, images: Images, location: Tensor, state: State) -> Look:
+        """One glimpse at each image, and what is then remembered.
+
+        Args:
+            images: B images, as for `forward`.
+            location: ``(B, 2)``, where to look.
+            state: before it.
+        """
+        # The answer's gradient moves the gaze by what it would see, never by where it says it is:
+        # that would make a message of the location.
+        glimpses = self.sensor(images, location)
+        features = self.perceive(glimpses, location.detach())
+        return Look(glimpses, features, self.remember(features, state))
+
+    def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
+        features: Tensor = self.glimpse_network(self.scaling(glimpses), locations)
+        word, width = self.config.glimpse_network, self.config.glimpse_features
+        return _check("glimpse network", word, "features", features, width)
+
+    def remember(self, features: Tensor, state: State) -> State:
+        """The core's next state."""
+        after: State = self.core(features, state)
+        _check("core", self.config.core, "next state", after[0], self.config.core_size)
+        return after
+
+    def decide(
+        self,
+        state: State,
+        std: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Decision:
+        """Where to look next: a sample of the policy in training mode, its mean in eval mode."""
+        std = self.config.location_std if std is None else std
+        bound = self.config.location_gradient
+        follows = bool(self.training and bound and torch.is_grad_enabled())
+        with torch.set_grad_enabled(follows):
+            mean, choice = self.location_policy(
+                self._detached(self.core.for_policy(state)), std, generator
+            )
+        _check("policy", self.config.policy, "choice", choice, 2)
+        if follows and mean.requires_grad:
+            return Decision(followed(choice, mean, bound), choice)
+        return Decision(choice.clamp(-1, 1), choice)
+
+    def score(self, hidden: Tensor, choices: Tensor, std: float | Tensor | None = None) -> Tensor:
+        """The log-probabilities of `decide`'s choices, which carry REINFORCE's gradient.
+
+        Args:
+            hidden: ``(..., H)``, what the core showed the policy (`Core.for_policy`).
+            choices: ``(..., 2)``, before they were clamped.
+            std: then; the configuration's if None.
+
+        Returns:
+            ``(...)`` float32.
+        """
+        std = self.config.location_std if std is None else std
+        return self.location_policy.score(self._detached(hidden), choices, std)
+
+    def step(
+        self,
+        images: Images,
+        location: Tensor,
+        state: State,
+        *,
+        location_std: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Step:
+        """One glimpse at each image: the unit of streams (video, robots, games).
+
+        From ``(B, C, H, W)`` images the cost does not grow with their size; from what
+        ``model.sensor.prepare(images)`` made of them a look is cheaper still, which pays from
+        the second look at the same images.
+
+        Args:
+            images: B images, as for `forward`.
+            location: ``(B, 2)``, where to look.
+            state: from `begin`, `initial_state` or the last step.
+            location_std: as for `forward`.
+            generator: source of the policy's noise (training mode).
+
+        Raises:
+            ValueError: if a shape or type is not as above, or a source is damaged.
+            OSError: if a source cannot be read.
+        """
+        self._check_state(state, "the state")
+        look = self.look(self._scene(images), location, state)
+        decision = self.decide(look.state, location_std, generator)
+        hidden = self.core.for_policy(look.state)
+        return Step(
+            logits=self.action_head(look.state[0]),
+            next_location=decision.location,
+            log_prob=self.score(hidden, decision.choice, location_std),
+            state=look.state,
+            choice=decision.choice,
+            glimpses=look.glimpses,
+        )
+
+    # --- What it costs ----------------------------------------------------------------------------
+
     def count_parameters(self) -> int:
-        """Number of trained numbers, the baseline's included."""
+        """Number of trained numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self) -> int:
-        """Multiply-adds of one glimpse: every layer once, the sensor's means left out."""
-        of_training_alone = ("baseline_head", "glimpse_head")
-        return sum(
-            parameter.numel()
-            for name, parameter in self.named_parameters()
-            if parameter.ndim == 2 and not name.startswith(of_training_alone)
-        )
+        """Multiply-adds of one glimpse, the sensor's means left out."""
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
+
+        config = self.config
+        shape = (1, config.num_scales, config.num_channels, config.glimpse_size)
+        weight = self.action_head.weight
+
+        # It knows the product that is added to another, but not in its place.
+        def in_place(_: object, one: Sequence[int], other: Sequence[int], **__: object) -> int:
+            return 2 * one[0] * one[1] * other[1]
+
+        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
+        with torch.no_grad(), counter:
+            place = weight.new_zeros(1, 2)
+            features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
+            state = self.remember(features, self.core.initial(1))
+            self.location_policy(self.core.for_policy(state), config.location_std, None)
+            self.action_head(state[0])
+        return counter.get_total_flops() // 2
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
-        """Numbers that T glimpses bring in from one image: T S C G G, whatever the image's size."""
+        """Numbers that T glimpses bring in from one image, whatever the image's size.
+
+        T S C G G, and those of the thumbnail that a context reads.
+        """
         config = self.config
         looks = config.num_glimpses if num_glimpses is None else num_glimpses
-        return looks * config.num_scales * config.num_channels * config.glimpse_size**2
+        glimpse = config.num_scales * config.glimpse_size**2
+        thumbnail = 0 if self.context is None else self.context.side**2
+        return config.num_channels * (looks * glimpse + thumbnail)
+
+    # --- As files ---------------------------------------------------------------------------------
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and a model card, each in one step.
@@ -254,94 +473,50 @@ class RecurrentAttention(nn.Module):
         Raises:
             FileNotFoundError: if there is no such directory or name, or a file is missing.
             OSError: if the Hub has no such model, or cannot be reached.
-            ValueError: if a file is damaged, another program's, or of another network.
+            ValueError: if a file is damaged, another program's, or of another network; or a part of
+                it is not known here.
         """
         directory = locate_model(model, revision)
         content = read_config(directory)
         where = str(directory / CONFIG_FILE)
-        config = config_from_dict(RAMConfig, content.get("model"), where)
-        network = cls(config)
+        network = cls(config_from_dict(cls.config_class, content.get("model"), where))
         load_weights(directory, network)
         network.loaded_from = directory
         return network.eval()
 
-    def initial_state(self, batch_size: int) -> CoreState:
-        """The core's state before the first glimpse: zeros."""
-        weight = self.action_head.weight
-        zeros = weight.new_zeros((batch_size, self.config.core_size))
-        return CoreState(zeros, zeros if self.config.core == "lstm" else None)
-
-    def step(
-        self,
-        images: Images,
-        location: Tensor,
-        state: CoreState,
-        *,
-        sizes: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Step:
-        """One glimpse at each image: the unit of streams (video, robots, games).
-
-        From ``(B, C, H, W)`` images the cost does not grow with their size; from what
-        ``model.sensor.prepare(images)`` made of them a look is cheaper still, which pays from
-        the second look at the same images.
-
-        Args:
-            images: ``(B, C, H, W)`` float in [0, 1], prepared images, or B sources.
-            location: ``(B, 2)``, where to look.
-            state: from `initial_state` or the last step.
-            sizes: ``(B, 2)``, as for `forward`; prepared images and sources know theirs.
-            generator: source of the policy's noise (training mode).
-
-        Raises:
-            ValueError: if a shape or type is not as above, or a source is damaged.
-            OSError: if a source cannot be read.
-        """
-        _, state = self._look(images, location, state, sizes)
-        std = self.config.location_std
-        next_location, choice = self._choose(state, std, generator)
-        log_prob = self._score(state.hidden, choice, std)
-        logits = self.action_head(state.hidden)
-        baseline = self.baseline_head(state.hidden, logits, None)
-        return Step(logits, next_location, log_prob, baseline, state)
-
-    def _check_channels(self, images: Tensor | SparseImages | Sequence[PatchSource]) -> None:
-        if isinstance(images, Tensor):
-            channels = images.shape[1] if images.ndim == 4 else self.config.num_channels
-        elif isinstance(images, SparseImages):
-            channels = images.num_channels
-        else:
-            check_sources(images)
-            channels = images[0].num_channels
-        if channels != self.config.num_channels:
+    def _scene(self, images: Images) -> Scene:
+        scene = as_scene(images)
+        if scene.num_channels != self.config.num_channels:
             raise ValueError(
                 f"images must have {self.config.num_channels} channel(s), as the model was made "
-                f"for; got {channels}."
+                f"for; got {scene.num_channels}."
+            )
+        return scene
+
+    def _detached(self, hidden: Tensor) -> Tensor:
+        return hidden.detach() if self.config.detach_policy else hidden
+
+    def _check_state(self, state: State, whose: str) -> None:
+        sizes = tuple(part.shape[-1] for part in state)
+        if sizes != self.state_sizes:
+            raise ValueError(
+                f"{whose} must be {len(self.state_sizes)} tensor(s) of {self.state_sizes} numbers "
+                f"an image, as the core {self.config.core!r} has; got {sizes}."
             )
 
-    def _look(
-        self,
-        images: Images,
-        location: Tensor,
-        state: CoreState,
-        sizes: Tensor | None = None,
-    ) -> tuple[Tensor, CoreState]:
-        # The answer's gradient moves the gaze by what it would see, never by where it says it is:
-        # that would make a message of the location.
-        glimpses = self.sensor(images, location, sizes)
-        features: Tensor = self.glimpse_network(glimpses, location.detach())
-        return features, self.core(features, state)
 
-    def _choose(
-        self, state: CoreState, std: float | Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        choice: tuple[Tensor, Tensor] = self.location_policy(
-            self._for_policy(state.hidden), std, generator
+def renewed(fresh: Tensor, start: State, state: State) -> State:
+    """``start`` where ``(B,)`` bool says that a stream begins, elsewhere ``state``."""
+    return tuple(
+        torch.where(fresh[:, None], new.to(old.dtype), old)
+        for new, old in zip(start, state, strict=True)
+    )
+
+
+def _check(kind: str, word: str, what: str, got: Tensor, width: int) -> Tensor:
+    """Refuse what a part gives in another shape than it should."""
+    if got.ndim != 2 or got.shape[1] != width:
+        raise ValueError(
+            f"the {kind} {word!r} must give {what} of (B, {width}); got {tuple(got.shape)}."
         )
-        return choice
-
-    def _score(self, hidden: Tensor, choices: Tensor, std: float | Tensor) -> Tensor:
-        return self.location_policy.score(self._for_policy(hidden), choices, std)
-
-    def _for_policy(self, hidden: Tensor) -> Tensor:
-        return hidden.detach() if self.config.detach_policy else hidden
+    return got

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 FILTERS, FILTER_SIZE, STRIDE = 8, 10, 5  # of the paper's convolutional layer
@@ -38,23 +39,22 @@ class ReferenceNetwork(nn.Module):
         self.layers = layers
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)`` float images to ``(B, K)`` logits."""
+        """Turn ``(B, C, H, W)`` float images into ``(B, K)`` logits."""
         logits: Tensor = self.layers(images)
         return logits
 
     def count_parameters(self) -> int:
-        """Number of trained numbers."""
+        """Count the trained numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self) -> int:
-        """Multiply-adds for one image: each weight once, a filter's once at every place."""
-        height, width = self.config.image_size
-        places = _places(height) * _places(width)
-        return sum(
-            parameter.numel() * (places if parameter.ndim == 4 else 1)
-            for parameter in self.parameters()
-            if parameter.ndim > 1
-        )
+        """Count the multiply-adds for one image: half of the operations that PyTorch counts."""
+        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
+
+        shape = (1, self.config.num_channels, *self.config.image_size)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self(next(self.parameters()).new_zeros(shape))
+        return int(counter.get_total_flops()) // 2
 
 
 class FullyConnected(ReferenceNetwork):
@@ -99,7 +99,7 @@ class Convolutional(ReferenceNetwork):
 
 
 def _places(side: int) -> int:
-    """Where a filter fits along a side."""
+    """Count where a filter fits along a side."""
     return (side - FILTER_SIZE) // STRIDE + 1
 
 
@@ -116,6 +116,6 @@ REFERENCE_NETWORKS: dict[str, tuple[Callable[[ReferenceConfig], ReferenceNetwork
 def make_reference_network(
     name: str, image_size: tuple[int, int], num_classes: int, num_channels: int = 1
 ) -> ReferenceNetwork:
-    """One of `REFERENCE_NETWORKS`, for images of ``(height, width)`` pixels."""
+    """Make one of `REFERENCE_NETWORKS`, for images of ``(height, width)`` pixels."""
     kind, hidden = REFERENCE_NETWORKS[name]
     return kind(ReferenceConfig(image_size, num_channels, num_classes, hidden))

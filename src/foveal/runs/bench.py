@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from foveal.envs.catch import ACTIONS, CatchConfig, CatchGames
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.model.sensor import GlimpseSensor
 from foveal.runs.recipes import RETINAS
 from foveal.tasks import TASKS, CanvasTask
 from foveal.training.capture import WARM_UP, CapturedStep, make_graph
+from foveal.training.critic import Learner
 from foveal.training.objective import ObjectiveConfig, hybrid_loss
 
 STEPS = ("mnist-28", "cluttered-60", "cluttered-100")
@@ -99,7 +100,7 @@ def training_step(
     part = f"{task}, {config.num_glimpses} glimpses, {core}, batch {batch_size}"
     row = _row(part, "step", measured, least, batch_size)
     if obvious is not None:
-        model.sensor = obvious(config.glimpse_size, config.num_scales)  # type: ignore[assignment]
+        model.model.sensor = obvious(config.glimpse_size, config.num_scales)
         slow_step = _step_of(model, images, labels)
         (slow,) = in_turns([slow_step], max(1, rounds // 5), device)
         row["obvious"] = quartiles(slow)
@@ -112,11 +113,11 @@ def evaluation(task: str, batch_size: int, rounds: int, device: torch.device) ->
     config = RETINAS[task]
     model, images, _ = _problem(task, config, batch_size, device)
     model.eval()
-    products = _products(model, batch_size, device)
+    products = _products(model.model, batch_size, device)
 
     @torch.inference_mode()
     def answer() -> None:
-        model(images)
+        model.model(images)
 
     def floor() -> None:
         for _ in range(config.num_glimpses):
@@ -136,7 +137,7 @@ def latency(rounds: int, device: torch.device) -> dict[str, Any]:
 
     @torch.inference_mode()
     def answer() -> None:
-        model(images)
+        model.model(images)
 
     (times,) = in_turns([answer], 10 * rounds, device)
     return {"part": "100 x 100, 8 glimpses, one image", "latency": quartiles(times)}
@@ -246,22 +247,22 @@ def _row(
 
 def _problem(
     task: str, config: RAMConfig, batch_size: int, device: torch.device
-) -> tuple[RecurrentAttention, Tensor, Tensor]:
+) -> tuple[Learner, Tensor, Tensor]:
     """A fresh model, and random images and labels of a task's size."""
     torch.manual_seed(0)
     side = TASKS[task].canvas_size or 28
     images = torch.rand(batch_size, 1, side, side, device=device)
     labels = torch.randint(config.num_classes, (batch_size,), device=device)
-    return RecurrentAttention(config).to(device), images, labels
+    return Learner(RecurrentAttention(config)).to(device), images, labels
 
 
-def _step_of(model: RecurrentAttention, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
+def _step_of(model: Learner, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
     on_gpu = images.device.type == "cuda"
     optimizer = torch.optim.Adam(model.parameters(), fused=True, capturable=on_gpu)
     objective = ObjectiveConfig()
 
     def step() -> Tensor:
-        terms = hybrid_loss(model(images), labels, objective)
+        terms = hybrid_loss(model(images, labels), labels, objective)
         optimizer.zero_grad()
         torch.autograd.backward(terms.total)
         optimizer.step()
@@ -280,7 +281,7 @@ def _captured(step: Callable[[], Tensor], device: torch.device) -> Callable[[], 
 
 
 def _products(
-    model: RecurrentAttention, batch_size: int, device: torch.device
+    model: nn.Module, batch_size: int, device: torch.device
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each matrix of weights, random inputs, weights and gradients of its sizes."""
     shapes = [weight.shape for weight in model.parameters() if weight.ndim == 2]

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import CoreState
 
 SUFFIXES = (".onnx", ".pt2")
 LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
@@ -122,8 +121,8 @@ class UnrolledGlimpses(nn.Module):
     def _look(
         self, images: Tensor, first_location: Tensor, path: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        state = self.model.initial_state(images.shape[0])
-        location = first_location.expand(images.shape[0], 2)
+        first = first_location.expand(images.shape[0], 2)
+        location, state = self.model.begin(images, location=first)
         locations, logits = [], []
         for look in range(self.num_glimpses):
             locations.append(location)
@@ -143,22 +142,21 @@ class OneGlimpse(nn.Module):
     def __init__(self, model: RecurrentAttention) -> None:
         super().__init__()
         self.model = model
-        state = ("hidden", "cell") if model.config.core == "lstm" else ("hidden",)
+        state = model.core.state_names
+        if len(state) != len(model.state_sizes):
+            state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
         self.inputs = ("images", "location", *state)
         self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
 
-    def forward(
-        self, images: Tensor, location: Tensor, hidden: Tensor, cell: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
 
         Returns:
             ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state,
-            ``(B, core_size)`` each.
+            ``(B, size)`` each.
         """
-        step = self.model.step(images, location, CoreState(hidden, cell))
-        state = (part for part in step.state if part is not None)
-        return step.logits, step.logits.softmax(-1), step.next_location, *state
+        step = self.model.step(images, location, state)
+        return step.logits, step.logits.softmax(-1), step.next_location, *step.state
 
     def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs."""
@@ -170,7 +168,7 @@ class OneGlimpse(nn.Module):
         config = self.model.config
         generator = torch.Generator().manual_seed(CHECK_SEED)
         shapes = [(batch, config.num_channels, height, width), (batch, 2)]
-        shapes += [(batch, config.core_size)] * (len(self.inputs) - 2)
+        shapes += [(batch, size) for size in self.model.state_sizes]
         return tuple(torch.rand(*shape, generator=generator) for shape in shapes)
 
 
@@ -307,7 +305,7 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     import onnx  # noqa: PLC0415 (an extra)
 
     images, *others = module.example(2, 61, 47)
-    open_sizes: list[dict[int, str]] = [OPEN_SIZES["images"], *({0: "batch"} for _ in others)]
+    open_sizes: list[Any] = _shapes(module, OPEN_SIZES["images"], {0: "batch"})
     optional = module.inputs[1] if isinstance(module, UnrolledGlimpses) else None
     if optional:
         # One row, which the graph expands to the batch: so one location may do for all images.
@@ -331,7 +329,10 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
         given.type.tensor_type.shape.dim[0].dim_param = "one_or_batch"
         file.graph.initializer.append(onnx.numpy_helper.from_array(others[0].numpy(), optional))
     for value in (*file.graph.input, *file.graph.output):
-        value.doc_string = MEANINGS[value.name.removeprefix("next_")]
+        meaning = MEANINGS.get(value.name) or MEANINGS.get(value.name.removeprefix("next_"))
+        value.doc_string = (
+            meaning or f"the core's state: first that of its start, then next_{value.name}"
+        )
     for key, said in {"foveal": asdict(module.model.config), **about}.items():
         file.metadata_props.add(key=key, value=json.dumps(said))
     onnx.checker.check_model(file)
@@ -364,12 +365,18 @@ def _onnx_runner(content: bytes) -> Run:
 def _program_file(module: Exportable) -> bytes:
     inputs = module.example(2, 61, 47)
     free = torch.export.Dim.DYNAMIC
-    shapes = [dict.fromkeys(OPEN_SIZES["images"], free), *({0: free} for _ in inputs[1:])]
+    shapes = _shapes(module, dict.fromkeys(OPEN_SIZES["images"], free), {0: free})
     with _quietly():
         program = torch.export.export(module, inputs, dynamic_shapes=tuple(shapes))
         file = io.BytesIO()
         torch.export.save(program, file)
     return file.getvalue()
+
+
+def _shapes(module: Exportable, images: Any, others: Any) -> list[Any]:
+    """What is left open of each input; those of a state are one to its ``forward``."""
+    parts = len(module.inputs) - 2
+    return [images, others, *([(others,) * parts] if parts else ())]
 
 
 def _program_runner(content: bytes) -> Run:

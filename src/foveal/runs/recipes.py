@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foveal.envs import EnvConfig
-from foveal.model.layers import RAMConfig
+from foveal.model.config import RAMConfig
 from foveal.names import choose
 from foveal.tasks import TASKS, FolderConfig, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
@@ -30,7 +30,10 @@ RETINAS = {
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
-    reward="log_likelihood", credit_decay=0.9, standardize_advantages=True
+    reward="log_likelihood",
+    privileged_baseline=True,
+    credit_decay=0.9,
+    standardize_advantages=True,
 )
 
 
@@ -75,9 +78,7 @@ def _paper(task: str) -> RunConfig:
         task=TASKS[task],
         model=dataclasses.replace(RETINAS[task], location_std=0.11),
         objective=ObjectiveConfig(reward="correct"),
-        training=TrainConfig(
-            epochs=200, batch_size=20, optimizer="sgd", lr=0.01, schedule="linear", momentum=0.9
-        ),
+        training=TrainConfig(epochs=200, batch_size=20, optimizer="sgd", lr=0.01, momentum=0.9),
     )
 
 
@@ -113,7 +114,7 @@ def _fast_fine(task: str) -> RunConfig:
     """Muon, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
     return RunConfig(
         task=_task(task),
-        model=dataclasses.replace(RETINAS[task], location_std=0.15, privileged_baseline=True),
+        model=dataclasses.replace(RETINAS[task], location_std=0.15),
         objective=FAST_OBJECTIVE,
         training=FAST_TRAINING,
     )
@@ -135,8 +136,6 @@ def _fast_coarse(task: str) -> RunConfig:
             location_std=0.1,
             detach_policy=False,
             location_gradient=1.0,
-            glimpse_head=True,
-            privileged_baseline=True,
         ),
         objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5),
         training=dataclasses.replace(
@@ -186,7 +185,6 @@ CATCH_RETINA = RAMConfig(
     core="lstm",
     location_std=0.15,
     detach_policy=False,
-    detach_baseline=False,
 )
 
 
@@ -204,7 +202,11 @@ def _paper_agent(task: str) -> AgentConfig:
     return dataclasses.replace(
         fast,
         objective=ControlObjective(
-            credit_decay=1.0, clip=0.0, entropy_weight=0.0, standardize_advantages=False
+            detach_baseline=False,
+            credit_decay=1.0,
+            clip=0.0,
+            entropy_weight=0.0,
+            standardize_advantages=False,
         ),
         training=training,
     )
@@ -216,12 +218,16 @@ def _fast_agent(task: str) -> AgentConfig:
         optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
     )
     if task == "catch":
-        return AgentConfig(model=CATCH_RETINA, training=training)
+        return AgentConfig(
+            model=CATCH_RETINA,
+            objective=ControlObjective(detach_baseline=False),
+            training=training,
+        )
     # Any other environment: nothing is known of it, so averages come as they are.
     return AgentConfig(
         env=EnvConfig(env=""),
         model=dataclasses.replace(CATCH_RETINA, glimpse_size=8, glimpse_gain=1.0, scale_gain=1.0),
-        objective=ControlObjective(discount=0.99, entropy_weight=0.01),
+        objective=ControlObjective(detach_baseline=False, discount=0.99, entropy_weight=0.01),
         training=dataclasses.replace(
             training,
             decisions=2_000_000,

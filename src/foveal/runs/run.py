@@ -170,7 +170,7 @@ def _image_job(
         config.training,
         config.objective,
         directory,
-        class_weights=task.class_weights if isinstance(task, FolderTask) else None,
+        class_weights=task.class_weights,
         capture=capture,
         device=device,
         listener=listener,
@@ -359,11 +359,6 @@ def _check_fit(config: RunConfig, task: CanvasTask | FolderTask) -> None:
         raise ValueError(
             f"num_classes must be {len(task.classes)}, as the images have; got "
             f"{config.model.num_classes}. Pass --num-classes {len(task.classes)}."
-        )
-    if config.objective.glimpse_weight and not config.model.glimpse_head:
-        raise ValueError(
-            f"glimpse_weight must be 0 for a model without a glimpse_head; got "
-            f"{config.objective.glimpse_weight}. Pass --glimpse-head, or --glimpse-weight 0."
         )
     if config.model.glimpse_size > max(task.image_size):
         raise ValueError(

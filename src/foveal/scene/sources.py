@@ -1,12 +1,21 @@
-"""What the sensor asks of an image that it reads patch by patch, without loading it."""
+"""Images that are read patch by patch, without loading them: what is asked of each, and scenes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal.geometry import patch_start, thumbnail_box
+from foveal.scene.scene import Scene
+
+LARGEST_WHOLE = 2**26  # pixels of an image that is read whole, as a viewer may ask
 
 
 class PatchSource(Protocol):
@@ -72,13 +81,6 @@ class GuardedSource:
             return np.zeros((self.num_channels, count, count), dtype=np.float32)
 
 
-def undamaged(images: object) -> list[bool] | None:
-    """Of each source of a batch, whether all reads so far went well; None if there are none."""
-    if not isinstance(images, Sequence):
-        return None
-    return [not getattr(source, "damaged", False) for source in images]
-
-
 def check_sources(sources: Sequence[PatchSource]) -> None:
     """Raise `ValueError` unless there are sources, all of them with as many channels."""
     if not sources or not all(hasattr(source, "read") for source in sources):
@@ -96,11 +98,87 @@ def check_sources(sources: Sequence[PatchSource]) -> None:
         )
 
 
-def sizes_of(sources: Sequence[PatchSource]) -> list[tuple[int, int]]:
-    """``(height, width)`` of each source of a batch, in pixels.
+class SourceScene(Scene):
+    """Images that are read where they are looked at, each patch by itself and several at once.
+
+    Args:
+        sources: B of any sizes, all of as many channels.
 
     Raises:
-        ValueError: see `check_sources`.
+        ValueError: if there are none, or their channels differ.
     """
-    check_sources(sources)
-    return [(source.height, source.width) for source in sources]
+
+    def __init__(self, sources: Sequence[PatchSource]) -> None:
+        check_sources(sources)
+        self.sources = sources
+        self.batch_size, self.num_channels = len(sources), sources[0].num_channels
+        self.height = torch.tensor([source.height for source in sources])
+        self.width = torch.tensor([source.width for source in sources])
+
+    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+        """See `Scene.patches`."""
+        corners = [patch_start(0, count * box) for box in boxes]
+        places = centers.tolist()
+
+        def read(row: int) -> NDArray[np.float32]:
+            source, (x, y) = self.sources[row], places[row]
+            return np.stack(
+                [
+                    source.read(x + corner, y + corner, count, box)
+                    for corner, box in zip(corners, boxes, strict=True)
+                ]
+            )
+
+        return self._read_all(read).to(centers.device)
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`; from a file's own smaller copies, where it has some."""
+
+        def read(row: int) -> NDArray[np.float32]:
+            source = self.sources[row]
+            return source.read(0, 0, side, thumbnail_box(source.height, source.width, side))
+
+        return self._read_all(read)
+
+    def image(self, index: int) -> Tensor:
+        """See `Scene.image`.
+
+        Raises:
+            ValueError: if it has more than 67 million pixels.
+        """
+        source = self.sources[index]
+        height, width = source.height, source.width
+        if height * width > LARGEST_WHOLE:
+            raise ValueError(
+                f"an image of {height:,} x {width:,} pixels is not read whole; take a thumbnail."
+            )
+        return torch.from_numpy(source.read(0, 0, max(height, width), 1)[:, :height, :width])
+
+    def only(self, index: int, times: int = 1) -> SourceScene:
+        """See `Scene.only`."""
+        return SourceScene([self.sources[index]] * times)
+
+    def whole(self) -> Tensor:
+        """See `Scene.whole`.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"a network that sees the whole image takes none of {self.sources[0].height:,} x "
+            f"{self.sources[0].width:,} pixels, which is read where it is looked at. Choose a "
+            "recurrent attention model (--network ram), or scale the images down."
+        )
+
+    @property
+    def intact(self) -> list[bool]:
+        """See `Scene.intact`."""
+        return [not getattr(source, "damaged", False) for source in self.sources]
+
+    def _read_all(self, read: Callable[[int], NDArray[np.float32]]) -> Tensor:
+        rows = range(len(self.sources))
+        if len(rows) == 1:
+            return torch.from_numpy(read(0)[None])
+        # Threads are enough: decompression and file access do not hold Python's lock.
+        with ThreadPoolExecutor(min(len(rows), 2 * (os.cpu_count() or 1))) as pool:
+            return torch.from_numpy(np.stack(list(pool.map(read, rows))))

@@ -6,11 +6,17 @@ canvases of any size can be made and looked at in training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from foveal import geometry
+from foveal.scene.dense import DenseScene
+from foveal.scene.scene import Scene
 
-class SparseImages:
+
+class SparseScene(Scene):
     """A batch of grey images of any sizes, each a list of its lit pixels.
 
     It is no dataclass and no tuple on purpose: what casts a batch to a lower precision on its way
@@ -22,15 +28,13 @@ class SparseImages:
         light: ``(B, N)`` int, 0 to 255.
         sizes: ``(B, 2)`` int64, each image's height and width.
 
-    Attributes:
-        sizes: as given.
-        num_channels: 1.
     """
 
     num_channels = 1
 
     def __init__(self, places: Tensor, light: Tensor, sizes: Tensor) -> None:
-        self.sizes = sizes
+        self.batch_size = len(sizes)
+        self.height, self.width = sizes.unbind(1)
         height, width = sizes.amax(0).tolist()
         flat = places[..., 0] * width + places[..., 1]
         flat, order = flat.where(light > 0, height * width).sort(1)  # the dark ones last
@@ -46,16 +50,13 @@ class SparseImages:
         self._y, self._x = (flat // width).float(), (flat % width).float()
         self._light = total.float() / 255
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def boxes(self, corners: Tensor, count: int, box: int) -> Tensor:
+    def boxes(self, corners: Tensor, count: int, box: int | Tensor) -> Tensor:
         """Averages of ``count`` x ``count`` boxes of pixels in each image.
 
         Args:
             corners: ``(B, 2)`` int64, (x, y) of the first box's first pixel, anywhere.
             count: boxes a side.
-            box: pixels a side of each.
+            box: pixels a side of each; ``(B, 1)`` where each image has its own.
 
         Returns:
             ``(B, 1, count, count)`` float32 in [0, 1].
@@ -66,11 +67,30 @@ class SparseImages:
         where = (row * count + column).where(inside, count * count).long()
         sums = self._light.new_zeros(len(self), count * count + 1)
         sums.scatter_add_(1, where, self._light)
-        return sums[:, :-1].view(-1, 1, count, count) / box**2
+        return (sums[:, :-1] / box**2).view(-1, 1, count, count)
+
+    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+        """See `Scene.patches`."""
+        return torch.stack(
+            [
+                self.boxes(centers + geometry.patch_start(0, count * box), count, box)
+                for box in boxes
+            ],
+            dim=1,
+        )
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`."""
+        box = geometry.thumbnail_box(self.height, self.width, side)
+        return self.boxes(torch.zeros_like(self.sizes), side, box[:, None])
 
     def image(self, index: int) -> Tensor:
-        """One of them, with all its pixels; ``(1, H, W)`` float32."""
+        """See `Scene.image`; ``(1, H, W)`` float32."""
         height, width = self.sizes[index].tolist()
         flat = (self._y[index] * width + self._x[index]).long()
         pixels = self._light.new_zeros(height * width)
         return pixels.scatter_add_(0, flat, self._light[index]).view(1, height, width)
+
+    def only(self, index: int, times: int = 1) -> DenseScene:
+        """See `Scene.only`."""
+        return DenseScene(self.image(index).expand(times, -1, -1, -1))

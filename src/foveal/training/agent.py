@@ -17,10 +17,11 @@ from torch import Tensor
 from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
 from foveal.io.files import changed
-from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import CoreState
+from foveal.model.attention import RecurrentAttention, renewed
+from foveal.model.core import State
 from foveal.randomness import world_size
 from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
+from foveal.training.critic import Learner
 from foveal.training.engine import Engine, Illustrator, Progress
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.optimizers import OptimizationConfig, check_whole
@@ -76,8 +77,9 @@ class Played(NamedTuple):
     Glimpses and not screens are kept: they are what the agent saw, and far smaller.
 
     Attributes:
-        state: the core's, before the first.
+        state: the core's, before the first decision; where a game then begins, its first.
         fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
+        thumbnails: N times ``(B, C, side, side)``, what the context read; None without one.
         glimpses: ``(N, B, S, C, G, G)``.
         locations: ``(N, B, 2)``, where each was taken.
         actions: ``(N, B)`` int64.
@@ -86,11 +88,13 @@ class Played(NamedTuple):
         location_log_probs: ``(N, B)`` of the choices.
         baselines: ``(N + 1, B)``.
         rewards: ``(N, B)``.
+        beyond: ``(N, B)``, what a game that was cut short, and begun anew at once, was worth still.
         played: ``(N, B)`` bool, whether the action counted.
         terminated, over: ``(N, B)`` bool; see `foveal.envs.Turn`.
     """
 
-    state: CoreState
+    state: State
+    thumbnails: Tensor | None
     fresh: Tensor
     glimpses: Tensor
     locations: Tensor
@@ -100,6 +104,7 @@ class Played(NamedTuple):
     location_log_probs: Tensor
     baselines: Tensor
     rewards: Tensor
+    beyond: Tensor
     played: Tensor
     terminated: Tensor
     over: Tensor
@@ -157,7 +162,7 @@ class ControlTrainer(Engine):
             "model": changed(model.config),
         }
         super().__init__(
-            model,
+            Learner(model, detach_baseline=objective.detach_baseline),
             config,
             identity,
             directory,
@@ -167,14 +172,20 @@ class ControlTrainer(Engine):
         )
         self.games = Games(env, config.num_envs, self.device)
 
+    def critic(self, hidden: Tensor, logits: Tensor) -> Tensor:
+        """The return expected from h; see `foveal.training.critic.Critic`."""
+        assert self.learner.critic is not None
+        expected: Tensor = self.learner.critic(hidden, logits)
+        return expected
+
     def _train_step(self) -> Tensor:
-        self.agent.train()
+        self.learner.train()
         std = self._location_std()
         assert std is not None
         with torch.no_grad(), self.fabric.autocast():
             played = self._play(std)
         advantages = generalized_advantages(
-            played.rewards,
+            played.rewards + played.beyond,
             played.baselines,
             played.terminated,
             played.over,
@@ -236,47 +247,54 @@ class ControlTrainer(Engine):
         if self.games.all_over:
             self.images, _ = self.games.reset(self._seed())
             self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
-            self.state = agent.initial_state(self.config.num_envs)
-            self.location = agent.location_policy.first(self.images, generator)
-        first_state, rows = self.state, []
+            self.location, self.state = agent.begin(self.images, generator)
+        first_state, rows, thumbnails = self.state, [], []
         for _ in range(self.config.rollout_length):
             fresh, location = self.fresh, self.location
-            glimpses = agent.sensor(self.images, location)
-            self.state = advance(agent, glimpses, location, self.state.forget(fresh))
-            hidden = self.state.hidden
-            logits = agent.action_head(hidden).float()
+            thumbnails.append(agent.thumbnail(self.images))
+            step = agent.step(
+                self.images, location, self.state, location_std=std, generator=generator
+            )
+            logits = step.logits.float()
             actions = logits.softmax(-1).multinomial(1, generator=generator)
-            _, choices = agent.location_policy(hidden, std, generator)
             turn = self.games.step(actions.squeeze(1))
+            # Where games begin anew at once, the scene that follows one cut short is another's:
+            # what its own last scene is worth is credited here, and nothing else follows.
+            cut, beyond = turn.over & ~turn.terminated, torch.zeros_like(turn.rewards)
+            if turn.final_images is not None:
+                last = agent.look(turn.final_images, step.next_location, step.state).state[0]
+                value = self.critic(last, agent.action_head(last))
+                beyond = self.objective.discount * value * cut
+            ended = turn.terminated if turn.final_images is None else turn.terminated | cut
             row = {
                 "fresh": fresh,
-                "glimpses": glimpses,
+                "glimpses": step.glimpses,
                 "locations": location,
                 "actions": actions.squeeze(1),
-                "choices": choices,
+                "choices": step.choice,
                 "log_probs": logits.log_softmax(-1).gather(1, actions).squeeze(1),
-                "location_log_probs": agent.location_policy.score(hidden, choices, std),
-                "baselines": agent.baseline_head(hidden, logits, None),
+                "location_log_probs": step.log_prob,
+                "baselines": self.critic(step.state[0], logits),
                 "rewards": turn.rewards * turn.played,
                 "played": turn.played,
-                "terminated": turn.terminated,
+                "beyond": beyond,
+                "terminated": ended,
                 "over": turn.over,
             }
             rows.append(row)
             self.images, self.fresh = turn.images, turn.fresh
-            first = agent.location_policy.first(self.images, generator)
-            self.location = torch.where(self.fresh[:, None], first, choices.clamp(-1, 1))
+            self.location, self.state = agent.begin_where(
+                self.fresh, self.images, step.next_location, step.state, generator
+            )
         columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         columns["baselines"] = torch.cat([columns["baselines"], self._last_baseline()[None]])
-        return Played(first_state, **columns)
+        read = [part for part in thumbnails if part is not None]
+        return Played(first_state, torch.stack(read) if read else None, **columns)
 
     def _last_baseline(self) -> Tensor:
         """What is expected after the last decision; where the game is over it is not used."""
-        glimpses = self.agent.sensor(self.images, self.location)
-        state = self.state.forget(self.fresh)
-        hidden = advance(self.agent, glimpses, self.location, state).hidden
-        expected: Tensor = self.agent.baseline_head(hidden, self.agent.action_head(hidden), None)
-        return expected
+        state = self.agent.look(self.images, self.location, self.state).state
+        return self.critic(state[0], self.agent.action_head(state[0]))
 
     def _score(self, played: Played, chosen: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
         """What the agent as it is makes of what was played, in the chosen of the games.
@@ -287,19 +305,22 @@ class ControlTrainer(Engine):
         agent, length = self.agent, self.config.rollout_length
         glimpses = played.glimpses[:, chosen].flatten(0, 1)
         locations = played.locations[:, chosen].flatten(0, 1)
-        features = agent.glimpse_network(glimpses, locations).unflatten(0, (length, -1))
-        state = played.state.map(lambda part: part[chosen])
-        steps = []
+        features = agent.perceive(glimpses, locations).view(length, len(chosen), -1)
+        state = tuple(part[chosen] for part in played.state)
+        steps, read = [], []
         for t in range(length):
-            state = agent.core(features[t], state.forget(played.fresh[t, chosen]))
-            steps.append(state.hidden)
+            thumbnail = None if played.thumbnails is None else played.thumbnails[t, chosen]
+            start, _ = agent.first_state(len(chosen), thumbnail)
+            state = agent.remember(features[t], renewed(played.fresh[t, chosen], start, state))
+            steps.append(state[0])
+            read.append(agent.core.for_policy(state))
         hidden = torch.stack(steps).flatten(0, 1)
         logits = agent.action_head(hidden)
         choices = played.choices[:, chosen].flatten(0, 1)
-        scores = agent.location_policy.score(hidden, choices, std)
-        baselines = agent.baseline_head(hidden, logits, None)
+        scores = agent.score(torch.stack(read).flatten(0, 1), choices, std)
+        baselines = self.critic(hidden, logits)
         shape = (length, len(chosen))
-        return logits.unflatten(0, shape), scores.view(shape), baselines.view(shape)
+        return logits.view(*shape, -1), scores.view(shape), baselines.view(shape)
 
     def _validate(self) -> dict[str, float]:
         result = play(
@@ -313,11 +334,3 @@ class ControlTrainer(Engine):
     def _seed(self) -> int:
         """Of the games that begin at this step."""
         return (self.config.seed * 1_000_003 + self.step) % 2**31
-
-
-def advance(
-    agent: RecurrentAttention, glimpses: Tensor, locations: Tensor, state: CoreState
-) -> CoreState:
-    """The core's next state after glimpses ``(B, S, C, G, G)`` taken at ``(B, 2)``."""
-    after: CoreState = agent.core(agent.glimpse_network(glimpses, locations), state)
-    return after

@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from foveal.evaluation.classifier import Images, Task, evaluate, pixels_and_sizes, whole
+from foveal.evaluation.classifier import evaluate
 from foveal.io.files import changed
-from foveal.model.attention import RecurrentAttention
+from foveal.model.attention import Rollout
 from foveal.randomness import rank, world_size
-from foveal.scene.sources import undamaged
+from foveal.scene import as_scene
+from foveal.tasks.task import Task
 from foveal.training.capture import CapturedStep, make_graph
+from foveal.training.critic import Learner
 from foveal.training.engine import Engine, Illustrator, Progress
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.objective import (
     LossTerms,
     ObjectiveConfig,
     hybrid_loss,
-    reward_of,
-    supervised_loss,
 )
 from foveal.training.optimizers import OptimizationConfig, check_whole
 
@@ -42,46 +42,6 @@ class TrainConfig(OptimizationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole(self, "epochs", "batch_size", "validate_every")
-
-
-def loss_of(
-    model: nn.Module,
-    images: Images,
-    labels: Tensor,
-    objective: ObjectiveConfig,
-    location_std: float | Tensor | None,
-    generator: torch.Generator,
-    weights: Tensor | None = None,
-) -> LossTerms:
-    """The hybrid objective of a `RecurrentAttention`; cross-entropy of any other network.
-
-    An image of which something could not be read does not count (see `foveal.scene.sources`).
-
-    Args:
-        model: in training mode.
-        images: B images, as a `foveal.evaluation.classifier.Task` gives them.
-        labels: ``(B,)`` int64.
-        objective: of a `RecurrentAttention`.
-        location_std: of its policy; the configuration's if None.
-        generator: source of its first locations and samples.
-        weights: ``(B,)``, what each image counts; all 1 if None.
-    """
-    inner = getattr(model, "module", model)
-    pixels, sizes = pixels_and_sizes(images)
-    if isinstance(inner, RecurrentAttention):
-        rollout = model(
-            pixels, sizes=sizes, labels=labels, location_std=location_std, generator=generator
-        )
-        sound = undamaged(pixels)
-        if sound is not None and not all(sound):
-            counted = rollout.logits.new_tensor(sound, dtype=torch.float32)
-            weights = counted if weights is None else weights * counted
-        return hybrid_loss(rollout, labels, objective, weights)
-    logits = model(whole(pixels))
-    supervised = supervised_loss(logits, labels, weights)
-    right = reward_of(logits, labels).mean()
-    none = torch.zeros_like(right)
-    return LossTerms(supervised, supervised, none, none, right, 1 - right, right, none.expand(3))
 
 
 class Trainer(Engine):
@@ -143,8 +103,14 @@ class Trainer(Engine):
             "objective": changed(objective),
             "model": [type(model).__name__, changed(architecture) if architecture else repr(model)],
         }
-        super().__init__(
+        learner = Learner(
             model,
+            detach_baseline=objective.detach_baseline,
+            privileged_baseline=objective.privileged_baseline,
+            glimpse_head=objective.glimpse_weight > 0,
+        )
+        super().__init__(
+            learner,
             config,
             identity,
             directory,
@@ -153,7 +119,7 @@ class Trainer(Engine):
             illustrate=illustrate,
         )
         self._shuffled: tuple[int, Tensor] | None = None  # the last epoch's order
-        fit = getattr(task, "made_on_device", False) and world_size() == 1
+        fit = task.made_on_device and world_size() == 1
         graph = make_graph(self.device, self.generator) if capture and fit else None
         self.captured = CapturedStep(self._compute, graph)
 
@@ -163,12 +129,29 @@ class Trainer(Engine):
     def _compute(self, chosen: Tensor, std: float | Tensor | None, rate: float | Tensor) -> Tensor:
         """A step on the chosen images; on a GPU it may be a recording, in which no Python runs."""
         images, labels = self.task.batch("train", chosen, self.generator)
+        scene = as_scene(images)
+        rollout = self.wrapped(scene, labels, location_std=std, generator=self.generator)
         weights = None if self.class_weights is None else self.class_weights[labels]
-        terms = loss_of(self.wrapped, images, labels, self.objective, std, self.generator, weights)
+        if scene.intact is not None and not all(scene.intact):
+            # An image of which something could not be read does not count.
+            sound = rollout.logits.new_tensor(scene.intact, dtype=torch.float32)
+            weights = sound if weights is None else weights * sound
+        terms = self.loss(rollout, labels, weights)
         norm = self._descend(terms.total, rate)
         loss, baseline = terms.total.detach(), terms.baseline.detach()
         measures = [loss, 100 * terms.error, terms.reward, baseline, norm, terms.reward_square]
         return torch.cat([torch.stack(measures), terms.gaze])
+
+    def loss(self, rollout: Rollout, labels: Tensor, weights: Tensor | None = None) -> LossTerms:
+        """What a step minimizes: the hybrid objective. A subclass may compute another.
+
+        Args:
+            rollout: of B images, in training mode; of a network that sees the whole image, one
+                that looked nowhere.
+            labels: ``(B,)`` int64.
+            weights: ``(B,)``, what each image counts; all 1 if None.
+        """
+        return hybrid_loss(rollout, labels, self.objective, weights)
 
     def _summarize(self, means: dict[str, float]) -> dict[str, float]:
         return with_fit_and_spread(means, "reward")

@@ -29,6 +29,7 @@ class ControlObjective:
     credit_decay: float = 0.95  # lambda: 1 credits a decision with all that follows, 0 with a step
     clip: float = 0.2  # how far a probability may move in a batch, as a ratio less 1; 0: no limit
     baseline_weight: float = 0.5  # of the baseline's regression to the return
+    detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
     entropy_weight: float = 0.005  # of the entropy of the actions, at the start; it falls to 0
     standardize_advantages: bool = True  # divide them by their standard deviation in the batch
 

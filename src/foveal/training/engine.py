@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
-from foveal.io.models import load_state
+from foveal.io.models import MOVED_TO_OBJECTIVE, load_state
+from foveal.model.attention import RecurrentAttention
 from foveal.randomness import make_generator, rank, world_size
+from foveal.training.critic import Learner
 from foveal.training.journal import Journal, NoJournal
 from foveal.training.machine import device_failures_explained, fast_products, stop_on_signal
 from foveal.training.optimizers import (
@@ -91,7 +93,7 @@ class Engine(ABC):
     """Runs the steps of a training and keeps its run directory.
 
     Args:
-        model: what is trained.
+        learner: what is trained: the model, and what only its training needs.
         config: how.
         identity: what else a checkpoint has to agree with.
         directory: of the run; created when something is written.
@@ -111,7 +113,7 @@ class Engine(ABC):
 
     def __init__(
         self,
-        model: nn.Module,
+        learner: Learner,
         config: OptimizationConfig,
         identity: dict[str, Any],
         directory: Path,
@@ -120,7 +122,8 @@ class Engine(ABC):
         listener: Callable[[Progress], None] | None = None,
         illustrate: Illustrator | None = None,
     ) -> None:
-        self.model, self.directory, self.listener = model, directory, listener
+        self.learner, self.model = learner, learner.model
+        self.directory, self.listener = directory, listener
         self.illustrate = illustrate
         self.optimization = config
         self.device = torch.device(device)
@@ -134,13 +137,13 @@ class Engine(ABC):
         self.counted = 0  # steps in the totals
         self.known = len(self.MEASURES)  # of the measures, how many all those steps have
         self.optimizers = make_optimizers(
-            model.to(self.device),
+            learner.to(self.device),
             config.optimizer,
             lr=config.lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
         )
-        self._identity = fingerprint({"training": changed(config), **identity})
+        self._identity = {"training": changed(config), **identity}
 
     @abstractmethod
     def _train_step(self) -> Tensor:
@@ -168,7 +171,7 @@ class Engine(ABC):
             OSError: if the run directory cannot be written.
         """
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
-        self.wrapped, *self.stepped = self.fabric.setup(self.model, *self.optimizers)
+        self.wrapped, *self.stepped = self.fabric.setup(self.learner, *self.optimizers)
         try:
             precise = fast_products(self.device, self.optimization.precision)
             with device_failures_explained(self.batch), precise:
@@ -179,7 +182,7 @@ class Engine(ABC):
 
     def _run(self) -> Outcome:
         config = self.optimization
-        self.model.train()
+        self.learner.train()
         began = saved = time.monotonic()
         first_step = self.step
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
@@ -222,7 +225,7 @@ class Engine(ABC):
             TrainingDiverged: if it is not; the older checkpoint stays.
             OSError: if it cannot be written; the older checkpoint stays.
         """
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = dict(self.learner.state_dict())
         finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
         if not bool(torch.stack(finite).all()):
             raise self._diverged()
@@ -232,7 +235,7 @@ class Engine(ABC):
         tensors["generator"] = self.generator.get_state()
         tensors["totals"] = self.totals[: self.known].contiguous()
         about = {
-            "identity": self._identity,
+            "identity": fingerprint(self._identity),
             "step": self.step,
             "seconds": seconds,
             "counted": self.counted,
@@ -250,13 +253,16 @@ class Engine(ABC):
         if not path.exists():
             return False
         tensors, about = read_tensors(path)
-        if about.get("identity") != self._identity:
+        known = [fingerprint(self._identity), fingerprint(self._identity_of_version_1())]
+        if about.get("identity") not in known:
             raise ValueError(
                 f"{path} belongs to another configuration than the run's config.json. "
                 "Restore the file that belongs to it, or start a new run."
             )
-        weights = {k.removeprefix("model."): v for k, v in tensors.items() if k[:6] == "model."}
-        load_state(self.model, weights, path)
+        tensors = {_of_version_2(name): value for name, value in tensors.items()}
+        wanted = ("model.", "critic.", "glimpse_head.")
+        weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
+        load_state(self.learner, weights, path)
         load_state_tensors(self.optimizers, tensors)
         self.generator.set_state(tensors["generator"])
         # A checkpoint from before a measure was added goes on with those that it has; the others
@@ -268,16 +274,26 @@ class Engine(ABC):
         self.seconds, self.validation = about["seconds"], about["validation"]
         return True
 
+    def _identity_of_version_1(self) -> dict[str, Any]:
+        """As an earlier version kept it: what only training needs was part of the model."""
+        objective, model = dict(self._identity["objective"]), self._identity["model"]
+        moved = {name: objective.pop(name) for name in MOVED_TO_OBJECTIVE if name in objective}
+        if objective.get("glimpse_weight"):
+            moved["glimpse_head"] = True
+        if isinstance(self.model, RecurrentAttention):
+            model = [model[0], model[1] | moved] if isinstance(model, list) else model | moved
+        return self._identity | {"objective": objective, "model": model}
+
     def _rate(self) -> float:
         """The learning rate at this step of the run."""
         return self.optimization.lr * self.optimization.remaining(self.progress)
 
     def _descend(self, loss: Tensor, rate: float | Tensor) -> Tensor:
         """One step of the optimizers down a loss, at a rate; the norm of its gradient."""
-        self.model.zero_grad()
+        self.learner.zero_grad()
         self.fabric.backward(loss)
         norm = nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
+            self.learner.parameters(), self.optimization.gradient_clip or math.inf, foreach=True
         )
         for optimizer in self.stepped:
             for group in optimizer.param_groups:
@@ -364,3 +380,9 @@ class Engine(ABC):
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
             "Train again with a lower --lr, or with --gradient-clip 5."
         )
+
+
+def _of_version_2(name: str) -> str:
+    """The name that weights of a checkpoint have now."""
+    name = name.replace("model.glimpse_head.", "glimpse_head.")
+    return name.replace("model.baseline_head.", "critic.")

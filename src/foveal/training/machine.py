@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 
 def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
-    """What a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
+    """Say what a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
 
     A processor without such instructions does it several times slower than float32. "tf32" is
     float32 but for the matrix products of a GPU; see `fast_products`.
@@ -34,7 +35,7 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
 
 @contextmanager
 def fast_products(device: torch.device, precision: str) -> Iterator[None]:
-    """With "tf32" a GPU multiplies float32 matrices as TF32: 10 bits of fraction in place of 23."""
+    """Have a GPU multiply float32 matrices as TF32 with "tf32": 10 bits of fraction, not 23."""
     if precision != "tf32" or device.type != "cuda":
         yield
         return
@@ -48,7 +49,7 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal interrupts at once."""
+    """Give an event that SIGINT and SIGTERM set; a second signal interrupts at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
@@ -74,7 +75,7 @@ class DeviceFailed(Exception):
 
 @contextmanager
 def device_failures_explained(batch: str) -> Iterator[None]:
-    """What a full or lost device says becomes a `DeviceFailed`.
+    """Turn what a full or lost device says into a `DeviceFailed`.
 
     Args:
         batch: the flag that says how much is computed at once, and its value.
@@ -100,23 +101,33 @@ def device_failures_explained(batch: str) -> Iterator[None]:
 
 
 def commit() -> str | None:
-    """The commit of the code that runs, with "-dirty" if it was changed; None outside git."""
-    here = Path(__file__).parent
+    """Name the commit of the code that runs, with "-dirty" if it was changed.
+
+    Returns:
+        None unless this package is ``src/foveal`` of a clone of foveal: where it is installed, or
+        copied, into another repository, git would name that one's commit.
+    """
+    package = Path(__file__).resolve().parents[1]
+    root = package.parents[1]
     try:
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] != "foveal" or package != root / "src" / "foveal":
+            return None
+        clone = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]  # and none further up
         answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            ["git", *clone, "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
 
 
 def hardware(device: torch.device) -> str:
-    """The device in words: a GPU's name, or the processor and the threads in use."""
+    """Name the device: a GPU, or the processor and the threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()

@@ -7,18 +7,24 @@ baseline. With ``RAMConfig.detach_policy`` the three reach disjoint parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from foveal.model.attention import Rollout
+from foveal.names import Registry
 from foveal.training.parallel import spread
 
-REWARDS = ("correct", "log_likelihood")
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
+
+# From a rollout of B images and their labels to the reward of each, ``(B,)``. No gradient flows
+# through it.
+Reward = Callable[[Rollout, Tensor], Tensor]
+REWARDS: Registry[Reward] = Registry("reward")
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,17 @@ class ObjectiveConfig:
         ValueError: when made, if a value makes no sense.
     """
 
-    reward: Literal["correct", "log_likelihood"] = "correct"  # 0 or 1 (paper), or log p(label)
+    reward: str = "correct"  # correct: 0 or 1, as in the paper; log_likelihood: log p(label)
     reinforce_weight: float = 1.0  # of the REINFORCE term
     baseline_weight: float = 1.0  # of the baseline's regression
+    detach_baseline: bool = True  # stop the baseline's gradient at h
+    privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
     standardize_advantages: bool = False  # divide them by their standard deviation in the batch
 
     def __post_init__(self) -> None:
-        if self.reward not in REWARDS:
-            raise ValueError(f"reward must be one of {', '.join(REWARDS)}; got {self.reward!r}.")
+        REWARDS.check(self.reward)
         if not 0 <= self.credit_decay <= 1:
             raise ValueError(f"credit_decay must be in [0, 1]; got {self.credit_decay!r}.")
         for name in ("reinforce_weight", "baseline_weight", "glimpse_weight"):
@@ -70,22 +77,34 @@ class LossTerms(NamedTuple):
     gaze: Tensor
 
 
-def reward_of(logits: Tensor, labels: Tensor, reward: str = "correct") -> Tensor:
-    """The reward of each answer; ``(B,)``, without gradient.
+@REWARDS.add("correct")
+def correct(rollout: Rollout, labels: Tensor) -> Tensor:
+    """1 for the right class and 0 otherwise: the paper's; ``(B,)``."""
+    return (rollout.logits.argmax(-1) == labels).float()
 
-    Args:
-        logits: ``(B, K)``.
-        labels: ``(B,)`` int64.
-        reward: "correct" gives 1 for the right class and 0 otherwise (the paper's);
-            "log_likelihood" gives log p(label), in [-3, 0] nats, which also tells a hesitant
-            answer from a firm one.
-    """
-    logits = logits.detach().float()
-    if reward == "correct":
-        return (logits.argmax(-1) == labels).float()
+
+@REWARDS.add("log_likelihood")
+def log_likelihood(rollout: Rollout, labels: Tensor) -> Tensor:
+    """Log p(label), in [-3, 0] nats, which also tells a hesitant answer from a firm one; (B,)."""
+    logits = rollout.logits.detach().float()
     return -functional.cross_entropy(logits, labels, reduction="none").clamp(
         max=-WORST_LOG_LIKELIHOOD
     )
+
+
+def reward_of(rollout: Rollout, labels: Tensor, reward: str = "correct") -> Tensor:
+    """The reward of each answer by the name of a reward; ``(B,)``, without gradient.
+
+    Raises:
+        ValueError: if there is no such reward, or what it gives has another shape.
+    """
+    rewards = REWARDS[REWARDS.check(reward)](rollout, labels).detach()
+    if rewards.shape != labels.shape:
+        raise ValueError(
+            f"the reward {reward!r} must be ({len(labels)},), a number for each image; got "
+            f"{tuple(rewards.shape)}."
+        )
+    return rewards
 
 
 def advantages(reward: Tensor, baselines: Tensor, credit_decay: float = 1.0) -> Tensor:
@@ -189,10 +208,10 @@ def hybrid_loss(
         weights: ``(B,)``, what each image counts in what trains answer and gaze; all 1 if None.
 
     Raises:
-        ValueError: if there is a ``glimpse_weight`` and the model has no ``glimpse_head``.
+        ValueError: if there is a ``glimpse_weight``, and the rollout has no ``glimpse_logits``.
     """
     config = ObjectiveConfig() if config is None else config
-    reward = reward_of(rollout.logits, labels, config.reward)
+    reward = reward_of(rollout, labels, config.reward)
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
     if config.standardize_advantages and advantage.numel() > 1:
         advantage = advantage / (spread(advantage) + 1e-6)
@@ -202,11 +221,11 @@ def hybrid_loss(
     reinforce = reinforce_loss(rollout.log_probs, advantage)
     baseline = baseline_loss(rollout.baselines, reward)
     total = supervised + config.reinforce_weight * reinforce + config.baseline_weight * baseline
-    if config.glimpse_weight:
+    if config.glimpse_weight and rollout.features:
         if rollout.glimpse_logits is None:
             raise ValueError(
-                f"glimpse_weight {config.glimpse_weight} needs a model with a glimpse_head, in "
-                "training mode. Pass --glimpse-head, or --glimpse-weight 0."
+                f"glimpse_weight {config.glimpse_weight} needs a rollout with glimpse_logits, as a "
+                "Learner with a glimpse_head makes it. Pass glimpse_weight=0."
             )
         total = total + config.glimpse_weight * glimpse_loss(
             rollout.glimpse_logits, labels, weights

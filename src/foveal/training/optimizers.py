@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 OPTIMIZERS = ("muon", "adam", "sgd")
-SCHEDULES = ("linear", "cosine")
 PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed")
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
@@ -25,8 +24,7 @@ class OptimizationConfig:
     """
 
     optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
-    lr: float = 1e-3  # learning rate at the start
-    schedule: Literal["linear", "cosine"] = "linear"  # how the rate falls to 0 over the run
+    lr: float = 1e-3  # learning rate at the start; it falls linearly to 0 over the run
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
     final_location_std: float = 0.0  # what location_std falls to over the run; 0 keeps it
@@ -46,21 +44,15 @@ class OptimizationConfig:
                 raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
+        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
                 )
 
     def remaining(self, progress: float) -> float:
-        """The share of the learning rate that is left after ``progress`` (0 to 1) of the run."""
-        if self.schedule == "linear":
-            return 1 - progress
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        """Give the share of the rate that is left after ``progress`` (0 to 1) of the run."""
+        return 1 - progress
 
 
 def check_whole(config: object, *names: str) -> None:
@@ -78,7 +70,7 @@ def check_whole(config: object, *names: str) -> None:
 def make_optimizers(
     model: nn.Module, name: str, *, lr: float, weight_decay: float, momentum: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers that together train a model; all share one learning rate.
+    """Make the optimizers that together train a model; all share one learning rate.
 
     "muon" orthogonalizes the momentum of the wide matrices (Jordan et al. 2024; scaled to the
     size of Adam's steps as in Liu et al. 2025, arXiv 2502.16982), so that one rate serves both
@@ -115,7 +107,7 @@ def make_optimizers(
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's, whose rate may also be a ``()`` tensor on the device.
+    """PyTorch's Muon, whose rate may also be a ``()`` tensor on the device.
 
     PyTorch's own would read it on the host, for which a CUDA graph cannot be interrupted. But a
     step is linear in the rate: where it leads at the rate given at the beginning is computed
@@ -124,7 +116,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One step; see `torch.optim.Optimizer.step`."""
+        """Take one step; see `torch.optim.Optimizer.step`."""
         rates = [group["lr"] for group in self.param_groups]
         if not any(isinstance(rate, Tensor) for rate in rates):
             return super().step(closure)  # type: ignore[no-untyped-call]
@@ -141,7 +133,7 @@ class Muon(torch.optim.Muon):
 
 
 def state_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The state of optimizers, one tensor a name."""
+    """Give the state of optimizers, one tensor a name."""
     return {
         f"optimizer.{place}.{index}.{name}": value
         for place, optimizer in enumerate(optimizers)

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from foveal.io.files import config_from_dict, read_tensors
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, load_state, read_config
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, load_state, of_the_model, read_config
 from foveal.model.attention import RecurrentAttention
-from foveal.model.layers import RAMConfig
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
 
@@ -33,7 +32,7 @@ def begin_with(directory: Path, model: nn.Module) -> None:
     if isinstance(model, RecurrentAttention) and FIRST_LAYER in tensors:
         where = str(directory / CONFIG_FILE)
         content = read_config(directory).get("model")
-        saved, ours = config_from_dict(RAMConfig, content, where), model.config
+        saved, ours = config_from_dict(model.config_class, content, where), model.config
         if (saved.num_channels, saved.glimpse_size, saved.scale_factor) == (
             ours.num_channels,
             ours.glimpse_size,
@@ -42,4 +41,4 @@ def begin_with(directory: Path, model: nn.Module) -> None:
             weight, wanted = tensors[FIRST_LAYER], model.state_dict()[FIRST_LAYER].shape[1]
             more = max(0, wanted - weight.shape[1])
             tensors[FIRST_LAYER] = torch.cat([weight, weight.new_zeros(len(weight), more)], dim=1)
-    load_state(model, tensors, path)
+    load_state(model, of_the_model(tensors), path)

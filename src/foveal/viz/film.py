@@ -69,7 +69,7 @@ class Film:
         sensor = self.agent.sensor
         height, width = image.shape[-2:]
         x, y = geometry.to_pixels(location, height, width)[0].tolist()
-        sides = [sensor.glimpse_size * box for box in sensor.box_sizes]
+        sides = list(sensor.patch_sizes)
         squares = [
             (geometry.patch_start(x, side), geometry.patch_start(y, side), side) for side in sides
         ]

@@ -7,11 +7,10 @@ import contextlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play
-from foveal.evaluation.classifier import image_in, rollouts
+from foveal.evaluation.classifier import rollouts
 from foveal.model.attention import RecurrentAttention
 from foveal.tasks import CanvasTask, FolderTask
 from foveal.training.agent import VALIDATION_SEED
@@ -30,11 +29,11 @@ def draw_looks(
     None if they are too large to be drawn whole.
     """
     with contextlib.closing(rollouts(network, task, "validation")) as batches:
-        images, labels, rollout = next(batches)
+        scene, labels, rollout = next(batches)
     paths = [
         scanpath_of(
             network,
-            image,
+            scene,
             rollout,
             row,
             classes=task.classes,
@@ -42,9 +41,8 @@ def draw_looks(
             name=f"validation image {row}",
         )
         for row in range(min(DRAWN_IMAGES, len(labels)))
-        if isinstance(image := image_in(images, row), Tensor)
     ]
-    return as_pixels(draw_sheet(paths)) if paths else None
+    return as_pixels(draw_sheet(paths))
 
 
 def draw_game(agent: RecurrentAttention, env: EnvConfig, device: torch.device) -> NDArray[np.uint8]:

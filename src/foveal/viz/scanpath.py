@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.model.attention import RecurrentAttention, Rollout
-from foveal.scene.sources import PatchSource
+from foveal.scene import PatchSource, Scene, scene_of
 
 OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 
@@ -72,7 +72,7 @@ class Scanpath:
 
 def follow(
     model: RecurrentAttention,
-    image: Tensor | PatchSource,
+    image: Scene | Tensor | PatchSource,
     *,
     classes: tuple[str, ...],
     label: int | None = None,
@@ -87,7 +87,7 @@ def follow(
 
     Args:
         model: in any mode, and left in it.
-        image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source.
+        image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source; or a scene of one.
         classes: names of the model's classes.
         label: the right class, if it is known.
         name: of the image, for people.
@@ -100,14 +100,13 @@ def follow(
     Raises:
         ValueError: if the image has another shape or number of channels than the model takes.
     """
-    if isinstance(image, Tensor) and image.ndim != 3:
-        raise ValueError(f"image must be (C, H, W); got {tuple(image.shape)}.")
+    scene = scene_of(image)
     training = model.training
     model.train(sampled)
     try:
         with torch.inference_mode():
             rollout = model(
-                _repeated(image, 1),
+                scene,
                 num_glimpses=num_glimpses,
                 first_location=None if first_location is None else first_location[None],
                 location_std=location_std,
@@ -115,12 +114,12 @@ def follow(
             )
     finally:
         model.train(training)
-    return scanpath_of(model, image, rollout, 0, classes=classes, label=label, name=name)
+    return scanpath_of(model, scene, rollout, 0, classes=classes, label=label, name=name)
 
 
 def scanpath_of(
     model: RecurrentAttention,
-    image: Tensor | PatchSource,
+    scene: Scene,
     rollout: Rollout,
     row: int,
     *,
@@ -128,31 +127,27 @@ def scanpath_of(
     label: int | None = None,
     name: str = "",
 ) -> Scanpath:
-    """The scanpath in a rollout of a batch that has the image, or the source, as its ``row``.
+    """The scanpath of one of the images of a rollout.
 
     Args:
         model: whose rollout it is.
-        image: ``(C, H, W)`` float in [0, 1], without padding, on the model's device; or a source.
-        rollout: of the batch.
-        row: of the image in it.
+        scene: what it looked at.
+        rollout: of all its images.
+        row: of the image in them.
         classes: names of the model's classes.
         label: the right class, if it is known.
         name: of the image, for people.
     """
     with torch.inference_mode():
         places = rollout.locations[row]
-        glimpses = model.sensor(_repeated(image, len(places)), places)
+        glimpses = model.sensor(scene.only(row, len(places)), places)
         beliefs = rollout.step_logits[row].float().softmax(-1)
-    if isinstance(image, Tensor):
-        picture, (height, width) = image, image.shape[1:]
-    else:
-        picture, (height, width) = overview(image), (image.height, image.width)
-    sensor = model.sensor
+    height, width = scene.sizes[row].tolist()
     return Scanpath(
-        image=viewable(picture),
+        image=viewable(overview(scene, row)),
         image_size=(height, width),
         centers=geometry.to_pixels(places, height, width).cpu().numpy(),
-        patch_sizes=tuple(sensor.glimpse_size * box for box in sensor.box_sizes),
+        patch_sizes=model.sensor.patch_sizes,
         glimpses=viewable(glimpses),
         probabilities=beliefs.cpu().numpy(),
         classes=classes,
@@ -161,16 +156,13 @@ def scanpath_of(
     )
 
 
-def overview(source: PatchSource, side: int = OVERVIEW) -> Tensor:
-    """The whole of a source, averaged down to at most ``side`` pixels a side; ``(C, H, W)``."""
-    box = -(-max(source.height, source.width) // side)
-    height, width = -(-source.height // box), -(-source.width // box)
-    return torch.from_numpy(source.read(0, 0, max(height, width), box)[:, :height, :width])
-
-
-def _repeated(image: Tensor | PatchSource, times: int) -> Tensor | list[PatchSource]:
-    """A batch of one image, so many times."""
-    return image.expand(times, -1, -1, -1) if isinstance(image, Tensor) else [image] * times
+def overview(scene: Scene, row: int = 0, side: int = OVERVIEW) -> Tensor:
+    """The whole of an image, averaged down to at most ``side`` pixels a side; ``(C, H, W)``."""
+    height, width = scene.sizes[row].tolist()
+    box = geometry.thumbnail_box(height, width, side)
+    down, across = -(-height // box), -(-width // box)
+    thumbnail = scene.only(row).thumbnail(max(down, across))
+    return thumbnail[0, :, :down, :across]
 
 
 def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]:

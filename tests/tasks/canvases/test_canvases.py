@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from foveal.geometry import PaddedImages
-from foveal.scene.sparse import SparseImages
+from foveal.scene.sparse import SparseScene
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
 from foveal.tasks.augmentation import WARP_GRID, AugmentationConfig, augment
 from tests.conftest import idx_bytes
@@ -232,12 +232,12 @@ def test_large_canvases_are_sparse_and_the_same(composition: str) -> None:
     # Clutter on the digit, and on clutter: what is clipped, or lies under it.
     layout.pieces[:, :4] = layout.places + torch.tensor([[[2, 3], [4, 5], [4, 5], [12, 9]]])
     canvases, labels = task.render("train", layout)
-    assert isinstance(canvases, SparseImages)
+    assert isinstance(canvases, SparseScene)
     for row in range(5):
         wanted = task.render_rows("train", layout.part(slice(row, row + 1)), 0, 400)
         assert torch.equal((canvases.image(row)[0] * 255).round().byte(), wanted)
     assert torch.equal(labels, layout.labels)
-    assert isinstance(next(task.fixed_batches("test"))[0], SparseImages)
+    assert isinstance(next(task.fixed_batches("test"))[0], SparseScene)
     assert isinstance(uci(canvas_size=100).batch("train", chosen)[0], torch.Tensor)
 
 
@@ -245,7 +245,7 @@ def test_training_canvases_of_several_sizes_hold_their_digits_and_others_are_ali
     task = uci(canvas_size=320, smallest_canvas=40, num_clutter=4)
     chosen = torch.arange(800)
     canvases, _ = task.batch("train", chosen, torch.Generator().manual_seed(0))
-    assert isinstance(canvases, SparseImages)
+    assert isinstance(canvases, SparseScene)
     sides = canvases.sizes[:, 0]
     assert torch.equal(sides, canvases.sizes[:, 1])
     assert (int(sides.min()), int(sides.max())) == (40, 320)

@@ -21,16 +21,18 @@ from foveal.model.whole_image import make_reference_network
 from foveal.runs.folder_recipe import suggest
 from foveal.runs.recipes import FolderRun
 from foveal.runs.run import train_run
+from foveal.scene import as_scene
 from foveal.scene import files as readers
+from foveal.scene.pictures import grouped
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.canvases.pyramids import write_pyramid
-from foveal.tasks.folder.batches import grouped
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.task import FolderConfig, FolderTask, survey
-from foveal.training.classifier import TrainConfig, Trainer, loss_of
+from foveal.training.classifier import TrainConfig, Trainer
+from foveal.training.critic import Learner
 from foveal.training.engine import TrainingStopped
-from foveal.training.objective import ObjectiveConfig
+from foveal.training.objective import ObjectiveConfig, hybrid_loss
 from tests.conftest import TINY, StopAt
 
 CPU = torch.device("cpu")
@@ -95,8 +97,8 @@ def test_a_normalized_glimpse_is_what_the_first_layer_gets() -> None:
     glimpses, places = torch.rand(5, 2, 3, 4, 4), torch.rand(5, 2)
     shape = (1, 1, 3, 1, 1)
     by_hand = (glimpses - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
-    got = model.glimpse_network(glimpses.clone(), places)
-    torch.testing.assert_close(got, plain.glimpse_network(by_hand, places))
+    got = model.perceive(glimpses.clone(), places)
+    torch.testing.assert_close(got, plain.perceive(by_hand, places))
     with pytest.raises(ValueError, match="pixel_mean must have a number for each of the 1"):
         dataclasses.replace(TINY, pixel_mean=mean)
     with pytest.raises(ValueError, match="pixel_std must be above 0"):
@@ -293,7 +295,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
 def test_class_weights_reach_the_loss(tmp_path: Path) -> None:
     """An image of a class that counts nothing changes nothing."""
     config, task = small_run(write_bars(tmp_path / "data"))
-    network = RecurrentAttention(dataclasses.replace(config.model, privileged_baseline=False))
+    network = RecurrentAttention(config.model)
     objective = dataclasses.replace(config.objective, baseline_weight=0.0)
     trainer = Trainer(
         network,
@@ -427,9 +429,9 @@ def test_training_on_sources_has_the_losses_and_gradients_of_training_in_memory(
         images, labels = task.batch("train", torch.tensor([0, 3, 5, 7]))
         assert isinstance(images, PaddedImages) == (large == 10**9)
         torch.manual_seed(0)
-        model = RecurrentAttention(WIDE).train()
+        model = Learner(RecurrentAttention(WIDE)).train()
         generator = torch.Generator().manual_seed(3)
-        terms = loss_of(model, images, labels, ObjectiveConfig(), None, generator)
+        terms = hybrid_loss(model(images, labels, generator=generator), labels)
         terms.total.backward()
         gradients = {name: weight.grad for name, weight in model.named_parameters()}
         found[large] = torch.stack([terms.total, terms.supervised, terms.reward]), gradients
@@ -504,10 +506,11 @@ def test_a_damaged_large_file_does_not_count_and_stops_neither_training_nor_eval
     def gradient(chosen: list[int]) -> Tensor:
         model.zero_grad()
         images, labels = task.batch("train", torch.tensor(chosen))
+        scene = as_scene(images)
+        rollout = model(scene, generator=torch.Generator().manual_seed(0))
         first = ObjectiveConfig(reinforce_weight=0, baseline_weight=0)
-        loss_of(
-            model, images, labels, first, None, torch.Generator().manual_seed(0)
-        ).total.backward()
+        sound = torch.tensor(scene.intact).float()
+        hybrid_loss(rollout, labels, first, sound).total.backward()
         weight = model.action_head.weight.grad
         assert weight is not None
         return weight.clone()

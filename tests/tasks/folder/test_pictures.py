@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import zlib
@@ -107,20 +108,60 @@ def test_one_pixel_is_an_image(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.png", 3).ravel().tolist() == [9, 8, 7]
 
 
+def png(width: int, height: int, bits: int, colour: int, rows: bytes, **chunks: bytes) -> bytes:
+    """A PNG of these rows; its colour is 0 grey, 2 RGB, 3 palette, 4 and 6 with opacity."""
+
+    def chunk(name: str, content: bytes) -> bytes:
+        body = name.encode() + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    parts = {"IHDR": struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)} | chunks
+    parts |= {"IDAT": zlib.compress(rows), "IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(itertools.starmap(chunk, parts.items()))
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
+    return png(width, height, 8, 0, bytes(99))
 
-    def chunk(name: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + check
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(bytes(99)))
-        + chunk(b"IEND", b"")
-    )
+@pytest.mark.parametrize(
+    ("bits", "colour", "key"),
+    [
+        *itertools.product((1, 2, 4, 8, 16), (0,), (False, True)),
+        *itertools.product((8, 16), (2,), (False, True)),
+        *itertools.product((1, 2, 4, 8), (3,), (False, True)),
+        *itertools.product((8, 16), (4, 6), (False,)),
+    ],
+)
+def test_a_png_of_any_depth_has_its_pixels(
+    bits: int, colour: int, key: bool, tmp_path: Path
+) -> None:
+    """Grey, RGB and palettes, with an opacity or with a key of what is transparent."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    top = 2**bits - 1
+    raw = RANDOM.integers(0, top + 1, (6, 8, samples))
+    packed = np.unpackbits(raw.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, -bits:]
+    rows = np.packbits(packed.reshape(6, -1), axis=1)
+    content = np.concatenate([np.zeros((6, 1), dtype=np.uint8), rows], axis=1).tobytes()
+    palette = RANDOM.integers(0, 256, (top + 1 if colour == 3 else 1, 3), dtype=np.uint8)
+    chunks = {"PLTE": palette.tobytes()} if colour == 3 else {}
+    shares = raw / top
+    plain, opacity = shares[..., : 3 if samples > 2 else 1], np.ones((6, 8, 1))
+    if colour == 3:
+        plain = palette[raw[..., 0]] / 255
+    if colour >= 4:
+        opacity = shares[..., -1:]
+    if key and colour == 3:
+        table = RANDOM.integers(0, 256, top + 1, dtype=np.uint8)
+        chunks["tRNS"], opacity = table.tobytes(), table[raw] / 255
+    elif key:
+        chunks["tRNS"] = raw[2, 3].astype(">u2").tobytes()
+        opacity = (raw != raw[2, 3]).any(-1, keepdims=True)
+    (tmp_path / "a.png").write_bytes(png(8, 6, bits, colour, content, **chunks))
+    wanted = np.broadcast_to(plain * opacity * 255, (6, 8, 3)).transpose(2, 0, 1)
+    off = 2 if colour >= 4 and bits == 16 else 1  # Pillow cuts both factors down to 8 bits
+    assert np.abs(read_picture(tmp_path / "a.png", 3) - wanted).max() <= off
 
 
 def bad_files(directory: Path) -> dict[str, str]:
@@ -142,7 +183,7 @@ def bad_files(directory: Path) -> dict[str, str]:
     (directory / "garbage.tif").write_bytes(b"MM\x00*" + struct.pack(">I", 8) + garbage)
     (directory / "garbage.png").write_bytes(b"\x89PNG\r\n\x1a\n" + garbage)
     Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(directory / "wide.tif")
-    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(directory / "float.tif")
+    Image.fromarray(np.full((4, 4), 3, dtype=np.float32)).save(directory / "float.tif")
     return {
         "truncated.jpg": "is damaged or cut off .*truncated",
         "empty.png": r"is empty \(0 bytes\)",
@@ -150,13 +191,13 @@ def bad_files(directory: Path) -> dict[str, str]:
         "bomb.png": "would unfold to more than 178,956,970 pixels",
         "large.png": "would unfold to more than 178,956,970 pixels",
         "short.png": "is damaged or cut off",
-        "loop.png": "is missing",
-        "directory.tif": "is damaged or cut off",
+        "loop.png": "cannot be read .Too many levels",
+        "directory.tif": "is damaged or cut off in its directory",
         "entry.tif": "is damaged or cut off",
         "garbage.tif": "is damaged or cut off",
         "garbage.png": "is damaged or cut off",
-        "wide.tif": "has 32-bit pixels, from 70000 to 70000",
-        "float.tif": "has floating-point pixels",
+        "wide.tif": "must hold whole numbers from 0 up, or floats in .0, 1.; got 32-bit",
+        "float.tif": "holds floats from 3 to 3; floats must be in .0, 1.",
         "nowhere.png": "is missing. Correct the path",
     }
 

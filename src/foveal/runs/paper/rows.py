@@ -125,7 +125,7 @@ def _row(task: str, kind: str) -> Row:
         model = dataclasses.replace(
             base.model,
             num_glimpses=int(looks),
-            policy="learned" if policy == "ram" else policy,  # type: ignore[arg-type]
+            policy="learned" if policy == "ram" else policy,
         )
         shorter = policy == "ram" and model.num_glimpses < base.model.num_glimpses
         training = base.training

@@ -6,7 +6,8 @@ model takes a sequence of sources in place of a batch of images::
 
     model([open_source("slide.tif"), ArraySource(array)])
 
-What a glimpse costs does not depend on the size of the image: see `foveal.scene.files.sources`.
+A TIFF of few pixels is read whole, by the same reader: its size changes no pixel. What a glimpse
+costs does not depend on the size of the image either: see `foveal.scene.files.sources`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from foveal.scene.files.slides import SlideSource, is_slide
-from foveal.scene.files.sources import ArraySource, Source, open_array
+from foveal.scene.files.sources import (
+    LARGE,
+    ArraySource,
+    Source,
+    naming,
+    open_array,
+)
 
-LARGE = 2048 * 2048  # pixels; a larger TIFF is read by windows, a smaller one whole
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ARRAY_HEAD = b"\x93NUMPY"
 SLIDES = {  # suffixes of scanners' files
@@ -42,25 +48,30 @@ def open_source(path: str | Path, num_channels: int | None = None) -> Source:
 
     Raises:
         OSError: if the file cannot be opened.
-        ImportError: if it is a whole slide, and OpenSlide is not installed.
-        ValueError: if it is damaged or of an unsupported kind.
+        ValueError: if it is damaged, of an unsupported kind, or of one that needs an extra.
     """
     path = Path(path)
     head = _head(path)
-    if head.startswith(ARRAY_HEAD):
-        return open_array(path, num_channels)
-    is_tiff = head.startswith(TIFF_HEADS)
-    # Many scanners' files are TIFFs too: OpenSlide knows which.
-    if path.suffix.lower() in SLIDES and (not is_tiff or is_slide(path)):
-        return SlideSource(path, num_channels)
-    if is_tiff:
-        from foveal.scene.files.tiff import TiffSource  # noqa: PLC0415 (slow to import)
+    with naming(path):
+        if head.startswith(ARRAY_HEAD):
+            return open_array(path, num_channels)
+        is_tiff = head.startswith(TIFF_HEADS)
+        # Many scanners' files are TIFFs too: OpenSlide knows which.
+        if path.suffix.lower() in SLIDES and (not is_tiff or is_slide(path)):
+            return SlideSource(path, num_channels)
+        if is_tiff:
+            from foveal.scene.files.tiff import TiffSource  # noqa: PLC0415 (slow to import)
 
-        return TiffSource(path, num_channels)
+            return TiffSource(path, num_channels)
     raise ValueError(
         f"{path} is no image that can be read by windows: it must be a TIFF, an array that "
         "numpy.save wrote, or a whole slide. Convert it, or read it whole."
     )
+
+
+def is_source(path: Path) -> bool:
+    """Whether `open_source` is what reads a file, be it large or small."""
+    return _head(path).startswith((*TIFF_HEADS, ARRAY_HEAD)) or path.suffix.lower() in SLIDES
 
 
 def is_large(path: str | Path, *, large: int = LARGE) -> bool:
@@ -71,9 +82,8 @@ def is_large(path: str | Path, *, large: int = LARGE) -> bool:
     """
     path = Path(path)
     try:
-        head = _head(path)
-        if not head.startswith(TIFF_HEADS):
-            return head.startswith(ARRAY_HEAD) or path.suffix.lower() in SLIDES
+        if not _head(path).startswith(TIFF_HEADS):
+            return is_source(path)
         with open_source(path) as source:
             return source.height * source.width > large
     except (OSError, ValueError):
@@ -81,10 +91,22 @@ def is_large(path: str | Path, *, large: int = LARGE) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no image {str(path)!r}.")
-    with path.open("rb") as file:
-        return file.read(8)
+    with naming(path):
+        try:
+            with path.open("rb", buffering=0) as file:
+                return file.read(8)
+        except (FileNotFoundError, IsADirectoryError):
+            what = "is a directory" if path.is_dir() else "is missing"
+            raise FileNotFoundError(f"{path} {what}. Correct the path.") from None
 
 
-__all__ = ["LARGE", "SLIDES", "TIFF_HEADS", "ArraySource", "Source", "is_large", "open_source"]
+__all__ = [
+    "LARGE",
+    "SLIDES",
+    "ArraySource",
+    "Source",
+    "is_large",
+    "is_source",
+    "naming",
+    "open_source",
+]

@@ -64,7 +64,8 @@ class LeanFile:
         """``size`` bytes from ``place`` on, fewer at the end of the file."""
         parts = []
         with self._lock:
-            self._file.seek(place)
+            size = max(min(size, self.size - place), 0)  # of any numbers that a directory holds
+            self._file.seek(min(place, self.size))
             while size > 0 and (part := self._file.read(size)):
                 parts.append(part)
                 size -= len(part)
@@ -137,10 +138,13 @@ class LeanFile:
             directory = ahead.pop()
             if directory and directory not in seen:
                 seen.add(directory)
-                ahead += self._cut_tables_of(directory, layout)
+                ahead += self._cut_tables_of(directory, layout, seen)
 
-    def _cut_tables_of(self, directory: int, layout: _Layout) -> list[int]:
-        """Do so in one directory; returns the places of the next one and of its children."""
+    def _cut_tables_of(self, directory: int, layout: _Layout, seen: set[int]) -> list[int]:
+        """Do so in one directory; returns the places of the next one and of its children.
+
+        A next one that was seen before is not shown: tifffile would go round for ever.
+        """
         order, place, counter, entry = layout
         (entries,) = counter.unpack(self.read_at(directory, counter.size))
         if entries > MOST_ENTRIES:
@@ -148,6 +152,8 @@ class LeanFile:
         first = directory + counter.size
         data = self.read_at(first, entries * entry.size + place.size)
         ahead = [place.unpack_from(data, entries * entry.size)[0]]
+        if ahead[0] in seen:
+            self._cut[first + entries * entry.size] = place.pack(0)
         for i in range(entries):
             tag, kind, count, inline = entry.unpack_from(data, i * entry.size)
             if kind not in WIDTHS or tag not in (TILE_OFFSETS, TILE_SIZES, CHILDREN):

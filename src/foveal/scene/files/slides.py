@@ -20,8 +20,7 @@ class SlideSource(Source):
         num_channels: see `Source`.
 
     Raises:
-        ImportError: if OpenSlide is not installed.
-        ValueError: if OpenSlide cannot read the file.
+        ValueError: if OpenSlide is not installed, or cannot read the file.
     """
 
     def __init__(self, path: Path, num_channels: int | None = None) -> None:
@@ -49,12 +48,7 @@ class SlideSource(Source):
     def _pixels(self, number: int, top: int, left: int, height: int, width: int) -> Floats:
         factor = self.levels[number].factor
         corner = round(left * factor), round(top * factor)
-        try:
-            region = self._slide.read_region(corner, number, (width, height))
-        except Exception as problem:  # OpenSlide's own, which may not be installed to name
-            raise ValueError(
-                f"{self.name} is damaged where it is read ({problem}). Restore it from a copy."
-            ) from None
+        region = self._slide.read_region(corner, number, (width, height))
         return composited(scaled(np.asarray(region)), self._background)
 
 
@@ -62,7 +56,7 @@ def is_slide(path: Path) -> bool:
     """Whether OpenSlide knows the file as a scanner's; False where OpenSlide is not installed."""
     try:
         maker = _openslide(path).OpenSlide.detect_format(path)
-    except ImportError:
+    except ValueError:
         return False
     return maker not in (None, "generic-tiff")
 
@@ -71,7 +65,7 @@ def _openslide(path: Path) -> Any:
     try:
         import openslide  # noqa: PLC0415 (an extra)
     except ImportError:
-        raise ImportError(
+        raise ValueError(
             f'{path} is a whole slide: reading it needs OpenSlide; pip install "foveal[wsi]"'
         ) from None
     return openslide

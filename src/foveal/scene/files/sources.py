@@ -9,7 +9,9 @@ level, the pixel counts by the part that lies inside.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 FINEST_BOX = 8  # pixels of a level in a side of a box, at least, unless the level is the image
+LARGE = 2048 * 2048  # pixels; what has more is read by windows, what has fewer whole
 BLOCK = 1024  # pixels a side that are in memory at once, where a window is wider
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601, as Pillow's grey)
 
+UNREAD = r"unsupported|not supported|unknown|cannot handle|not implemented|too large"
+EXCESS = 1e-4  # what rounding may add to floats in [0, 1]
+
 Floats = NDArray[np.float32]
+
+
+def explained(
+    path: Path | str, problem: Exception, damage: str = "is damaged or cut off"
+) -> OSError | ValueError:
+    """What to say of a file of which a decoder raised anything at all."""
+    words = " ".join(str(problem).split())[:200] or type(problem).__name__
+    if isinstance(problem, (OSError, ValueError)) and str(problem).startswith(f"{path} "):
+        return problem  # said already
+    if isinstance(problem, OSError) and problem.errno is not None:
+        return type(problem)(f"{path} cannot be read ({problem.strerror}).")
+    if isinstance(problem, MemoryError):
+        return ValueError(f"{path} takes more memory than there is. Scale it down, or cut it up.")
+    if "imagecodecs" in words:
+        return ValueError(
+            f'{path} needs a codec that is not installed; pip install "foveal[wsi]" brings it.'
+        )
+    unread = not isinstance(problem, TypeError) and re.search(UNREAD, words, re.IGNORECASE)
+    if isinstance(problem, NotImplementedError) or unread:
+        return ValueError(
+            f"{path} is of a kind that is not read ({words}). Convert it to PNG or a plain TIFF."
+        )
+    return ValueError(f"{path} {damage} ({words}). Fetch it again, or remove it.")
+
+
+@contextmanager
+def naming(path: Path | str, damage: str = "is damaged or cut off") -> Iterator[None]:
+    """Name the file in whatever is raised within.
+
+    Raises:
+        OSError, ValueError: in its place.
+    """
+    try:
+        yield
+    except Exception as problem:
+        raise explained(path, problem, damage) from None
 
 
 @dataclass(frozen=True)
@@ -108,9 +150,19 @@ class Source:
             down = rows[:, y - row : y - row + height]
             for x, width in _blocks(column, columns.shape[1], level.tile[1]):
                 across = columns[:, x - column : x - column + width]
-                pixels = self._pixels(number, y, x, height, width)
-                patch += down @ pixels.transpose(2, 0, 1) @ across.T
+                with naming(self.name):
+                    pixels = self._pixels(number, y, x, height, width).transpose(2, 0, 1)
+                patch += down @ pixels @ across.T
         return self._converted(patch)
+
+    def whole(self) -> NDArray[np.uint8]:
+        """All of it, ``(num_channels, height, width)``, rounded to bytes; raises as `read`."""
+        image = np.empty((self.num_channels, self.height, self.width), dtype=np.uint8)
+        for y, height in _blocks(0, self.height, self.levels[0].tile[0]):
+            with naming(self.name):
+                pixels = self._pixels(0, y, 0, height, self.width).transpose(2, 0, 1)
+            image[:, y : y + height] = np.rint(self._converted(pixels) * 255)
+        return image
 
     def close(self) -> None:
         """Let go of the file."""
@@ -144,12 +196,13 @@ class ArraySource(Source):
 
     Args:
         array: ``(H, W)`` or ``(H, W, C)``; bytes or 16-bit numbers (scaled to [0, 1]), bool, or
-            float in [0, 1].
+            float in [0, 1], which is checked here of a small array, and of what is read of a
+            large one.
         num_channels: see `Source`.
         name: for messages.
 
     Raises:
-        ValueError: if shape or type are not as above, or the channels cannot be converted.
+        ValueError: if shape, type or values are not as above, or the channels cannot be converted.
     """
 
     def __init__(
@@ -165,9 +218,11 @@ class ArraySource(Source):
         self._array = array if array.ndim == 3 else array[..., None]
         height, width, channels = self._array.shape
         super().__init__(name, [Level(height, width, 1)], channels, num_channels)
+        if height * width <= LARGE and array.dtype.kind == "f":
+            scaled(self._array, name=name)
 
     def _pixels(self, _number: int, top: int, left: int, height: int, width: int) -> Floats:
-        return scaled(self._array[top : top + height, left : left + width])
+        return scaled(self._array[top : top + height, left : left + width], name=self.name)
 
 
 def open_array(path: Path, num_channels: int | None = None) -> ArraySource:
@@ -178,19 +233,32 @@ def open_array(path: Path, num_channels: int | None = None) -> ArraySource:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as problem:
+    except Exception as problem:
         raise ValueError(
             f"{path} is not a readable array ({problem}). Write it with numpy.save."
         ) from None
     return ArraySource(array, num_channels, str(path))
 
 
-def scaled(pixels: NDArray[Any], bits: int | None = None) -> Floats:
-    """Numbers as float32 in [0, 1]: unsigned ones over their largest, of ``bits`` bits if given."""
-    if pixels.dtype.kind != "u":
-        return pixels.astype(np.float32)
-    largest = 2 ** (bits or 8 * pixels.dtype.itemsize) - 1
-    return pixels.astype(np.float32) * np.float32(1 / largest)
+def scaled(pixels: NDArray[Any], bits: int | None = None, name: str = "the image") -> Floats:
+    """Numbers as float32 in [0, 1]: unsigned ones over their largest, of ``bits`` bits if given.
+
+    Raises:
+        ValueError: if there are floats outside of [0, 1], or not a number.
+    """
+    if pixels.dtype.kind == "u":
+        largest = 2 ** (bits or 8 * pixels.dtype.itemsize) - 1
+        return pixels.astype(np.float32) * np.float32(1 / largest)
+    if pixels.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            low, high = pixels.min(), pixels.max()
+        if not (low >= -EXCESS and high <= 1 + EXCESS):
+            got = f"floats from {low:g} to {high:g}" if low <= high else "values that are no number"
+            raise ValueError(
+                f"{name} holds {got}; floats must be in [0, 1], from black to white. Scale them."
+            )
+        pixels = pixels.clip(0, 1)
+    return pixels.astype(np.float32)
 
 
 def composited(pixels: Floats, background: Floats | float) -> Floats:

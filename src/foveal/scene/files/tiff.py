@@ -1,4 +1,4 @@
-"""Tiled and pyramidal TIFF, BigTIFF and OME-TIFF, tile by tile, through tifffile."""
+"""TIFF, BigTIFF and OME-TIFF, small and large, tile by tile, through tifffile."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ import tifffile
 from numpy.typing import NDArray
 
 from foveal.scene.files.directories import LeanFile
-from foveal.scene.files.sources import Floats, Level, Source, composited, level_factor, scaled
+from foveal.scene.files.sources import (
+    Floats,
+    Level,
+    Source,
+    level_factor,
+    naming,
+    scaled,
+)
 
 CACHE = 8 * 2**20  # bytes of decoded tiles kept of each file
 LARGEST_SEGMENT = 64 * 2**20  # bytes that may have to be decoded for one look at a few pixels
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3  # how colours are kept
+# How colours are kept, and in how many samples.
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
+PREMULTIPLIED, OPACITY = 1, 2  # what a sample beyond the colours may be
+ORIENTATION = 274  # the tag
+# Of each: whether rows and columns are stored in reverse, and (from 5 on) for one another.
+REVERSED = {2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
 JPEGS = (6, 7, 34892, 33007)  # compressions whose tables may lie outside the tiles
 AXES = ("YX", "YXS", "SYX", "CYX")  # of an image: rows, columns, samples or channels
 
@@ -30,7 +43,9 @@ class TiffSource(Source):
     """A TIFF file, of which only the tiles under a window are read; see `Source`.
 
     Tiles of any compression that tifffile decodes (most need the extra ``foveal[wsi]``); strips
-    that are not compressed, through a memory map; compressed strips as long as one is small.
+    that are not compressed, through a memory map; compressed strips as long as one is small. It is
+    the first image of several. Pixels are upright, and black where they are transparent; unsigned
+    numbers of any width become [0, 1] by their own largest, and floats must be in it.
 
     Args:
         path: of the file.
@@ -41,7 +56,7 @@ class TiffSource(Source):
 
     Raises:
         OSError: if it cannot be opened.
-        ValueError: if it is damaged, holds no single image, or one of an unsupported kind.
+        ValueError: if it is damaged, or of an unsupported kind.
     """
 
     def __init__(self, path: Path, num_channels: int | None = None) -> None:
@@ -63,89 +78,120 @@ class TiffSource(Source):
         self._file.close()
 
     def _open(self, num_channels: int | None) -> None:
-        try:
+        with naming(self.path, "is damaged or cut off in its directory"):
             tiff = tifffile.TiffFile(self._file, name=self.path.name)  # type: ignore[arg-type]
             series = tiff.series[0]
-            pages = [_pages(level) for level in series.levels]
-            if not pages[0] or not series.shape:
-                raise ValueError("no image in it")
-        except Exception as problem:  # tifffile raises whatever a damaged directory leads to
-            raise ValueError(
-                f"{self.path} is not a readable TIFF ({_line(problem)}): its directory is damaged "
-                "or cut off. Restore it from a copy, or write it again."
-            ) from None
-        if series.axes not in AXES:
-            raise ValueError(
-                f"{self.path} holds {series.shape} numbers with axes {series.axes}, not one image. "
-                "Save the plane to look at as a file of its own."
-            )
-        self._page = _check_page(pages[0][0], self.path)
-        self._planes = [_planes(part) for part in pages]
+            pages = [_pages(level)[: None if series.axes in AXES else 1] for level in series.levels]
+            page = self._page = _check_page(pages[0][0].keyframe, self.path)
+            orientation = page.tags.valueof(ORIENTATION, 1)
+        self._reversed = REVERSED.get(orientation, (0, 0))
+        self._turned = orientation in range(5, 9)
+        self._planes: list[list[tuple[Any, int]]] = []
         self._cache = _TileCache()
         self._maps: dict[int, NDArray[Any]] = {}
-        full = _size(pages[0][0])
-        levels, kept = [], []
-        for part, planes in zip(pages, self._planes, strict=True):
+        full, levels = _size(page), []
+        for part in pages:
             factor = level_factor(full, _size(part[0])) if part else None
-            if factor is None or len(planes) != len(self._planes[0]):
+            planes = _planes(part)
+            if factor is None or (self._planes and len(planes) != len(self._planes[0])):
                 continue
-            levels.append(Level(*_size(part[0]), factor, _tile(part[0])))
-            kept.append(planes)
-        self._planes = kept
+            (height, width), tile = _size(part[0]), _tile(part[0])
+            levels.append(
+                Level(width, height, factor, tile[::-1])
+                if self._turned
+                else Level(height, width, factor, tile)
+            )
+            self._planes.append(planes)
         self._map_strips()
-        page = self._page
-        channels = len(kept[0]) * (page.samplesperpixel if page.planarconfig == 1 else 1)
-        self._opacity = channels in (2, 4) and page.extrasamples not in ((), (0,))
         self._colors: Floats | None = None
-        if page.photometric == PALETTE and page.colormap is not None:
+        if page.photometric == PALETTE:
             self._colors = scaled(np.asarray(page.colormap, dtype=np.uint16)).T
-            channels = 3
-        super().__init__(str(self.path), levels, channels - self._opacity, num_channels)
+        samples = len(self._planes[0]) * (page.samplesperpixel if page.planarconfig == 1 else 1)
+        channels = self._find_opacity(samples, num_channels)
+        super().__init__(str(self.path), levels, channels, num_channels)
+
+    def _find_opacity(self, samples: int, num_channels: int | None) -> int:
+        """Which samples are colours, and which is the opacity; returns how many channels it is."""
+        page = self._page
+        colours = self._count = COLOURS[page.photometric]
+        if samples < colours:
+            raise ValueError(
+                f"{self.path} has colours in {samples} sample(s), where {page.photometric.name} "
+                f"takes {colours}. Write it again as RGB."
+            )
+        extra = page.extrasamples
+        if not extra and page.photometric == RGB and samples == 4:
+            extra = (OPACITY,)
+        places = [i for i, kind in enumerate(extra) if kind in (PREMULTIPLIED, OPACITY)]
+        self._opacity = colours + places[0] if places else None
+        self._premultiplied = bool(
+            places and extra[places[0]] == PREMULTIPLIED and self._colors is None
+        )
+        grey = colours == 1 and self._colors is None
+        if not places and (grey or (page.photometric == RGB and num_channels in (None, samples))):
+            self._count = samples  # channels of any other meaning
+            return samples
+        return 1 if grey else 3
 
     def _map_strips(self) -> None:
-        """Map what lies in one piece; refuse strips of which each is too much for a look."""
+        """Map what lies in one piece; refuse pieces of which each is too much for a look."""
         for number, planes in enumerate(self._planes):
-            page = planes[0][0]
-            if page.is_tiled:
-                continue
-            if len({id(plane) for plane, _ in planes}) == 1 and page.is_contiguous:
-                pixels = np.memmap(
-                    self.path,
-                    page.dtype.newbyteorder(page.parent.byteorder),
-                    "r",
-                    page.dataoffsets[0],
-                    page.shape,
-                )
-                if page.planarconfig == 2:
-                    pixels = np.moveaxis(pixels, 0, -1)
+            page = planes[0][0].keyframe
+            if not page.is_tiled and page.is_final and len({id(plane) for plane, _ in planes}) == 1:
+                kind = page.dtype.newbyteorder(page.parent.byteorder)
+                start = planes[0][0].dataoffsets[0]
+                pixels: NDArray[Any] = np.memmap(self.path, kind, "r", start, page.shaped)
+                pixels = np.moveaxis(pixels[:, 0], 0, -2)  # planes beside samples: one of them is 1
                 self._maps[number] = pixels.reshape(*_size(page), -1)
                 continue
             rows, width = _tile(page)
-            size = rows * width * page.samplesperpixel * page.dtype.itemsize
+            samples = page.samplesperpixel if page.planarconfig == 1 else 1
+            size = rows * width * samples * page.dtype.itemsize
             if size > LARGEST_SEGMENT:
+                kind = "big tiles" if page.is_tiled else "no tiles"
                 raise ValueError(
-                    f"{self.path} has no tiles: its compressed strips of {rows:,} x {width:,} "
-                    f"pixels would cost {size / 2**20:,.0f} MB for each look. Write it in tiles: "
+                    f"{self.path} has {kind}: its pieces of {rows:,} x {width:,} pixels would cost "
+                    f"{size / 2**20:,.0f} MB for each look. Write it in small tiles: "
                     f"vips tiffsave {self.path} tiled.tif --tile --pyramid --bigtiff"
                 )
 
     def _pixels(self, number: int, top: int, left: int, height: int, width: int) -> Floats:
+        if self._turned:
+            top, left, height, width = left, top, width, height
+        rows, columns = _size(self._planes[number][0][0])
+        down, right = (slice(None, None, -1 if backwards else 1) for backwards in self._reversed)
+        if self._reversed[0]:
+            top = rows - top - height
+        if self._reversed[1]:
+            left = columns - left - width
+        pixels = self._coloured(self._raw(number, top, left, height, width))[down, right]
+        return pixels.transpose(1, 0, 2) if self._turned else pixels
+
+    def _raw(self, number: int, top: int, left: int, height: int, width: int) -> NDArray[Any]:
         if number in self._maps:
-            raw = self._maps[number][top : top + height, left : left + width]
-        else:
-            parts = [
-                self._window(number, plane, top, left, height, width)
-                for plane in range(len(self._planes[number]))
-            ]
-            raw = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+            return self._maps[number][top : top + height, left : left + width]
+        parts = [
+            self._window(number, plane, top, left, height, width)
+            for plane in range(len(self._planes[number]))
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+    def _coloured(self, raw: NDArray[Any]) -> Floats:
+        """Colours in [0, 1] of raw numbers ``(height, width, samples)``, black if transparent."""
         page = self._page
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else None
+        values = scaled(raw, bits, str(self.path))
+        colours = values[..., : self._count]
+        opacity = np.float32(1) if self._opacity is None else values[..., self._opacity, None]
+        white = opacity if self._premultiplied else np.float32(1)
         if self._colors is not None:
-            colored: Floats = self._colors[raw[..., 0]]
-            return colored
-        pixels = scaled(raw, page.bitspersample)
-        if page.photometric == WHITE_IS_ZERO:
-            pixels = 1 - pixels
-        return composited(pixels, 0.0) if self._opacity else pixels
+            colours = self._colors[raw[..., 0].astype(np.intp)]
+        elif page.photometric == WHITE_IS_ZERO:
+            colours = np.maximum(white - colours, 0)
+        elif page.photometric == CMYK:
+            ink = np.maximum(white - colours, 0)
+            colours = ink[..., :3] * ink[..., 3:] / np.maximum(white, np.float32(1e-6))
+        return colours if self._premultiplied or self._opacity is None else colours * opacity
 
     def _window(
         self, number: int, plane: int, top: int, left: int, height: int, width: int
@@ -182,7 +228,7 @@ class TiffSource(Source):
         place = self._file.tile(page.offset, index)
         if place is None:
             if index >= len(page.dataoffsets) or page.is_tiled:
-                raise ValueError(f"{self.path} lists no tile {index}: it is damaged.")
+                raise EOFError(f"it lists no tile {index}")
             place = page.dataoffsets[index], page.databytecounts[index]
         offset, size = place
         key = page.keyframe
@@ -192,19 +238,12 @@ class TiffSource(Source):
             return np.full((rows, columns, samples), key.nodata, dtype=key.dtype)
         data = self._file.read_at(offset, size)
         if len(data) < size:
-            raise ValueError(
-                f"{self.path} is truncated: a tile should end at byte {offset + size:,}, and the "
-                f"file has {self._file.size:,}. Restore it from a copy."
+            raise EOFError(
+                f"a tile should end at byte {offset + size:,}, and the file has {self._file.size:,}"
             )
         tables = {"jpegtables": page.jpegtables} if key.compression in JPEGS else {}
-        try:
-            decoded = key.decode(data, index, **tables)[0]
-        except Exception as problem:  # each codec has errors of its own
-            raise ValueError(
-                f"{self.path} has a tile that cannot be decoded ({_line(problem)}): it is damaged. "
-                "Restore it from a copy."
-            ) from None
-        tile: NDArray[Any] = decoded[0]
+        with naming(self.path, "has a tile that cannot be decoded"):
+            tile: NDArray[Any] = key.decode(data, index, **tables)[0][0]
         return tile
 
 
@@ -234,14 +273,16 @@ class _TileCache:
 
 def _check_page(page: Any, path: Path) -> Any:
     """A page of a supported kind; raises `ValueError` where it is not."""
-    if page.dtype is None or page.dtype.kind not in "buf" or 0 in page.shaped:
+    if 0 in page.shaped:
+        raise EOFError("no pixels in it")
+    if page.dtype is None or page.dtype.kind not in "buf":
         raise ValueError(
             f"{path} must hold whole numbers from 0 up, or floats in [0, 1]; got "
             f"{page.bitspersample}-bit numbers of sample format {int(page.sampleformat)}. "
             "Save it with 8 or 16 bits."
         )
-    known = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE)
-    if page.photometric not in known and page.compression not in JPEGS:
+    decoded = page.compression in JPEGS and page.planarconfig == 1 and not page.extrasamples
+    if page.photometric not in COLOURS or (page.photometric == YCBCR and not decoded):
         colors = getattr(page.photometric, "name", page.photometric)
         raise ValueError(f"{path} keeps its colours as {colors}. Convert it to RGB.")
     if page.compression != 1:
@@ -283,8 +324,4 @@ def _tile(page: Any) -> tuple[int, int]:
     key = page.keyframe
     if key.is_tiled:
         return key.tilelength, key.tilewidth
-    return key.rowsperstrip, key.imagewidth
-
-
-def _line(problem: BaseException) -> str:
-    return " ".join(str(problem).split())[:200] or type(problem).__name__
+    return min(key.rowsperstrip, key.imagelength), key.imagewidth

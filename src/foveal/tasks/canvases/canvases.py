@@ -20,9 +20,10 @@ from torch import Tensor
 
 from foveal.geometry import PaddedImages
 from foveal.randomness import random_rows
-from foveal.scene.sparse import SparseImages
+from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS, Digits, load_digits
+from foveal.tasks.task import Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 COMPOSITIONS = ("add", "over")
@@ -117,7 +118,7 @@ class Layout:
         return Layout(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-class CanvasTask:
+class CanvasTask(Task):
     """Batches of canvases with digits, on a device.
 
     Args:
@@ -172,7 +173,7 @@ class CanvasTask:
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor | SparseImages, Tensor]:
+    ) -> tuple[Tensor | SparseScene, Tensor]:
         """Fresh canvases for the digits ``indices`` of a split; those for training augmented.
 
         Args:
@@ -214,7 +215,7 @@ class CanvasTask:
         pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
         return Layout(digits, labels, places, donors, cuts, pieces, sides)
 
-    def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseImages, Tensor]:
+    def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
 
         Raises:
@@ -273,7 +274,7 @@ class CanvasTask:
 
     def fixed_batches(
         self, split: str, batch_size: int = 1000
-    ) -> Iterator[tuple[Tensor | SparseImages, Tensor]]:
+    ) -> Iterator[tuple[Tensor | SparseScene, Tensor]]:
         """The one fixed draw of a split's canvases, in order, as `batch` returns them.
 
         The draw comes from the CPU's generator, a thousand canvases at a time, so that neither
@@ -316,7 +317,7 @@ class CanvasTask:
                 canvas.scatter_(1, digit_at, digits)
         return canvas.clamp_(max=255).view(batch, rows, side)
 
-    def _scatter(self, pool: Tensor, layout: Layout) -> SparseImages:
+    def _scatter(self, pool: Tensor, layout: Layout) -> SparseScene:
         """As `_paint`, by the pixels that may be lit, on canvases of each layout's own side."""
         batch, piece = len(layout.places), self.config.clutter_size
         places = self._pixels(layout.places, *self.digit_size)
@@ -330,7 +331,7 @@ class CanvasTask:
                 clutter = clutter.where(~((inside >= 0) & (inside < limit)).all(-1), 0)
             places = torch.cat([places, clutter_at], dim=1)
             light = torch.cat([light, clutter], dim=1)
-        return SparseImages(places, light, layout.sides[:, None].expand(-1, 2))
+        return SparseScene(places, light, layout.sides[:, None].expand(-1, 2))
 
     def _cut(self, pool: Tensor, layout: Layout) -> Tensor:
         """The pixels of the clutter: ``(B, N * piece * piece)``."""

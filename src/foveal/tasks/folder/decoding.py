@@ -150,8 +150,6 @@ def open_large(file: Large, num_channels: int) -> Source | OSError | ValueError:
         return open_source(file.path, num_channels)
     except (OSError, ValueError) as problem:
         return problem
-    except ImportError as problem:  # of what reads whole slides
-        return ValueError(str(problem))
 
 
 def _chunks(paths: Iterator[Path]) -> Iterator[list[Path]]:

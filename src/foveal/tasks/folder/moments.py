@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from foveal.scene.files import Source
-from foveal.tasks.folder.pictures import Bytes
 
 SAMPLES, SAMPLE = 4, 64  # a side: windows of a large file, and pixels of each
 OVERVIEW = 2**22  # pixels of a level that is read whole for the mean
@@ -15,8 +17,9 @@ DARKEST_STD = 1 / 255  # of a channel that is the same everywhere
 Sums = NDArray[np.float64]
 
 
-def sums_of(picture: Bytes | Source) -> Sums:
-    """Of each channel: how many pixels, their sum, the sum of their squares; ``(3, C)``.
+@functools.singledispatch
+def sums_of(picture: Any) -> Sums:
+    """Of each channel of a picture: how many pixels, their sum, that of their squares; ``(3, C)``.
 
     Of a source they are estimates. The mean is that of its coarsest level, which averages all its
     pixels; the squares are those of 16 windows of 64 x 64 pixels on a grid. A file without smaller
@@ -25,8 +28,6 @@ def sums_of(picture: Bytes | Source) -> Sums:
     Raises:
         OSError, ValueError: if a source cannot be read.
     """
-    if isinstance(picture, Source):
-        return _estimated(picture)
     flat = picture.reshape(len(picture), -1)
     squares = np.square(flat, dtype=np.uint16).sum(1, dtype=np.uint64)
     light = flat.sum(1, dtype=np.uint64)
@@ -44,6 +45,7 @@ def mean_and_std(sums: list[Sums]) -> tuple[tuple[float, ...], tuple[float, ...]
     )
 
 
+@sums_of.register
 def _estimated(source: Source) -> Sums:
     side = min(SAMPLE, source.height, source.width)
     starts = [

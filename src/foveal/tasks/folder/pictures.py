@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections import Counter
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.scene.files import SLIDES, TIFF_HEADS, is_large, open_source
+from foveal.scene.files import SLIDES, is_large, is_source, naming, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
     *(".webp", ".tif", ".tiff", ".btf", ".tf8", ".bmp", ".dib", ".npy", *SLIDES),
 )
 LARGEST = 178_956_970  # pixels of one picture; what Pillow, too, takes for a decompression bomb
-HEADS = (b"\x89PNG", b"\xff\xd8\xff", *TIFF_HEADS)  # that no file has by chance
-GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I"}
+HEADS = (b"\x89PNG", b"\xff\xd8\xff")  # that no file has by chance
+GREY_MODES = {"1", "L", "LA", "I;16", "I"}
 MODES = {1: "L", 3: "RGB"}
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that turn a picture
 
@@ -37,7 +38,7 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
     A grey picture is made RGB and the other way round as the channels ask. Transparent pixels are
     laid on black: what is not there is 0, as outside the image. 16-bit grey is scaled to 8 bits;
     CMYK is converted by Pillow's plain formula, without a colour profile. Of a file with several
-    pages it is the first.
+    pages it is the first. What `open_source` reads is read by it: see `foveal.scene.files`.
 
     Args:
         path: of a PNG, JPEG, WebP, TIFF or BMP file.
@@ -53,16 +54,15 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
     """
     if num_channels not in MODES:
         raise ValueError(f"image files have 1 or 3 channels; the model takes {num_channels}.")
-    with _opened(path) as image:
-        try:
-            upright = _upright(image)
-            pixels = np.asarray(_eight_bits(upright, path).convert(MODES[num_channels]))
-        except _Unsuitable as problem:
-            raise ValueError(str(problem)) from None
-        except Exception as problem:  # decoders meet damaged files in many ways
-            raise ValueError(
-                f"{path} is damaged or cut off ({_words(problem)}). Fetch it again, or remove it."
-            ) from None
+    with naming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what is odd in a file, and comes as an error later
+        if is_source(path):
+            with open_source(path, num_channels) as source:
+                if source.width * source.height > LARGEST:
+                    raise ValueError(_too_large(path))
+                return source.whole()
+        with _opened(path) as image:
+            pixels = np.asarray(_eight_bits(image).convert(MODES[num_channels]))
     planes = pixels[None] if num_channels == 1 else np.moveaxis(pixels, -1, 0)
     return np.array(planes, order="C")  # a copy: Pillow's own memory is not to be written to
 
@@ -90,16 +90,16 @@ def probe(path: Path) -> Header:
     Raises:
         OSError, ValueError: see `read_picture`.
     """
-    if is_large(path):
-        try:
+    with naming(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if is_source(path):
             with open_source(path) as source:
-                return Header((source.height, source.width), source.num_channels == 1, large=True)
-        except ImportError as problem:  # of what reads whole slides
-            raise ValueError(str(problem)) from None
-    with _opened(path) as image:
-        width, height = image.size
-        size = (width, height) if _on_its_side(image) else (height, width)
-        return Header(size, image.mode in GREY_MODES, large=False)
+                size, grey = (source.height, source.width), source.num_channels == 1
+                return Header(size, grey, is_large(path))
+        with _opened(path) as image:
+            width, height = image.size
+            size = (width, height) if _on_its_side(image) else (height, width)
+            return Header(size, image.mode in GREY_MODES, large=False)
 
 
 # Besides names that begin with a dot: what systems leave behind. In lower case.
@@ -150,45 +150,37 @@ def find_pictures(directory: Path, passed_over: Counter[str] | None = None) -> I
                 counts[Path(name).suffix.lower()] += 1
 
 
-class _Unsuitable(ValueError):
-    """A whole picture that cannot be used as it is."""
-
-
 def _opened(path: Path) -> Image:
     """The picture, not decoded yet."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (slow to import)
 
-    if not path.is_file():
-        what = "is a directory without images" if path.is_dir() else "is missing"
-        raise FileNotFoundError(f"{path} {what}. Correct the path.")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes). Fetch it again, or remove it.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit comes again, as an error, below
-            image = Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
         with path.open("rb") as file:
-            if file.read(4).startswith(HEADS):
-                raise ValueError(
-                    f"{path} is damaged or cut off (its header). Fetch it again, or remove it."
-                ) from None
-        raise ValueError(
-            f"{path} is not a PNG, JPEG, WebP, TIFF or BMP image, whatever its name says. "
-            "Convert it, or remove it."
-        ) from None
+            head = file.read(4)
+        if not head:
+            raise ValueError(f"{path} is empty (0 bytes). Fetch it again, or remove it.") from None
+        if head.startswith(HEADS):
+            raise ValueError("its header") from None
+        raise ValueError(_of_another_kind(path)) from None
     except Image.DecompressionBombError:
         raise ValueError(_too_large(path)) from None
-    except PermissionError as problem:
-        raise PermissionError(f"{path} cannot be read ({problem.strerror}).") from None
-    except Exception as problem:  # as above
-        raise ValueError(
-            f"{path} is damaged or cut off ({_words(problem)}). Fetch it again, or remove it."
-        ) from None
     if image.width * image.height > LARGEST:  # where a program has lifted Pillow's own limit
         image.close()
         raise ValueError(_too_large(path))
     return image
+
+
+def _of_another_kind(path: Path) -> str:
+    from PIL import Image  # noqa: PLC0415
+
+    wanted = f"{path} is not a PNG, JPEG, WebP, TIFF or BMP image, whatever its name says"
+    try:
+        with Image.open(path) as image:
+            return f"{wanted}: it is of the kind {image.format}. Convert it to PNG."
+    except Exception:  # of any of Pillow's readers
+        return f"{wanted}. Convert it, or remove it."
 
 
 def _on_its_side(image: Image) -> bool:
@@ -207,38 +199,33 @@ def _too_large(path: Path) -> str:
     )
 
 
-def _upright(image: Image) -> Image:
-    from PIL import ImageOps  # noqa: PLC0415
+def _eight_bits(image: Image) -> Image:
+    """The picture upright, in a mode of 8 bits, transparent pixels on black."""
+    from PIL import Image, ImageOps  # noqa: PLC0415
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about EXIF data that is damaged: then nothing is turned
-        return ImageOps.exif_transpose(image)
-
-
-def _eight_bits(image: Image, path: Path) -> Image:
-    """The picture in a mode of 8 bits, transparent pixels on black."""
-    from PIL import Image  # noqa: PLC0415
-
-    if image.mode.startswith("I"):
-        numbers: NDArray[Any] = np.asarray(image)
-        if numbers.min() < 0 or numbers.max() > 65_535:
-            raise _Unsuitable(
-                f"{path} has 32-bit pixels, from {numbers.min()} to {numbers.max()}: what is black "
-                "and what is white is not known. Save it with 8 or 16 bits."
-            )
-        scaled = (numbers.astype(np.uint32) * 255 + 32_767) // 65_535
-        return Image.fromarray(scaled.astype(np.uint8))
-    if image.mode == "F":
-        raise _Unsuitable(
-            f"{path} has floating-point pixels: what is black and what is white is not known. "
-            "Save it with 8 or 16 bits."
-        )
+    key = _transparent(image)
+    image.load()
+    with contextlib.suppress(Exception):  # of damaged EXIF data: then nothing is turned
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey
+        numbers = np.asarray(image).astype(np.uint32)
+        numbers[numbers == key] = 0
+        return Image.fromarray(((numbers * 255 + 32_767) // 65_535).astype(np.uint8))
+    if key is not None:
+        image = image.convert("L") if image.mode == "1" else image
+        image.info["transparency"] = key
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, layered)
+        return Image.alpha_composite(black, image.convert("RGBA"))
     return image
 
 
-def _words(problem: Exception) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
+def _transparent(image: Image) -> Any:
+    """The grey or colour that a PNG says is transparent, as Pillow's pixels hold it."""
+    key = image.info.get("transparency")
+    if image.mode not in {"1", "L", "RGB", "I;16"} or key is None:
+        return None
+    raw = image.tile[0][3]  # type: ignore[attr-defined]
+    if raw == "RGB;16B":
+        return tuple(part >> 8 for part in key)
+    return key * {"L;2": 85, "L;4": 17}.get(raw, 1)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from foveal.geometry import PaddedImages
+from foveal.scene import Images
 from foveal.scene.files import Source
-from foveal.scene.sources import GuardedSource
+from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
-from foveal.tasks.folder.batches import as_batch, close_sources, grouped, height_and_width
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.listing import (
     Listing,
@@ -27,6 +26,7 @@ from foveal.tasks.folder.listing import (
 )
 from foveal.tasks.folder.moments import mean_and_std, sums_of
 from foveal.tasks.folder.pictures import Bytes, probe
+from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
 COLOURS = ("auto", "grey", "rgb")
@@ -114,7 +114,7 @@ def survey(data: str, on_progress: Listener | None = None) -> Survey:
     return Survey(sound, grey, large)
 
 
-class FolderTask:
+class FolderTask(Task):
     """Batches of one's own images, on a device; images of different sizes are padded.
 
     A batch with a large file in it is one of sources, which are read where they are looked at. What
@@ -312,7 +312,7 @@ class FolderTask:
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[PaddedImages | list[GuardedSource], Tensor]:
+    ) -> tuple[Images, Tensor]:
         """The images ``indices`` of a split; those of the training split augmented.
 
         Args:
@@ -333,14 +333,13 @@ class FolderTask:
             if isinstance(picture, Exception):
                 raise picture
             pictures.append(picture)
-        images = self._as_batch(pictures)
-        if split == "train" and isinstance(images, PaddedImages):
+        images: Any = as_batch(pictures, self.device, self._report)
+        # Nothing that is read where it is looked at is augmented; `examine` refuses it.
+        if split == "train" and self.config.augmentation != AugmentationConfig():
             images = augment(images, self.config.augmentation, generator)
         return images, self.labels[places].to(self.device)
 
-    def fixed_batches(
-        self, split: str
-    ) -> Iterator[tuple[PaddedImages | list[GuardedSource], Tensor]]:
+    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
         """A split's images in order, as `batch` returns them, without augmentation.
 
         Sources are open until the next batch is asked for.
@@ -351,14 +350,8 @@ class FolderTask:
         for group in grouped(self._readable(places), lambda item: item[1]):
             pictures = [picture for _, picture in group]
             labels = self.labels[[place for place, _ in group]].to(self.device)
-            yield self._as_batch(pictures), labels
+            yield as_batch(pictures, self.device, self._report), labels
             close_sources(pictures)
-
-    def _as_batch(self, pictures: list[Bytes | Source]) -> PaddedImages | list[GuardedSource]:
-        images = as_batch(pictures, self.device)
-        if isinstance(images, PaddedImages):
-            return images
-        return [GuardedSource(source, self._report) for source in images]
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes | Source]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)

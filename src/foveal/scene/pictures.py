@@ -7,13 +7,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from foveal.geometry import PaddedImages, pad_images
 from foveal.scene.files import ArraySource, Source
-from foveal.tasks.folder.pictures import Bytes
+from foveal.scene.sources import GuardedSource, PatchSource
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
 BATCH_IMAGES = 1000
+Bytes = NDArray[np.uint8]  # (C, H, W), of a decoded file
 T = TypeVar("T")
 
 
@@ -23,15 +25,27 @@ def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
     return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
 
 
-def as_batch(pictures: list[Bytes | Source], device: torch.device) -> PaddedImages | list[Source]:
-    """Pictures as a model takes them: one padded batch, or all as sources where one is a source."""
+def as_batch(
+    pictures: list[Bytes | Source],
+    device: torch.device,
+    report: Callable[[str], None] | None = None,
+) -> PaddedImages | list[PatchSource]:
+    """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
+
+    Args:
+        pictures: decoded files, and large ones.
+        device: where the batch goes.
+        report: told what is wrong where a source cannot be read, which then stops nothing
+            (`foveal.scene.sources.GuardedSource`); None for what it raises.
+    """
     whole = [picture for picture in pictures if not isinstance(picture, Source)]
     if len(whole) == len(pictures):
         return on_device(whole, device)
-    return [
+    sources = [
         picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
         for picture in pictures
     ]
+    return [GuardedSource(source, report) if report else source for source in sources]
 
 
 def close_sources(pictures: Iterable[Bytes | Source]) -> None:

@@ -1,0 +1,101 @@
+"""Cores: what is remembered from glimpse to glimpse (Mnih et al. 2014, §3.1, f_h)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from foveal.names import Registry
+
+State = tuple[Tensor, ...]  # of a core: (B, size) each, the first h
+
+
+class Core(nn.Module):
+    """What a core has to give: a first state, and from features and a state the next one.
+
+    A state is a tuple of tensors ``(B, size)``, of which the first is h, ``(B, hidden_size)``, from
+    which the model answers. A core is made as ``Core(input_size, hidden_size)``.
+
+    Attributes:
+        state_names: of the tensors of its states, in exported models.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("hidden",)
+
+    def initial(self, batch_size: int) -> State:
+        """The state before anything is seen."""
+        raise NotImplementedError
+
+    def for_policy(self, state: State) -> Tensor:
+        """What of a state decides where to look, ``(B, hidden_size)``: h, unless overridden."""
+        return state[0]
+
+
+CORES: Registry[type[Core]] = Registry("core")
+
+
+@CORES.add("rnn")
+class RNNCore(Core):
+    """The rectifier core: h_t = relu(Linear(h_{t-1}) + Linear(g_t)).
+
+    It starts as a perfect memory, with the identity from h_{t-1} to h_t (Le et al. 2015,
+    arXiv 1504.00941); the paper does not say how its own starts.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.from_hidden = nn.Linear(hidden_size, hidden_size)
+        self.from_features = nn.Linear(input_size, hidden_size)
+        nn.init.eye_(self.from_hidden.weight)
+        nn.init.zeros_(self.from_hidden.bias)
+
+    def initial(self, batch_size: int) -> State:
+        """See `Core.initial`: zeros."""
+        bias = self.from_hidden.bias
+        return (bias.new_zeros((batch_size, len(bias))),)
+
+    def forward(self, features: Tensor, state: State) -> State:
+        """``(B, input_size)`` features and the last state to the next state."""
+        hidden = sum_of_linear(self.from_features, features, self.from_hidden, state[0])
+        return (torch.relu_(hidden),)
+
+
+@CORES.add("lstm")
+class LSTMCore(Core):
+    """The LSTM core, the paper's for Catch; its forget gate starts open (bias 1)."""
+
+    state_names = ("hidden", "cell")
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = open_lstm(input_size, hidden_size)
+
+    def initial(self, batch_size: int) -> State:
+        """See `Core.initial`: zeros."""
+        zeros = self.cell.bias_hh.new_zeros((batch_size, self.cell.hidden_size))
+        return zeros, zeros
+
+    def forward(self, features: Tensor, state: State) -> State:
+        """``(B, input_size)`` features and the last state to the next state."""
+        hidden, cell = state
+        return self.cell(features, (hidden, cell))  # type: ignore[no-any-return]
+
+
+def open_lstm(input_size: int, hidden_size: int) -> nn.LSTMCell:
+    """An LSTM cell whose forget gate starts open."""
+    cell = nn.LSTMCell(input_size, hidden_size)
+    with torch.no_grad():
+        # PyTorch adds two biases; gates are in the order input, forget, cell, output.
+        cell.bias_hh.zero_()
+        cell.bias_ih.zero_()
+        cell.bias_ih[hidden_size : 2 * hidden_size] = 1.0
+    return cell
+
+
+def sum_of_linear(one: nn.Linear, inputs: Tensor, other: nn.Linear, others: Tensor) -> Tensor:
+    """``one(inputs) + other(others)``, the second product added to the first in its place."""
+    total = nn.functional.linear(inputs, one.weight, one.bias + other.bias)
+    # In bfloat16 autocast, PyTorch makes the types of operations alike, but not of those in place.
+    return total.addmm_(others.to(total.dtype), other.weight.t().to(total.dtype))

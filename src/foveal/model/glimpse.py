@@ -1,0 +1,89 @@
+"""Glimpse networks: from what the retina brings, and where, to features (Mnih et al. 2014, f_g).
+
+Shapes: B images, S scales, C channels, G pixels a side of a patch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from foveal.model.core import sum_of_linear
+from foveal.names import Registry
+
+GlimpseShape = tuple[int, int, int, int]  # (S, C, G, G)
+
+GLIMPSE_NETWORKS: Registry[type[nn.Module]] = Registry("glimpse network")
+
+
+class GlimpseScaling(nn.Module):
+    """Glimpses less their mean, divided by their deviation, times gains; for any glimpse network.
+
+    An average over a coarse box dims what is smaller than the box, down to where the first layer
+    hardly feels it; ``scale_gain`` makes up for that. ``glimpse_gain`` does for a scene that is
+    nearly all black, as a game's. ``mean`` and ``std``, of the training images, are applied here
+    and not to the images: what lies outside an image stays a 0 that is known exactly.
+
+    Args:
+        num_scales: S.
+        mean: of each channel; () for 0.
+        std: of each channel; () for 1.
+        glimpse_gain: a glimpse is multiplied by this.
+        scale_gain: scale i also by this to the i.
+    """
+
+    gains: Tensor
+    mean: Tensor
+
+    def __init__(
+        self,
+        num_scales: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        glimpse_gain: float,
+        scale_gain: float,
+    ) -> None:
+        super().__init__()
+        steps = torch.arange(num_scales).view(-1, 1, 1, 1)
+        gains = glimpse_gain * scale_gain**steps / torch.tensor(std or (1.0,)).view(-1, 1, 1)
+        self.register_buffer("gains", gains, persistent=False)
+        means = torch.tensor(mean or (0.0,)).view(-1, 1, 1)
+        self.register_buffer("mean", means, persistent=False)
+        self.plain = bool((gains == 1).all())
+        self.centred = bool((means == 0).all())
+
+    def forward(self, glimpses: Tensor) -> Tensor:
+        """``(B, S, C, G, G)`` to the same."""
+        if not self.centred:
+            glimpses = glimpses - self.mean
+        return glimpses if self.plain else glimpses * self.gains
+
+
+@GLIMPSE_NETWORKS.add("mlp")
+class GlimpseNetwork(nn.Module):
+    """g = relu(Linear(h_g) + Linear(h_l)), h_g = relu(Linear(rho)), h_l = relu(Linear(l)) (§3.1).
+
+    Args:
+        shape: ``(S, C, G, G)`` of a glimpse.
+        features: units of g.
+        glimpse_hidden: units of h_g, from the pixels.
+        location_hidden: units of h_l, from the location.
+    """
+
+    def __init__(
+        self, shape: GlimpseShape, features: int, glimpse_hidden: int, location_hidden: int
+    ) -> None:
+        super().__init__()
+        scales, channels, height, width = shape
+        self.from_pixels = nn.Linear(scales * channels * height * width, glimpse_hidden)
+        self.from_location = nn.Linear(2, location_hidden)
+        self.pixels_to_features = nn.Linear(glimpse_hidden, features)
+        self.location_to_features = nn.Linear(location_hidden, features)
+
+    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """``(B, S, C, G, G)`` glimpses, scaled, and ``(B, 2)`` locations to ``(B, features)``."""
+        pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))
+        places = torch.relu_(self.from_location(locations))
+        return torch.relu_(
+            sum_of_linear(self.pixels_to_features, pixels, self.location_to_features, places)
+        )

@@ -1,0 +1,173 @@
+"""Location policies: where to look next (Mnih et al. 2014, §3.1, f_l)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from foveal.model.core import State
+from foveal.names import Registry
+from foveal.randomness import random_rows
+
+
+class Policy(nn.Module):
+    """What a policy has to give: the first location, the next ones, and the log-density of those.
+
+    A policy is made as ``Policy(hidden_size)``. Locations are ``(x, y)`` as in `foveal.geometry`.
+    """
+
+    def first(self, state: State, generator: torch.Generator | None) -> Tensor:
+        """The first location, ``(B, 2)``: uniform over the image (§4.1), unless overridden.
+
+        Args:
+            state: the core's first, of B images.
+            generator: source of randomness; PyTorch's global one if None.
+        """
+        return uniform_locations(state[0], generator)
+
+    def forward(
+        self, hidden: Tensor, std: float | Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Choose the next location: a sample in training mode, the mean in eval mode.
+
+        Args:
+            hidden: ``(B, hidden_size)``.
+            std: of the noise, in normalized coordinates; a number, or a ``()`` tensor.
+            generator: source of the noise; PyTorch's global one if None.
+
+        Returns:
+            ``(B, 2)`` each: the mean, with gradient, and the choice, without; any values: the
+            model clamps the choice into the image.
+        """
+        raise NotImplementedError
+
+    def score(self, hidden: Tensor, choice: Tensor, std: float | Tensor) -> Tensor:
+        """The log-density of choices, which carries REINFORCE's gradient.
+
+        Args:
+            hidden: ``(..., hidden_size)``, what was chosen from.
+            choice: ``(..., 2)``, before it was clamped.
+            std: the standard deviation then.
+
+        Returns:
+            ``(...)`` float32.
+        """
+        raise NotImplementedError
+
+
+POLICIES: Registry[type[Policy]] = Registry("policy")
+
+
+@POLICIES.add("learned")
+class LocationPolicy(Policy):
+    """The paper's: pi(l | h), a Gaussian of fixed standard deviation with mean Linear(h)."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.mean = nn.Linear(hidden_size, 2)
+
+    def forward(
+        self, hidden: Tensor, std: float | Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`."""
+        mean = self._mean(hidden)
+        choice = mean.detach()
+        if self.training:
+            choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
+        return mean, choice
+
+    def score(self, hidden: Tensor, choice: Tensor, std: float | Tensor) -> Tensor:
+        """See `Policy.score`."""
+        return gaussian_log_prob(choice, self._mean(hidden), std)
+
+    def _mean(self, hidden: Tensor) -> Tensor:
+        # In bfloat16 a location would have too few digits to name a pixel.
+        with torch.autocast(hidden.device.type, enabled=False):
+            mean: Tensor = self.mean(hidden.float())
+        return mean
+
+
+@POLICIES.add("random")
+class RandomPolicy(Policy):
+    """The paper's control: every location uniform over the image, whatever was seen."""
+
+    def __init__(self, _hidden_size: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, hidden: Tensor, _std: float | Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`."""
+        choice = uniform_locations(hidden, generator)
+        return choice, choice
+
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float | Tensor) -> Tensor:
+        """See `Policy.score`; the density over [-1, 1] x [-1, 1] is 1/4."""
+        return choice.new_full(choice.shape[:-1], math.log(1 / 4))
+
+
+@POLICIES.add("center")
+class CenterPolicy(RandomPolicy):
+    """A control that the paper leaves out: every location is the image's centre."""
+
+    def first(self, state: State, _generator: torch.Generator | None) -> Tensor:
+        """The centre; see `Policy.first`."""
+        return state[0].new_zeros((len(state[0]), 2), dtype=torch.float32)
+
+    def forward(
+        self, hidden: Tensor, _std: float | Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`."""
+        choice = self.first((hidden,), generator)
+        return choice, choice
+
+    def score(self, _hidden: Tensor, choice: Tensor, _std: float | Tensor) -> Tensor:
+        """See `Policy.score`; what is certain has a log-probability of 0."""
+        return choice.new_zeros(choice.shape[:-1])
+
+
+def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """``(B, 2)`` uniform in [-1, 1], for the B rows of ``like`` and on its device."""
+    return random_rows(torch.rand, (len(like), 2), generator, like.device) * 2 - 1
+
+
+def gaussian_log_prob(value: Tensor, mean: Tensor, std: float | Tensor) -> Tensor:
+    """Log-density of ``(..., 2)`` values under independent Gaussians; ``(...)``."""
+    variance = std * std
+    area = 2 * math.pi * variance
+    squares = (value - mean).square().sum(-1)
+    log_area = area.log() if isinstance(area, Tensor) else math.log(area)
+    return squares * (-0.5 / variance) - log_area
+
+
+def followed(choice: Tensor, mean: Tensor, bound: float) -> Tensor:
+    """The location of a choice, which hands the gradient of what is made of it to the mean.
+
+    That is beside REINFORCE: near a digit it says with less noise which way to move. It is bounded,
+    image by image and look by look: it passes from each look to the ones before, and without a
+    bound a few steep places drown the rest, and then it explodes.
+
+    Args:
+        choice: ``(B, 2)``, without gradient.
+        mean: ``(B, 2)``, of the policy.
+        bound: the longest gradient of an image's own loss, in nats a unit of location.
+
+    Returns:
+        ``(B, 2)``, the choice clamped into the image.
+    """
+    location = choice.clamp(-1, 1) + (mean - mean.detach())
+
+    def pull(gradient: Tensor) -> Tensor:
+        # Nothing that pulls the gaze farther out of the image: there the location is clamped and
+        # the gradient says nothing, yet followed it would carry the mean off for good.
+        outwards = ((choice >= 1) & (gradient < 0)) | ((choice <= -1) & (gradient > 0))
+        inside = gradient.masked_fill(outwards, 0)
+        norms = inside.norm(dim=1, keepdim=True)
+        # The gradient is of a mean over the images.
+        bounded: Tensor = inside * (bound / len(inside) / norms.clamp(min=1e-12)).clamp(max=1)
+        return bounded
+
+    location.register_hook(pull)  # type: ignore[no-untyped-call]
+    return location

@@ -1,0 +1,101 @@
+"""What can be looked at: B images, whatever they are kept as."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Scene(ABC):
+    """B images that a model looks at: the one protocol of all that can be looked at.
+
+    `foveal.scene.as_scene` makes one of whatever is given.
+
+    Attributes:
+        batch_size: B.
+        num_channels: C.
+        height: of the images, in pixels; ``(B,)`` int64 where they may differ.
+        width: likewise.
+    """
+
+    batch_size: int
+    num_channels: int
+    height: int | Tensor
+    width: int | Tensor
+
+    def __len__(self) -> int:
+        """B; not where a graph for any number of images is made: there take ``batch_size``."""
+        return self.batch_size
+
+    @abstractmethod
+    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+        """Square patches round a place in each image, one at each size of box.
+
+        Args:
+            centers: ``(B, 2)`` int64, (x, y) of pixel boundaries as `foveal.geometry.to_pixels`
+                gives them; they may lie outside the image, where all is 0.
+            count: N, boxes a side of a patch.
+            boxes: pixels a side of a box, of each of S patches, rising.
+
+        Returns:
+            ``(B, S, C, N, N)`` float32, exact averages of the boxes.
+
+        Raises:
+            OSError, ValueError: if the image cannot be read there.
+        """
+
+    @abstractmethod
+    def thumbnail(self, side: int) -> Tensor:
+        """The whole of each image, averaged down.
+
+        Boxes of pixels are averaged exactly, the smallest that make the longer side fit
+        (`foveal.geometry.thumbnail_box`). An image lies at the top left, zeros right and below.
+
+        Args:
+            side: pixels a side of the thumbnail.
+
+        Returns:
+            ``(B, C, side, side)`` float32.
+
+        Raises:
+            OSError, ValueError: if an image cannot be read.
+        """
+
+    @abstractmethod
+    def image(self, index: int) -> Tensor:
+        """One of the images, all its pixels; ``(C, H, W)`` float.
+
+        Raises:
+            ValueError: if it is too large for that.
+        """
+
+    @abstractmethod
+    def only(self, index: int, times: int = 1) -> Scene:
+        """One of the images alone, as a scene of so many times the same."""
+
+    def whole(self) -> Tensor:
+        """All images with all their pixels, for a network that sees all; ``(B, C, H, W)``.
+
+        Raises:
+            ValueError: if they are only read where they are looked at.
+        """
+        return torch.stack([self.image(row) for row in range(len(self))])
+
+    def prepared(self, boxes: Sequence[int]) -> Scene:  # noqa: ARG002
+        """The same images, made ready for several looks at patches of these boxes."""
+        return self
+
+    @property
+    def intact(self) -> list[bool] | None:
+        """Of each image, whether all that was read so far could be read; None: of course."""
+        return None
+
+    @property
+    def sizes(self) -> Tensor:
+        """``(B, 2)`` int64, the height and the width of each image, in pixels."""
+        if isinstance(self.height, Tensor) and isinstance(self.width, Tensor):
+            return torch.stack([self.height, self.width], dim=1)
+        return torch.tensor([[self.height, self.width]]).expand(self.batch_size, 2)

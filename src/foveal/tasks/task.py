@@ -1,0 +1,53 @@
+"""What training and evaluation ask of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from foveal.scene import Images
+
+
+class Task(ABC):
+    """Images with labels, in three splits; a task of one's own is a subclass.
+
+    Attributes:
+        classes: names, by label.
+        image_size: ``(height, width)`` in pixels, the largest of each where images differ.
+        num_channels: of the images.
+        one_size: whether all images are of that size.
+        made_on_device: whether batches are made on the device, without the host: such steps may
+            become a CUDA graph.
+        class_weights: ``(K,)``, what an image of each class counts in training; None: all 1.
+    """
+
+    classes: tuple[str, ...] = ()
+    image_size: tuple[int, int] = (0, 0)
+    num_channels: int = 1
+    one_size: bool = True
+    made_on_device: bool = False
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """See above."""
+        return None
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """How many images the split "train", "validation" or "test" has."""
+
+    @abstractmethod
+    def batch(
+        self, split: str, indices: Tensor, generator: torch.Generator | None
+    ) -> tuple[Images, Tensor]:
+        """Images in [0, 1] for B ``(B,)`` int64 indices of a split, and their ``(B,)`` labels.
+
+        ``generator`` is the source of what is random about them; there is none if None.
+        """
+
+    @abstractmethod
+    def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
+        """The whole of a split in order, batch by batch, the same each time: for evaluation."""

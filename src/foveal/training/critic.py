@@ -1,0 +1,145 @@
+"""What only training needs: a critic, and a head that answers from each glimpse alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.scene import Images, as_scene
+
+
+class Critic(nn.Module):
+    """b_t: the return expected before the next decision, from h_t.
+
+    Linear in h_t, as in the paper. A privileged critic is a small network that is also told the
+    label: a baseline leaves REINFORCE unbiased as long as it does not depend on the action, and one
+    that knows how well the label is already recognized explains far more of the return.
+
+    Args:
+        hidden_size: units of h.
+        num_classes: K.
+        detached: whether its gradient stops at h_t, where a supervised term shapes the core; an
+            agent that has nothing but reward learns what to remember from it.
+        privileged: whether it is told the label.
+    """
+
+    HIDDEN = 128
+
+    def __init__(
+        self, hidden_size: int, num_classes: int, *, detached: bool, privileged: bool
+    ) -> None:
+        super().__init__()
+        self.detached, self.privileged, self.num_classes = detached, privileged, num_classes
+        if self.privileged:
+            self.network: nn.Module = nn.Sequential(
+                nn.Linear(hidden_size + num_classes + 1, self.HIDDEN),
+                nn.ReLU(),
+                nn.Linear(self.HIDDEN, 1),
+            )
+        else:
+            self.network = nn.Linear(hidden_size, 1)
+
+    def forward(self, hidden: Tensor, logits: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Expected return.
+
+        Args:
+            hidden: ``(..., B, hidden_size)``, h_t.
+            logits: ``(..., B, K)``, the answer that h_t would give.
+            labels: ``(B,)`` int64; the model's own belief takes their place if None.
+
+        Returns:
+            ``(..., B)`` float32.
+        """
+        inputs = hidden.detach() if self.detached else hidden
+        if self.privileged:
+            log_beliefs = logits.detach().float().log_softmax(-1)
+            if labels is None:
+                belief = log_beliefs.exp()
+            else:
+                belief = nn.functional.one_hot(labels, self.num_classes).to(log_beliefs)
+                belief = belief.expand_as(log_beliefs)
+            # Far below -3 the answer is hopeless, and how far does not matter.
+            known = (belief * log_beliefs).sum(-1, keepdim=True).clamp(min=-3)
+            inputs = torch.cat([inputs, belief.to(inputs), known.to(inputs)], dim=-1)
+        expected: Tensor = self.network(inputs).squeeze(-1).float()
+        return expected
+
+
+class Learner(nn.Module):
+    """A model and what it is trained with: the unit that steps run and checkpoints keep.
+
+    Args:
+        model: a `RecurrentAttention`, or a network from whole images to logits.
+        detach_baseline: see `Critic`.
+        privileged_baseline: see `Critic`.
+        glimpse_head: whether each glimpse alone also gives an answer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        detach_baseline: bool = True,
+        privileged_baseline: bool = False,
+        glimpse_head: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.critic: Critic | None = None
+        self.glimpse_head: nn.Linear | None = None
+        if isinstance(model, RecurrentAttention):
+            config = model.config
+            self.critic = Critic(
+                config.core_size,
+                config.num_classes,
+                detached=detach_baseline,
+                privileged=privileged_baseline,
+            )
+            if glimpse_head:
+                self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
+
+    def forward(
+        self,
+        images: Images,
+        labels: Tensor | None = None,
+        *,
+        location_std: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Rollout:
+        """A rollout with baselines and, if wanted, with what each glimpse answers alone.
+
+        Args:
+            images: B images.
+            labels: ``(B,)`` int64, read by a privileged critic alone.
+            location_std: of the policy; the configuration's if None.
+            generator: source of all randomness.
+
+        Returns:
+            The rollout; of a network that sees the whole image, one without looks.
+        """
+        if self.critic is None:
+            return answered(self.model(as_scene(images).whole()))
+        rollout: Rollout = self.model(images, location_std=location_std, generator=generator)
+        hidden, earlier = rollout.hidden, rollout.step_logits[:, :-1]
+        baselines = self.critic(hidden.transpose(0, 1), earlier.transpose(0, 1), labels)
+        rollout = rollout._replace(baselines=baselines.t())
+        if self.glimpse_head is not None:
+            alone = self.glimpse_head(torch.stack(list(rollout.features)))
+            rollout = rollout._replace(glimpse_logits=alone.transpose(0, 1))
+        return rollout
+
+
+def answered(logits: Tensor) -> Rollout:
+    """``(B, K)`` answers to whole images as a rollout that looked nowhere and decided nothing."""
+    nothing = logits.new_zeros((len(logits), 0), dtype=torch.float32)
+    return Rollout(
+        logits=logits,
+        step_logits=logits[:, None],
+        locations=nothing[..., None].expand(-1, -1, 2),
+        log_probs=nothing,
+        baselines=nothing,
+        state=(),
+        hidden=nothing[..., None],
+        features=(),
+    )

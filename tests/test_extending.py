@@ -1,0 +1,88 @@
+"""Parts of one's own, from docs/extending.md and examples/dram.py, through every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveal import CORES, RAMConfig, RecurrentAttention
+from foveal.model.core import RNNCore
+
+ROOT = Path(__file__).parents[1]
+TINY = "--core-size 16 --glimpse-features 16 --num-glimpses 2 --threads 1"
+
+
+def foveal(module: str, line: str, place: Path, code: int = 0) -> str:
+    words = ["--import", module] if module else []
+    ran = subprocess.run(
+        [sys.executable, "-m", "foveal", *words, *line.split()],
+        cwd=place,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ran.returncode == code, ran.stderr[-800:]
+    return ran.stdout if code == 0 else ran.stderr
+
+
+def test_a_dram_goes_through_every_command(tmp_path: Path) -> None:
+    (tmp_path / "dram.py").write_text((ROOT / "examples" / "dram.py").read_text())
+    parts = f"--core dram --context dram --glimpse-network dram --filters 4 {TINY}"
+    train = f"train cluttered-60 --digits uci {parts} --epochs 1 --json --out run"
+    trained = json.loads(foveal("dram", train, tmp_path))
+    assert trained["pixels_read"] == 2 * 3 * 12**2 + 16**2, "the thumbnail counts"
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["glimpse_settings"] == {"filters": 4}
+    found = json.loads(foveal("dram", "evaluate run --json --threads 1", tmp_path))
+    assert found["error"] == trained["error"]
+    foveal("dram", "train --resume run --json", tmp_path)
+    foveal("dram", "look run --out look.png", tmp_path)
+    foveal("dram", "predict run look.png --threads 1", tmp_path)
+    foveal("dram", "export run --out run.onnx", tmp_path)
+    games = "--decisions 2000 --num-envs 20 --validation-episodes 4 --test-episodes 4"
+    foveal("dram", f"train catch {parts} {games} --json --out catch", tmp_path)
+    foveal("dram", "play catch --episodes 4 --json", tmp_path)
+    foveal("dram", "export catch --one-step --out catch.onnx", tmp_path)
+    missing = foveal("", "evaluate run", tmp_path, code=2)
+    assert "'dram'" in missing
+    assert "--import" in missing
+    assert missing.count("\n") == 1
+
+
+def test_the_pages_parts_train(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.S)
+    (tmp_path / "my_parts.py").write_text("\n".join(blocks))
+    parts = "--core gru --glimpse-network convolution --policy deep --reward brier --filters 3"
+    line = f"train mnist-28 --digits uci {parts} {TINY} --epochs 1 --json --out run"
+    trained = json.loads(foveal("my_parts", line, tmp_path))
+    found = json.loads(foveal("my_parts", "evaluate run --json --threads 1", tmp_path))
+    assert found["error"] == trained["error"]
+
+
+def test_two_parts_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"two cores named 'lstm'.*RNNCore.*Give one another name"):
+        CORES.add("lstm")(RNNCore)
+    assert CORES.add("rnn")(RNNCore) is CORES["rnn"], "the same again, as in a notebook"
+
+
+def test_a_part_that_gives_a_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RecurrentAttention(RAMConfig())
+    monkeypatch.setattr(model.glimpse_network, "forward", lambda *_: torch.zeros(2, 3))
+    wanted = r"the glimpse network 'mlp' must give features of \(B, 256\); got \(2, 3\)"
+    with pytest.raises(ValueError, match=wanted):
+        model(torch.rand(2, 1, 28, 28))
+
+
+def test_a_state_of_another_core_is_refused() -> None:
+    model = RecurrentAttention(RAMConfig(core="lstm"))
+    state = RecurrentAttention(RAMConfig()).initial_state(1)
+    with pytest.raises(ValueError, match=r"the state must be 2 tensor\(s\).*'lstm'.*got \(256,\)"):
+        model.step(torch.rand(1, 1, 28, 28), torch.zeros(1, 2), state)
