@@ -4,6 +4,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 
@@ -164,3 +166,47 @@ def test_an_agent_learns_to_catch(tmp_path: Path) -> None:
 def test_impossible_training_is_refused(values: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ControlConfig(**values)  # type: ignore[arg-type]
+
+
+class Endless(gymnasium.Env[np.ndarray, np.int64]):
+    """Two decisions, cut short, a reward of 0: what is expected comes from the last scene alone."""
+
+    observation_space = gymnasium.spaces.Box(0, 1, (6, 6), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:  # noqa: ARG002
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros((6, 6), np.float32), {}
+
+    def step(self, _action: np.int64) -> Any:
+        self.time += 1
+        scene = np.full((6, 6), self.time / 2, np.float32)
+        return scene, 0.0, False, self.time == 2, {}
+
+
+gymnasium.register("test/Endless-v0", Endless)
+
+
+def test_a_game_cut_short_and_begun_anew_at_once_is_worth_what_its_last_scene_promises(
+    tmp_path: Path,
+) -> None:
+    """By the critic's word for the last scene, which is lit; the next game's is dark."""
+    env = EnvConfig("test/Endless-v0", ("vector_kwargs={'autoreset_mode': 'SameStep'}",))
+    trainer = make_trainer(tmp_path, env=env)
+    with torch.no_grad():
+        played = trainer._play(0.1)
+        assert played.over[1].all()
+        assert played.terminated[1].all(), "nothing else follows"
+        agent = trainer.agent
+        state = played.state
+        for t in range(2):
+            features = agent.perceive(played.glimpses[t], played.locations[t])
+            state = agent.remember(features, state)
+        place = played.choices[1].clamp(-1, 1)
+        lit = torch.ones(32, 1, 6, 6)
+        after = agent.remember(agent.perceive(agent.sensor(lit, place), place), state)
+        wanted = trainer.critic(after[0], agent.action_head(after[0]))
+    torch.testing.assert_close(played.beyond[1], wanted)
+    assert not played.beyond[0].any()
+    assert not played.rewards.any(), "what was earned is told apart"
