@@ -70,7 +70,12 @@ class LSTMCore(Core):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.cell = open_lstm(input_size, hidden_size)
+        self.cell = nn.LSTMCell(input_size, hidden_size)
+        with torch.no_grad():
+            # PyTorch adds two biases; gates are in the order input, forget, cell, output.
+            self.cell.bias_hh.zero_()
+            self.cell.bias_ih.zero_()
+            self.cell.bias_ih[hidden_size : 2 * hidden_size] = 1.0
 
     def initial(self, batch_size: int) -> State:
         """See `Core.initial`: zeros."""
@@ -81,17 +86,6 @@ class LSTMCore(Core):
         """``(B, input_size)`` features and the last state to the next state."""
         hidden, cell = state
         return self.cell(features, (hidden, cell))  # type: ignore[no-any-return]
-
-
-def open_lstm(input_size: int, hidden_size: int) -> nn.LSTMCell:
-    """An LSTM cell whose forget gate starts open."""
-    cell = nn.LSTMCell(input_size, hidden_size)
-    with torch.no_grad():
-        # PyTorch adds two biases; gates are in the order input, forget, cell, output.
-        cell.bias_hh.zero_()
-        cell.bias_ih.zero_()
-        cell.bias_ih[hidden_size : 2 * hidden_size] = 1.0
-    return cell
 
 
 def sum_of_linear(one: nn.Linear, inputs: Tensor, other: nn.Linear, others: Tensor) -> Tensor:
