@@ -110,6 +110,7 @@ def test_names_cannot_break_out_of_the_page() -> None:
     found = json.loads(parts.data)
     assert found["images"][0]["name"] == found["images"][0]["classes"][0] == name
     assert found["title"] == f"{name} & Co"
+    page([[path]], "runs/caf\udce9").encode()
 
 
 def test_photographs_are_shown_small_and_the_page_stays_small(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from foveal.app.picture import NOTHING as NO_IMAGE
 from foveal.app.picture import Viewing
 from foveal.app.sessions import Session, Sessions
 from foveal.app.wording import message, static
+from foveal.names import in_markdown
 
 UPLOADS_KEPT = 3600  # seconds
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
@@ -150,7 +151,7 @@ def _catch(table: CatchTable) -> None:
 
 
 def _model_choice(names: list[str], name: str) -> gr.Dropdown:
-    about = "; ".join(f"{one}: {said}" for one in names if (said := describe(one)))
+    about = "; ".join(f"{in_markdown(one)}: {said}" for one in names if (said := describe(one)))
     return gr.Dropdown(names, value=names[0], label="Model", info=about, elem_id=name)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.io.files import write_file
+from foveal.names import printable
 from foveal.viz.scanpath import Scanpath
 from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
 
@@ -48,7 +49,7 @@ def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
     """
     data = json.dumps({"title": title, "images": [_image(paths) for paths in images]})
     values = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(printable(title)),
         "LIGHT": _variables(LIGHT),
         "DARK": _variables(DARK),
         "SCALE_COLORS": json.dumps(SCALE_COLORS),
