@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveal import __version__
-from foveal.names import IMPORTED, choose
+from foveal.names import IMPORTED, choose, printable
 
 # A command is the function `run` of foveal.commands.<name>, with _ for -, imported when called:
 # --help is quick.
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
-        one_line = " ".join(str(problem).split())
+        one_line = printable(" ".join(str(problem).split()))
         print(f"foveal{' ' if name else ''}{name}: {one_line}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _call(name: str, arguments: list[str]) -> int:
     try:
         module.run(arguments)
     except Stop as stop:
-        print(f"foveal {name}: {stop}", file=sys.stderr)
+        print(f"foveal {name}: {printable(str(stop))}", file=sys.stderr)
         return stop.exit_code
     return 0
 

@@ -10,6 +10,7 @@ from foveal.commands.console import print_json, say
 from foveal.commands.flags import parse
 from foveal.commands.runs import MEASURES
 from foveal.io.models import read_config
+from foveal.names import printable
 from foveal.training.journal import read_metrics
 from foveal.viz.drawing import save_picture
 
@@ -58,8 +59,8 @@ def compare(
     (measure,) = measures
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label=name)
+    for points in curves.values():
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label="run")
     unit = ", %" if measure == "validation_error" else ""
     axes.set(xlabel="minutes" if time else "steps", ylabel=measure.replace("_", " ") + unit)
     values = [value for points in curves.values() for _, value in points]
@@ -68,7 +69,10 @@ def compare(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    legend = axes.legend(frameon=False, fontsize=8)
+    for text, name in zip(legend.get_texts(), curves, strict=True):
+        # As it is: no mathematics, nor hidden where it begins with "_".
+        text.set(text=printable(name), parse_math=False)
     save_picture(figure, out)
     if json:
         print_json({"measure": measure, "curves": curves, "picture": str(out)})
