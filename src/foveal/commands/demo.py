@@ -16,7 +16,9 @@ from foveal.evaluation.classifier import Evaluation, evaluate
 from foveal.io.models import CONFIG_FILE, read_config, save_model
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
-from foveal.runs.recipes import RunConfig, demo_run
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.recipes import demo_run
+from foveal.runs.run import saved_as
 from foveal.scene import as_scene
 from foveal.tasks import CanvasTask
 from foveal.training.classifier import Trainer
@@ -60,7 +62,7 @@ def demo(
             f"the fully-connected network reads all {height * width:,} pixels."
         )
     content = {"name": "demo", "recipe": "demo", "classes": list(task.classes)}
-    content |= dataclasses.asdict(config)
+    content |= saved_as(config)
     ours = _train(model, task, config, out, "attention", json)
     theirs = _train(rival, task, config, out / "fully-connected", "fully connected", json)
     save_model(out, model, content)
@@ -85,7 +87,7 @@ def demo(
 
 
 def _train(
-    model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
+    model: nn.Module, task: CanvasTask, config: CanvasRun, out: Path, title: str, quiet: bool
 ) -> Evaluation:
     with training_bar(title, quiet=quiet) as show, stops_explained("foveal demo"):
         Trainer(model, task, config.training, config.objective, out, listener=show).run()

@@ -43,8 +43,9 @@ def export(
         json: print one JSON object.
     """
     check_place(out)
-    network, content = load_model(model, torch.device("cpu"))
-    one_step = one_step or "env" in content
+    saved = load_model(model, torch.device("cpu"), "export")
+    network, content = saved.looking, saved.content
+    one_step = one_step or bool(saved.plays)
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ from rich.table import Column, Table
 
 from foveal.commands.console import console, print_json, say
 from foveal.commands.flags import parse
-from foveal.io.models import CONFIG_FILE, read_config
-from foveal.runs.run import RESULT_FILE, share_done
+from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
+from foveal.runs.run import Run
+from foveal.runs.saved import run_of
 from foveal.training.journal import read_metrics
-
-MEASURES = {"validation_error": min, "validation_return": max}  # and which of two is better
 
 
 def run(arguments: list[str]) -> None:
@@ -57,27 +57,24 @@ def find_runs(directory: Path) -> list[dict[str, Any]]:
     """What is known of each run below a directory; what is no run, or damaged, is left out."""
     found = []
     for path in sorted(directory.rglob(CONFIG_FILE)):
-        try:
+        with contextlib.suppress(ValueError, OSError):
             content = read_config(path.parent)
-            share = share_done(content, path.parent)
-        except (ValueError, OSError):
-            continue
-        if "training" in content:
-            found.append(_describe(path.parent, content, share))
+            run = run_of(content, path.parent)
+            if run is not None:
+                found.append(_describe(path.parent, content, run))
     return found
 
 
-def _describe(directory: Path, content: dict[str, Any], share: float) -> dict[str, Any]:
+def _describe(directory: Path, content: dict[str, Any], run: Run) -> dict[str, Any]:
     lines = read_metrics(directory)
-    measure = next((name for name in MEASURES for line in lines if name in line), None)
-    values = [line[measure] for line in lines if measure in line] if measure else []
+    values = [line[run.compared] for line in lines if run.compared in line]
     return {
         "run": str(directory),
         "task": content.get("name", ""),
         "recipe": content.get("recipe", ""),
         "finished": (directory / RESULT_FILE).exists(),
-        "done": share,
-        "measure": measure,
+        "done": run.done(lines) if lines else 0.0,
+        "measure": run.compared if values else None,
         "last": values[-1] if values else None,
-        "best": MEASURES[measure](values) if measure else None,
+        "best": (min if run.lower_is_better else max)(values, default=None),
     }

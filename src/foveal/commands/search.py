@@ -20,12 +20,12 @@ from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.training import choose_recipe, made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
-from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
+from foveal.runs.folder import FolderRun
+from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
     PAPER_SPACE,
     SAMPLERS,
-    measure_of,
     open_study,
     read_space,
     run_trials,
@@ -56,7 +56,7 @@ class SearchOptions:
     """
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
-    config: RunConfig | AgentConfig
+    config: Run
     recipe: str = "fast"  # fast, or paper: the published optimizer and reward
     space: tuple[str, ...] = PAPER_SPACE  # NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C
     trials: int = 20  # of the study in all
@@ -89,9 +89,8 @@ def _folder_options(config: FolderRun) -> SearchOptions:
 def run(arguments: list[str]) -> None:
     if arguments[:1] == ["folder"]:
         options, found = read_options(_folder_options, "search", arguments)
-        assert isinstance(options.config, _FolderRun)
-        images = FolderConfig(**vars(options.config.task))
-        config = FolderRun(**vars(options.config) | {"task": images})
+        # What the flags made of it, as a plain one.
+        config = FolderRun.read(dataclasses.asdict(options.config), Path())
         search(dataclasses.replace(options, config=config), arguments, found)
         return
     task, rest, default = choose_recipe(arguments, "search")
@@ -181,9 +180,9 @@ def _work_together(
         raise Stop(f"every worker failed: {last_line(logs[0])}", FAILED)
 
 
-def _best_in_words(study: optuna.Study, config: RunConfig | AgentConfig) -> str:
+def _best_in_words(study: optuna.Study, config: Run) -> str:
     best = _ranked(study)
-    return f"best {measure_of(config)[0].replace('_', ' ')} {best[0].value:.3f}" if best else ""
+    return f"best {config.compared.replace('_', ' ')} {best[0].value:.3f}" if best else ""
 
 
 def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -195,8 +194,8 @@ def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(ended, key=lambda trial: sign * (trial.value or 0.0))
 
 
-def _show(study: optuna.Study, config: RunConfig | AgentConfig, out: Path, json: bool) -> None:
-    ranked, measure = _ranked(study), measure_of(config)[0]
+def _show(study: optuna.Study, config: Run, out: Path, json: bool) -> None:
+    ranked, measure = _ranked(study), config.compared
     trials = study.get_trials(deepcopy=False)
     early = sum(trial.state.name == "PRUNED" for trial in trials)
     page = _draw(study, out)
