@@ -43,7 +43,7 @@ def test_it_is_small_and_its_card_says_what_its_result_says(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name in TASKS])
 def test_its_recorded_error_is_repeated_exactly(name: str) -> None:
     saved = load(name)
-    task = CanvasTask(saved.run.canvases)
+    task = CanvasTask(saved.run.task)
     error = evaluate(saved.model, task, "test").error
     assert error == read_json(locate_model(name) / "result.json")["error"]
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from foveal.envs import EnvConfig
-from foveal.io.files import read_json
-from foveal.io.models import locate_model, pretrained_models
+from foveal.io.models import pretrained_models
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.saved import load
 from foveal.scene import Scene
@@ -86,7 +85,7 @@ def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]
         if run is not None and run.env is not None:
             agents.append(Agent(name, saved.looking, run.env))
             continue
-        task = None if run is None else run.canvases
+        task = run.task if run and run.kind == "canvases" else None
         shape = None if size is None else tuple(size)
         classifiers.append(Classifier(name, saved.looking, saved.classes, task, shape))
     return classifiers, agents
@@ -107,10 +106,7 @@ def named(models: Sequence[Classifier], name: object) -> Classifier:
 
 def describe(name: str | Path) -> str:
     """What is known of a model, in a line of Markdown."""
-    path = locate_model(name) / "result.json"
-    if not path.exists():
-        return ""
-    result = read_json(path)
+    result = load(name).result
     if "success_rate" in result:
         return f"catches {result['success_rate']:.1f} % of the balls"
     return f"test error {result['error']:.2f} %" if "error" in result else ""

@@ -7,15 +7,9 @@ from pathlib import Path
 import tyro
 
 from foveal.commands.console import print_json, say
-from foveal.commands.flags import parse
-from foveal.io.models import read_config
-from foveal.runs.saved import run_of
+from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 from foveal.viz.drawing import save_picture
-
-
-def run(arguments: list[str]) -> None:
-    parse(compare, "compare", arguments)
 
 
 def compare(
@@ -42,7 +36,7 @@ def compare(
         )
     curves, measures = {}, set()
     for directory in dict.fromkeys(runs):
-        run = run_of(read_config(directory), directory)
+        run = load(directory).run
         measure = "" if run is None else run.compared
         curves[str(directory)] = [
             (line["seconds"] / 60 if time else line["step"], line[measure])

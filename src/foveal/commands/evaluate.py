@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, console, left_out, print_json, say, working
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
@@ -22,10 +22,6 @@ from foveal.tasks.task import Task
 from foveal.viz.drawing import save_picture
 
 MOST_ROWS = 30  # of the table by class
-
-
-def run(arguments: list[str]) -> None:
-    parse(evaluate, "evaluate", arguments)
 
 
 def evaluate(

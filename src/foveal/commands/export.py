@@ -9,13 +9,8 @@ import torch
 import tyro
 
 from foveal.commands.console import FAILED, Stop, print_json, say, working
-from foveal.commands.flags import parse
 from foveal.commands.shown import load_model
 from foveal.runs.export import ExportMismatch, check_place, export_model
-
-
-def run(arguments: list[str]) -> None:
-    parse(export, "export", arguments)
 
 
 def export(
@@ -45,7 +40,7 @@ def export(
     check_place(out)
     saved = load_model(model, torch.device("cpu"), "export")
     network, content = saved.looking, saved.content
-    one_step = one_step or bool(saved.plays)
+    one_step = one_step or (saved.kind is not None and saved.kind.plays)
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}

@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 from foveal.commands.console import print_json, say, working
-from foveal.commands.flags import choose_device, parse
+from foveal.commands.flags import choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
@@ -33,10 +33,6 @@ PAGES = (".html", ".htm")
 MOST_IMAGES = 100  # in one file
 SAMPLES = 3  # scanpaths of the sampled policy for each image of a page
 MORE_LOOKS = 4  # than in training, in the curve of the maps
-
-
-def run(arguments: list[str]) -> None:
-    parse(look, "look", arguments)
 
 
 def look(

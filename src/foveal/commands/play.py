@@ -8,16 +8,12 @@ from pathlib import Path
 import tyro
 
 from foveal.commands.console import counting, print_json, say
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
 from foveal.runs.saved import Saved
 from foveal.viz.film import FILMS, Film, check_film
-
-
-def run(arguments: list[str]) -> None:
-    parse(play, "play", arguments)
 
 
 def play(

@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
@@ -25,10 +25,6 @@ from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, Bytes, find_pictures
 
 DIGITS = 6  # of a probability
-
-
-def run(arguments: list[str]) -> None:
-    parse(predict, "predict", arguments)
 
 
 def predict(

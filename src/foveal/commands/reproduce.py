@@ -26,7 +26,7 @@ from foveal.commands.console import (
     stops_explained,
     training_bar,
 )
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
@@ -34,14 +34,10 @@ from foveal.names import choose
 from foveal.runs.paper.report import read_row, row_result, write_row
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.run import train_run
-from foveal.runs.saved import share_done
+from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 
 QUICK = 50  # --quick trains each row for one part in this many
-
-
-def run(arguments: list[str]) -> None:
-    parse(reproduce, "reproduce", arguments)
 
 
 @dataclass(frozen=True)
@@ -179,7 +175,7 @@ def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
 def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
     directory = plan.directory(row, seed)
-    return share_done(directory) if (directory / CONFIG_FILE).exists() else None
+    return load(directory).done if (directory / CONFIG_FILE).exists() else None
 
 
 # --- Training -------------------------------------------------------------------------------

@@ -10,15 +10,10 @@ import tyro
 from rich.table import Column, Table
 
 from foveal.commands.console import console, print_json, say
-from foveal.commands.flags import parse
-from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
+from foveal.io.models import CONFIG_FILE, RESULT_FILE
 from foveal.runs.run import Run
-from foveal.runs.saved import run_of
+from foveal.runs.saved import Saved, load
 from foveal.training.journal import read_metrics
-
-
-def run(arguments: list[str]) -> None:
-    parse(runs, "runs", arguments)
 
 
 def runs(
@@ -58,22 +53,21 @@ def find_runs(directory: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(directory.rglob(CONFIG_FILE)):
         with contextlib.suppress(ValueError, OSError):
-            content = read_config(path.parent)
-            run = run_of(content, path.parent)
-            if run is not None:
-                found.append(_describe(path.parent, content, run))
+            saved = load(path.parent)
+            if saved.run is not None:
+                found.append(_describe(saved, saved.run))
     return found
 
 
-def _describe(directory: Path, content: dict[str, Any], run: Run) -> dict[str, Any]:
-    lines = read_metrics(directory)
+def _describe(saved: Saved, run: Run) -> dict[str, Any]:
+    lines = read_metrics(saved.directory)
     values = [line[run.compared] for line in lines if run.compared in line]
     return {
-        "run": str(directory),
-        "task": content.get("name", ""),
-        "recipe": content.get("recipe", ""),
-        "finished": (directory / RESULT_FILE).exists(),
-        "done": run.done(lines) if lines else 0.0,
+        "run": str(saved.directory),
+        "task": saved.content.get("name", ""),
+        "recipe": saved.content.get("recipe", ""),
+        "finished": (saved.directory / RESULT_FILE).exists(),
+        "done": saved.done,
         "measure": run.compared if values else None,
         "last": values[-1] if values else None,
         "best": (min if run.lower_is_better else max)(values, default=None),

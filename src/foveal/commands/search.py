@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,11 +16,10 @@ import tyro
 from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, bars, console, print_json, say, stops_explained
-from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.training import choose_recipe, made_ready, read_options
+from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
-from foveal.runs.folder import FolderRun
 from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
@@ -76,25 +75,17 @@ class _Images(FolderConfig):
     workers: Annotated[int, tyro.conf.arg(name="decoders")] = 0  # decoding processes of each worker
 
 
-@dataclass(frozen=True)
-class _FolderRun(FolderRun):
-    task: _Images = field(default_factory=_Images)
-
-
-def _folder_options(config: FolderRun) -> SearchOptions:
-    images = _Images(**vars(config.task) | {"workers": 0})
-    return SearchOptions("folder", _FolderRun(**vars(config) | {"task": images}))
+def _options(task: str, config: Run) -> SearchOptions:
+    if config.kind == "folder":
+        images = _Images(**vars(config.task) | {"workers": 0})
+        config = dataclasses.replace(config, task=images)
+    return SearchOptions(task, config)
 
 
 def run(arguments: list[str]) -> None:
-    if arguments[:1] == ["folder"]:
-        options, found = read_options(_folder_options, "search", arguments)
-        # What the flags made of it, as a plain one.
-        config = FolderRun.read(dataclasses.asdict(options.config), Path())
-        search(dataclasses.replace(options, config=config), arguments, found)
-        return
-    task, rest, default = choose_recipe(arguments, "search")
-    search(parse(SearchOptions, "search", rest, SearchOptions(task, default)), arguments)
+    options, found = read_options("search", arguments, _options)
+    plain = type(options.config).read(dataclasses.asdict(options.config), Path())
+    search(dataclasses.replace(options, config=plain), arguments, found)
 
 
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:

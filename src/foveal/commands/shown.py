@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -30,14 +31,14 @@ def load_model(
         OSError, ValueError: see `load`; also if the model is of the other kind.
     """
     saved = load(model, device)
-    if saved.stands:
-        complain(command, f"{model} has not finished; this is its model {saved.stands}")
-    if saved.plays and plays is False:
-        raise ValueError(f"{model} is an agent. See how it plays: foveal play {model}")
-    if plays and saved.plays is False:
+    if saved.kind is not None and plays not in (None, saved.kind.plays):
         raise ValueError(
             f"{model} answers what it sees and plays no games. Try: foveal look {model}"
+            if plays
+            else f"{model} is an agent. See how it plays: foveal play {model}"
         )
+    if not saved.finished:
+        complain(command, f"{model} has not finished: it is used as it was at {saved.stands}")
     return saved
 
 
@@ -64,7 +65,7 @@ def task_shown(
         ValueError: if there is no such task, or the model names none.
         OSError: if digits or images are missing.
     """
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if data is not None:
         if task is not None or given:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "--task"
@@ -75,7 +76,7 @@ def task_shown(
                 data, saved.classes, channels, device, strict=strict, on_progress=count
             )
     run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
-    shown = None if run is None else run.open(saved.directory, device, given, strict)
+    shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:
         raise ValueError(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."

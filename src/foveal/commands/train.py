@@ -13,15 +13,13 @@ import tyro
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.training import (
     check_empty,
-    choose_recipe,
     free_directory,
     made_ready,
     read_options,
     train,
 )
-from foveal.io.models import read_config
 from foveal.runs.run import Run
-from foveal.runs.saved import run_of
+from foveal.runs.saved import load
 from foveal.tasks.folder.task import Survey
 
 
@@ -86,12 +84,12 @@ def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
         parse(_resume, "train", arguments)
         return
-    if arguments[:1] == ["folder"]:
-        _start(*read_options(lambda config: FolderOptions("folder", config), "train", arguments))
-        return
-    task, rest, config = choose_recipe(arguments, "train")
-    kind = AgentOptions if config.plays else TrainOptions
-    _start(parse(kind, "train", rest, kind(task, config)))
+    _start(*read_options("train", arguments, _options))
+
+
+def _options(task: str, config: Run) -> TrainOptions:
+    kinds = {"agent": AgentOptions, "folder": FolderOptions}
+    return kinds.get(config.kind, TrainOptions)(task, config)
 
 
 def _resume(
@@ -112,12 +110,11 @@ def _resume(
     """
     if not resume.is_dir():
         raise FileNotFoundError(f"--resume must be a run directory; there is no {str(resume)!r}.")
-    content = read_config(resume)
-    config = run_of(content, resume)
-    if config is None:
+    saved = load(resume)
+    if saved.run is None:
         raise ValueError(f"{resume} holds a model, and no run to go on with.")
-    set_threads(content["threads"] if threads is None else threads)
-    train(config, content, resume, choose_device(device), json, capture=capture)
+    set_threads(saved.content["threads"] if threads is None else threads)
+    train(saved.run, saved.content, resume, choose_device(device), json, capture=capture)
 
 
 def _start(options: TrainOptions, found: Survey | None = None) -> None:

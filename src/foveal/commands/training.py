@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS
 from foveal.names import choose
 from foveal.runs.folder import FolderRun
-from foveal.runs.folder_recipe import suggest
+from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.runs.run import Completed, Run, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig
@@ -32,37 +32,58 @@ from foveal.tasks.task import Task
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
-AnyRun = TypeVar("AnyRun", bound=Run)
 
 
-def choose_recipe(arguments: list[str], command: str) -> tuple[str, list[str], Run]:
-    """The task that the arguments begin with, the arguments with it, and its recipe's values.
+def read_options(
+    command: str, arguments: list[str], default: Callable[[str, Run], Options]
+) -> tuple[Options, Survey | None]:
+    """The flags of a command that trains, whose defaults are a recipe's.
+
+    Args:
+        command: its name.
+        arguments: after its name, the task first.
+        default: gives the command's options, a dataclass, for a task and a configuration.
+
+    Returns:
+        The flags and, of one's own images, what their headers say.
 
     Raises:
-        ValueError: if there is no task, or no such one, or no such recipe.
+        OSError, ValueError: if there is no such task or recipe, or there are no such images or
+            flags.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
+    helping = bool({"-h", "--help"} & set(arguments))
     known = (*TASKS, *AGENT_TASKS, *FOLDER_TASKS)
-    if not positional and not {"-h", "--help"} & set(arguments):
+    if not positional and not helping:
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    chosen = value_of("--recipe", arguments) or RECIPE
-    found = agent_recipe(task, chosen) if task in AGENT_TASKS else recipe(task, chosen)
-    config = with_parts(found, arguments)
-    return task, arguments if positional else [task, *arguments], config
-
-
-def with_parts(config: AnyRun, arguments: list[str]) -> AnyRun:
-    """A configuration with the parts that flags choose, whose settings become flags by that.
-
-    Raises:
-        ValueError: if there is no such part.
-    """
-    words = {name: value_of(f"--{name.replace('_', '-')}", arguments) for name in PARTS}
-    chosen: Any = {name: word for name, word in words.items() if word is not None}
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, **chosen))
+    name = value_of("--recipe", arguments) or RECIPE
+    found: Survey | None = None
+    config: Run = FolderRun()
+    reasons: list[Reason] = []
+    data = value_of("--data", arguments)
+    if task not in FOLDER_TASKS:
+        config = (agent_recipe if task in AGENT_TASKS else recipe)(task, name)
+    elif data is not None or not helping:
+        choose(name, RECIPES, "recipe")
+        with counting("reading headers", quiet="--json" in arguments) as count:
+            found = survey(data or "", count)
+        config, reasons = suggest(FolderConfig(data=data or ""), found, name)
+    # The settings of the parts that flags choose become flags by that.
+    words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
+    chosen: Any = {part: word for part, word in words.items() if word is not None}
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **chosen))
+    usual = default(task, config)
+    options: Options = parse(
+        type(usual), command, arguments if positional else [task, *arguments], usual
+    )
+    given = {word.split("=")[0] for word in arguments}
+    for reason in reasons:
+        if not {"--json", *reason.flags} & given:
+            say(reason.words)
+    return options, found
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -73,41 +94,6 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
         if word.startswith(f"{flag}="):
             return word.split("=", 1)[1]
     return None
-
-
-def read_options(
-    default: Callable[[FolderRun], Options], command: str, arguments: list[str]
-) -> tuple[Options, Survey]:
-    """The flags of a command on one's own images, whose defaults follow from the images.
-
-    Args:
-        default: gives the command's options, a dataclass, for a configuration.
-        command: its name.
-        arguments: after its name.
-
-    Returns:
-        The flags, and what the headers of the images say.
-
-    Raises:
-        OSError, ValueError: if there are no such images or flags.
-    """
-    name = choose(value_of("--recipe", arguments) or RECIPE, RECIPES, "recipe")
-    quiet = "--json" in arguments
-    data = value_of("--data", arguments)
-    if data is None and {"-h", "--help"} & set(arguments):
-        nothing = default(FolderRun())
-        parse(type(nothing), command, arguments, nothing)
-    with counting("reading headers", quiet=quiet) as count:
-        found = survey(data or "", count)
-    config, reasons = suggest(FolderConfig(data=data or ""), found, name)
-    suggested = default(with_parts(config, arguments))
-    options: Options = parse(type(suggested), command, arguments, suggested)
-    if not quiet:
-        given = {word.split("=")[0] for word in arguments}
-        for reason in reasons:
-            if not given & set(reason.flags):
-                say(reason.words)
-    return options, found
 
 
 def made_ready(
@@ -169,7 +155,7 @@ def check_empty(directory: Path) -> None:
 
 def train(
     config: Run,
-    about: dict[str, Any],
+    about: Mapping[str, Any],
     directory: Path,
     device: torch.device,
     json: bool,

@@ -14,7 +14,7 @@ from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import check_fit, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
-from foveal.runs.run import Completed, Job, Run
+from foveal.runs.run import Completed, Run
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective
 from foveal.viz.illustrations import draw_game
@@ -56,19 +56,32 @@ class AgentRun(Run):
         games.close()
         return dataclasses.replace(self, model=model), None
 
-    def open(self, *_: Any) -> None:
+    def open(self, *_: Any, **__: Any) -> None:
         """See `Run`; games are begun by the trainer."""
 
-    def job(self, task: None, *, drawn: bool, capture: bool, **engine: Any) -> Job:  # noqa: ARG002
+    def trainer(self, _: None, /, *, drawn: bool, **engine: Any) -> ControlTrainer:
         """See `Run`."""
+        engine.pop("capture")  # of a classifier's step
         torch.manual_seed(self.training.seed)
-        agent, device = RecurrentAttention(self.model), engine["device"]
-        draw = partial(draw_game, agent, self.env, device) if drawn else None
+        agent = RecurrentAttention(self.model)
+        draw = partial(draw_game, agent, self.env, engine["device"]) if drawn else None
         trainer = ControlTrainer(
             agent, self.env, self.training, self.objective, illustrate=draw, **engine
         )
         check_fit(agent, trainer.games, self.env)
-        return Job(trainer, partial(self._judge, agent, device))
+        return trainer
+
+    def judge(self, agent: RecurrentAttention, _: None, device: torch.device) -> dict[str, Any]:
+        """See `Run`: what the agent earns in fresh games."""
+        result = play(agent, self.env, self.training.test_episodes, TEST_SEED, device)
+        return {
+            "env": self.env.env,
+            **result.summary(),
+            "protocol": PROTOCOL,
+            "parameters": agent.count_parameters(),
+            "multiply_adds": agent.count_multiply_adds(),
+            "pixels_read": agent.count_pixels_read(1),
+        }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
         """See `Run`."""
@@ -93,15 +106,3 @@ class AgentRun(Run):
     @property
     def _decisions_a_step(self) -> int:
         return self.training.num_envs * self.training.rollout_length
-
-    def _judge(self, agent: RecurrentAttention, device: torch.device) -> dict[str, Any]:
-        """What the agent earns in games that nothing was chosen by."""
-        result = play(agent, self.env, self.training.test_episodes, TEST_SEED, device)
-        return {
-            "env": self.env.env,
-            **result.summary(),
-            "protocol": PROTOCOL,
-            "parameters": agent.count_parameters(),
-            "multiply_adds": agent.count_multiply_adds(),
-            "pixels_read": agent.count_pixels_read(1),
-        }

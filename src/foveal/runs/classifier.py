@@ -18,7 +18,7 @@ from foveal.evaluation.classifier import evaluate
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import make_reference_network
-from foveal.runs.run import Completed, Job, Network, Run
+from foveal.runs.run import Completed, Network, Run
 from foveal.tasks import CanvasTask, FolderConfig, TaskConfig
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
@@ -49,13 +49,13 @@ class ClassifierRun(Run):
         """See `Run`."""
         return str(self.model.num_glimpses) if self.network == "ram" else self.network
 
-    def job(self, task: Task, *, drawn: bool, capture: bool, **engine: Any) -> Job:
+    def trainer(self, task: Task, /, *, drawn: bool, capture: bool, **engine: Any) -> Trainer:
         """See `Run`."""
         torch.manual_seed(self.training.seed)
         draw, network = None, self._network(task)
         if drawn and isinstance(network, RecurrentAttention):
             draw = partial(draw_looks, network, task)
-        trainer = Trainer(
+        return Trainer(
             network,
             task,
             self.training,
@@ -65,8 +65,25 @@ class ClassifierRun(Run):
             illustrate=draw,
             **engine,
         )
-        about = {"classes": list(task.classes), "image_size": list(task.image_size)}
-        return Job(trainer, partial(self._judge, network, task), about)
+
+    def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
+        """See `Run`: the test error. The test split is used here, once a run."""
+        test = evaluate(model, task, "test")
+        looks, (height, width) = 1, task.image_size
+        pixels, more = task.num_channels * height * width, {}
+        if isinstance(model, RecurrentAttention):
+            looks, pixels = self.model.num_glimpses, model.count_pixels_read()
+            more = {"num_glimpses": looks}
+        return {
+            "network": self.network,
+            "error": test.error,
+            "interval": list(test.interval),
+            "protocol": PROTOCOL,
+            "parameters": model.count_parameters(),
+            **more,
+            "multiply_adds": looks * model.count_multiply_adds(),
+            "pixels_read": pixels,
+        }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
         """See `Run`; epochs count from 0, and a line of validation ends its epoch."""
@@ -115,24 +132,6 @@ class ClassifierRun(Run):
             )
         return RecurrentAttention(self.model)
 
-    def _judge(self, network: Network, task: Task) -> dict[str, Any]:
-        """The test error, and what it takes. The test split is used here, once a run."""
-        test = evaluate(network, task, "test")
-        result: dict[str, Any] = {
-            "network": self.network,
-            "error": test.error,
-            "interval": list(test.interval),
-            "protocol": PROTOCOL,
-            "parameters": network.count_parameters(),
-        }
-        adds = network.count_multiply_adds()
-        if isinstance(network, RecurrentAttention):
-            looks, pixels = self.model.num_glimpses, network.count_pixels_read()
-            result |= {"num_glimpses": looks}
-        else:
-            looks, pixels = 1, task.num_channels * task.image_size[0] * task.image_size[1]
-        return result | {"multiply_adds": looks * adds, "pixels_read": pixels}
-
 
 @dataclass(frozen=True)
 class CanvasRun(ClassifierRun):
@@ -143,25 +142,13 @@ class CanvasRun(ClassifierRun):
 
     task: TaskConfig = field(default_factory=TaskConfig)
 
-    @property
-    def canvases(self) -> TaskConfig:
-        """See `Run`."""
-        return self.task
-
     def completed(self, *_: Any) -> Completed:
         """See `Run`; nothing follows from canvases."""
         return self, None
 
-    def open(
-        self,
-        _: Path,
-        device: torch.device,
-        changes: Mapping[str, Any] | None = None,
-        _strict: bool | None = None,
-        /,
-    ) -> CanvasTask:
+    def open(self, _: Path, device: torch.device, /, **changes: Any) -> CanvasTask:
         """See `Run`; canvases are made anew."""
-        given = dict(changes or {})
-        if "canvas_size" in given:  # the smallest is of training canvases alone
-            given["smallest_canvas"] = 0
-        return CanvasTask(dataclasses.replace(self.task, **given), device)
+        changes.pop("strict", None)
+        if "canvas_size" in changes:  # the smallest is of training canvases alone
+            changes["smallest_canvas"] = 0
+        return CanvasTask(dataclasses.replace(self.task, **changes), device)

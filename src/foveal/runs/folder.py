@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,10 @@ class FolderRun(ClassifierRun):
         )
         return dataclasses.replace(self, task=config, model=model), task
 
-    def open(
-        self,
-        directory: Path,
-        device: torch.device,
-        changes: Mapping[str, Any] | None = None,
-        strict: bool | None = None,
-        /,
-    ) -> FolderTask:
+    def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
         """See `Run`; they are split as the directory says."""
+        config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
         if changes:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
             raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
-        wanted = self.task.strict if strict is None else strict
-        config = dataclasses.replace(self.task, strict=wanted)
         return FolderTask.restore(config, directory, self.model.num_channels, device)

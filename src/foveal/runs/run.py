@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -30,7 +29,6 @@ from foveal.io.models import (
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
-from foveal.tasks import TaskConfig
 from foveal.tasks.folder.task import Survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Engine, Progress
@@ -42,15 +40,6 @@ Network = RecurrentAttention | ReferenceNetwork
 Listener = Callable[[Progress], None]
 Count = Callable[[int, int], None]
 Completed = tuple["Run", Task | None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run made ready: what trains, how the end is judged, what ``config.json`` also says."""
-
-    trainer: Engine
-    judge: Callable[[], dict[str, Any]]
-    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Run(ABC):
@@ -66,7 +55,7 @@ class Run(ABC):
         searched: the parts of the configuration that `foveal search` may change, in this order.
         start: the model whose weights training begins with.
         model, training: how the model is made and trained.
-        env: the games of an agent.
+        task, env: the images of a classifier, the games of an agent.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of each kind
@@ -81,6 +70,7 @@ class Run(ABC):
     start: str | None
     model: RAMConfig
     training: Any
+    task: Any = None
     env: EnvConfig | None = None
 
     @classmethod
@@ -100,11 +90,6 @@ class Run(ABC):
         """What tells it from other runs of its task, for the name of a directory."""
         return ""
 
-    @property
-    def canvases(self) -> TaskConfig | None:
-        """What was learned, where that is digits on canvases."""
-        return None
-
     @abstractmethod
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
         """The configuration with what follows from the data, and those data if they were read.
@@ -119,28 +104,21 @@ class Run(ABC):
         """
 
     @abstractmethod
-    def open(
-        self,
-        directory: Path,
-        device: torch.device,
-        changes: Mapping[str, Any] | None = None,
-        strict: bool | None = None,
-        /,
-    ) -> Task | None:
+    def open(self, directory: Path, device: torch.device, /, **changes: Any) -> Task | None:
         """The images that a run learns from and is judged by; those of its directory.
 
         Args:
             directory: of the run.
             device: where they go.
-            changes: values of a `TaskConfig` to replace, by name.
-            strict: whether to stop at the first image that cannot be read; the run's own if None.
+            changes: values of a `TaskConfig` to replace, by name; and ``strict``, whether to stop
+                at the first image that cannot be read.
 
         Raises:
             OSError, ValueError: if they are missing or unfit.
         """
 
     @abstractmethod
-    def job(self, task: Any, *, drawn: bool, capture: bool, **engine: Any) -> Job:
+    def trainer(self, task: Any, /, *, drawn: bool, capture: bool, **engine: Any) -> Engine:
         """Make the model and what trains it.
 
         Args:
@@ -149,6 +127,10 @@ class Run(ABC):
             capture: see `Trainer`.
             engine: ``directory``, ``device`` and ``listener`` of an `Engine`.
         """
+
+    @abstractmethod
+    def judge(self, model: Any, task: Any, device: torch.device, /) -> dict[str, Any]:
+        """How good the trained model is on what nothing was chosen by, and what it takes."""
 
     @abstractmethod
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
@@ -211,9 +193,10 @@ def train_run(
         if task is not None and report is not None:
             task.on_problem = report
     engine = {"directory": directory, "device": device, "listener": listener}
-    job = config.job(task, drawn=judged, capture=capture, **engine)
-    trainer = job.trainer
-    content = {"format": FORMAT, "version": VERSION, **about, **saved_as(config), **job.about}
+    trainer = config.trainer(task, drawn=judged, capture=capture, **engine)
+    content = {"format": FORMAT, "version": VERSION, **about, **saved_as(config)}
+    if task is not None:
+        content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
     if not trainer.restore():
         if config.start is not None:
             begin_with(locate_model(config.start), trainer.model)
@@ -228,7 +211,7 @@ def train_run(
     result = {
         "task": about["name"],
         "recipe": about["recipe"],
-        **(job.judge() if judged else {}),
+        **(config.judge(trainer.model, task, device) if judged else {}),
         **outcome.validation,
         f"{trainer.SEEN}_seen": outcome.seen,
         "steps": outcome.steps,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foveal.io.files import config_from_dict, read_json, read_tensors
 from foveal.io.models import (
@@ -36,43 +37,89 @@ KINDS: dict[str, type[Run]] = {kind.kind: kind for kind in (CanvasRun, FolderRun
 
 @dataclass(frozen=True)
 class Saved:
-    """A model, and what its directory knows of it.
+    """What a directory knows of a model, which is loaded when it is first asked for.
 
     Attributes:
         name: as it was asked for.
         directory: where it lies.
         content: of its ``config.json``.
-        model: in eval mode.
-        stands: of a run that has not finished, where its last checkpoint is, in words.
+        device: where the model is to run.
     """
 
     name: str
     directory: Path
     content: Mapping[str, Any]
-    model: Network
-    stands: str = ""
+    device: torch.device | str = "cpu"
+
+    @property
+    def kind(self) -> type[Run] | None:
+        """The kind of run that it is of; None if the directory holds a model alone.
+
+        Raises:
+            ValueError: if it is of a kind that is not known.
+        """
+        if "kind" not in self.content:
+            return None
+        try:
+            return KINDS[choose(self.content["kind"], KINDS, "kind of run")]
+        except ValueError as problem:
+            raise ValueError(f"{self.directory / CONFIG_FILE}: {problem}") from None
 
     @cached_property
     def run(self) -> Run | None:
-        """How it was trained; None if its directory does not say.
+        """How it was trained; None if the directory holds a model alone.
 
         Raises:
             ValueError: if the configuration is damaged.
         """
-        return run_of(self.content, self.directory)
+        return None if self.kind is None else self.kind.read(self.content, self.directory)
 
     @property
-    def plays(self) -> bool | None:
-        """Whether it is an agent; None if its directory does not say."""
-        kind = _kind_of(self.content, self.directory)
-        return None if kind is None else kind.plays
+    def finished(self) -> bool:
+        """Whether the weights are there: a run writes them at its end."""
+        return "kind" not in self.content or (self.directory / WEIGHTS_FILE).exists()
+
+    @property
+    def done(self) -> float:
+        """How much of the run is done, 0 to 1, by its metrics."""
+        lines = read_metrics(self.directory)
+        return self.run.done(lines) if self.run and lines else 0.0
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What was measured of it; nothing where nothing was."""
+        path = self.directory / RESULT_FILE
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, or numbers where it knows none."""
+        named = self.content.get("classes") or range(self.model.config.num_classes)
+        return tuple(map(str, named))
+
+    @cached_property
+    def model(self) -> Network:
+        """The model in eval mode; of a run that has not finished, as its last checkpoint has it.
+
+        Raises:
+            OSError, ValueError: if a file is missing, damaged or of another configuration.
+        """
+        network = _network(self.content, self.directory)
+        if self.finished:
+            load_weights(self.directory, network)
+        else:
+            path = self.directory / CHECKPOINT_FILE
+            tensors, _ = self._checkpoint
+            named = {name[6:]: value for name, value in tensors.items() if name[:6] == "model."}
+            load_state(network, of_the_model(named), path)
+        return network.eval().to(self.device)
 
     @property
     def looking(self) -> RecurrentAttention:
         """The model, if it looks.
 
         Raises:
-            ValueError: if it sees the whole image.
+            ValueError: if it sees the whole image; see also `model`.
         """
         if not isinstance(self.model, RecurrentAttention):
             raise ValueError(
@@ -82,66 +129,36 @@ class Saved:
         return self.model
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Their names, or numbers where it knows none."""
-        named = self.content.get("classes") or range(self.model.config.num_classes)
-        return tuple(map(str, named))
+    def stands(self) -> str:
+        """Where the last checkpoint of a run that has not finished is, in words."""
+        _, about = self._checkpoint
+        total = f" of {about['total_steps']:,}" if "total_steps" in about else ""
+        return f"step {about['step']:,}{total}"
 
-    @property
-    def result(self) -> dict[str, Any]:
-        """What was measured of it; nothing where nothing was."""
-        path = self.directory / RESULT_FILE
-        return read_json(path) if path.exists() else {}
-
-
-def run_of(content: Mapping[str, Any], directory: Path) -> Run | None:
-    """The configuration of a run, from what `read_config` gives; None if that is a model alone.
-
-    Raises:
-        ValueError: if a value is missing or makes no sense.
-    """
-    kind = _kind_of(content, directory)
-    return None if kind is None else kind.read(content, directory)
-
-
-def share_done(directory: Path) -> float:
-    """How much of a run is done, 0 to 1.
-
-    Raises:
-        OSError, ValueError: if its configuration is missing or damaged.
-    """
-    lines, run = read_metrics(directory), run_of(read_config(directory), directory)
-    return run.done(lines) if run and lines else 0.0
+    @cached_property
+    def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{self.directory} is a run that has not finished. Go on with it: "
+                f"foveal train --resume {self.directory}"
+            )
+        return read_tensors(path)
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
-    """A trained model, of a run that has not finished its last checkpoint.
+    """A trained model, or a run.
 
     Args:
         name: a run directory, a saved model, or the name of a pretrained one.
         device: where it is to run.
 
     Raises:
-        OSError: if the directory or a file of it is missing.
-        ValueError: if a file is damaged or another program's.
+        OSError: if there is none.
+        ValueError: if it is another program's, or of a newer version.
     """
     directory = locate_model(name)
-    content = read_config(directory)
-    model, stands = _network(content, directory), ""
-    if "kind" not in content or (directory / WEIGHTS_FILE).exists():
-        load_weights(directory, model)
-    else:
-        stands = _load_checkpoint(directory, model)
-    return Saved(str(name), directory, content, model.eval().to(device), stands)
-
-
-def _kind_of(content: Mapping[str, Any], directory: Path) -> type[Run] | None:
-    if "kind" not in content:
-        return None
-    try:
-        return KINDS[choose(content["kind"], KINDS, "kind of run")]
-    except ValueError as problem:
-        raise ValueError(f"{directory / CONFIG_FILE}: {problem}") from None
+    return Saved(str(name), directory, read_config(directory), device)
 
 
 def _network(content: Mapping[str, Any], directory: Path) -> Network:
@@ -159,18 +176,3 @@ def _network(content: Mapping[str, Any], directory: Path) -> Network:
             f"{path} must say the size and the classes of a {content['network']} network's images; "
             f"it does not ({problem!r}). Restore it from a copy."
         ) from None
-
-
-def _load_checkpoint(directory: Path, model: Network) -> str:
-    """Load the model of a run's last checkpoint; gives the step that it is from, in words."""
-    path = directory / CHECKPOINT_FILE
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{directory} is a run that has not finished. Go on with it: "
-            f"foveal train --resume {directory}"
-        )
-    tensors, about = read_tensors(path)
-    inner = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-    load_state(model, of_the_model(inner), path)
-    total = f" of {about['total_steps']:,}" if "total_steps" in about else ""
-    return f"at step {about['step']:,}{total}"
