@@ -57,7 +57,7 @@ def demo(
     runs = {"attention": (config, out), "fully connected": (rival, out / "fully-connected")}
     results = []
     for title, (run, place) in runs.items():
-        with training_bar(title, quiet=json) as show, stops_explained("foveal demo"):
+        with training_bar(title, quiet=json) as show, stops_explained("the same command"):
             results.append(train_run(run, about, place, torch.device("cpu"), show, task=task))
     ours, theirs = results
     picture = out / "look.png"

@@ -150,14 +150,15 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
     """A trained model, or a run.
 
     Args:
-        name: a run directory, a saved model, or the name of a pretrained one.
+        name: a run directory, a saved model, or the name of a pretrained one; of a `Path`, the
+            directory alone.
         device: where it is to run.
 
     Raises:
         OSError: if there is none.
         ValueError: if it is another program's, or of a newer version.
     """
-    directory = locate_model(name)
+    directory = name if isinstance(name, Path) else locate_model(name)
     return Saved(str(name), directory, read_config(directory), device)
 
 
