@@ -25,7 +25,7 @@ from foveal.io.files import read_tensors
 from foveal.io.models import save_model
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.recipes import recipe
-from foveal.runs.run import run_config
+from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 from tests.conftest import idx_bytes
 
@@ -225,7 +225,7 @@ def test_training_starts_from_the_weights_of_a_model(foveal: Foveal, train: str)
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, msg=name)
     content = json.loads(Path("second/config.json").read_text())
-    assert run_config(content, Path("second")).start == content["start"] == "first"
+    assert load("second").run.start == content["start"] == "first"
 
 
 def test_the_default_directory_is_named_after_the_run_and_never_reused(
@@ -588,6 +588,7 @@ def test_damaged_runs_are_refused(foveal: Foveal, train: str) -> None:
     assert code == 2
     assert "model.safetensors is truncated" in err
     weights.unlink()
+    saved.unlink()
     code, _, err = foveal("evaluate run")
     assert code == 2
     assert "has not finished. Go on with it: foveal train --resume run" in err

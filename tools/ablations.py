@@ -18,12 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from foveal.evaluation.classifier import evaluate
 from foveal.io.files import read_json, write_json
 from foveal.io.models import CONFIG_FILE
-from foveal.runs.run import load_network, run_config
+from foveal.runs.saved import load
 from foveal.tasks import CanvasTask
 
 RUNS, RESULTS = Path("runs/ablations"), Path("results/ablations.json")
@@ -95,11 +93,11 @@ def _train(name: str, epochs: int) -> dict[str, Any]:
 
 def _protocols(run: Path) -> dict[str, float]:
     """The validation error of one model, as others report theirs."""
-    network, content = load_network(run, torch.device("cpu"))
-    config = run_config(content, run)
-    task = CanvasTask(config.task)
-    over = CanvasTask(dataclasses.replace(config.task, composition="over"))
-    less = CanvasTask(dataclasses.replace(config.task, num_clutter=2))
+    saved = load(run)
+    network, config = saved.model, saved.run.task
+    task = CanvasTask(config)
+    over = CanvasTask(dataclasses.replace(config, composition="over"))
+    less = CanvasTask(dataclasses.replace(config, num_clutter=2))
     return {
         "one rollout": evaluate(network, task, "validation").error,
         "ten rollouts averaged": evaluate(network, task, "validation", rollouts=10).error,

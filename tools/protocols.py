@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from foveal.evaluation.classifier import evaluate, evaluation_of, observe
-from foveal.io.files import config_from_dict, read_json, write_json
-from foveal.io.models import locate_model, read_config
+from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
+from foveal.runs.saved import load
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
 from foveal.training.machine import commit, hardware
 
@@ -75,11 +75,8 @@ PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first)}
 
 def measured(name: str, protocol: str) -> dict[str, Any]:
     """Measure a model, and say how it was made."""
-    directory = locate_model(name)
-    model, content = RecurrentAttention.from_pretrained(directory).eval(), read_config(directory)
-    task = config_from_dict(TaskConfig, content.get("task"), f"{directory}: task")
-    result = directory / "result.json"
-    made = read_json(result) if result.exists() else {}
+    saved = load(name)
+    made, model, task = saved.result, saved.looking, saved.run.task
     kept = ("command", "commit", "hardware", "images_seen", "seconds", "seed")
     about = {key: made[key] for key in kept if key in made}
     return {"model": Path(name).name, **about, protocol: list(PROTOCOLS[protocol](model, task))}

@@ -17,9 +17,7 @@ from foveal.io.card import CARD_FILE, model_card
 from foveal.io.files import changed, read_json, write_file, write_json
 from foveal.io.models import CONFIG_FILE, PRETRAINED, WEIGHTS_FILE
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.runs.recipes import AgentConfig
 from foveal.tasks import DESCRIPTIONS
-from foveal.training.agent import ControlConfig
 
 RESULTS, RUNS = Path("results"), Path("runs/reproduce")
 LARGEST = 3_000_000  # bytes of weights
@@ -39,7 +37,7 @@ def ship(row_name: str, name: str) -> None:
         shutil.copyfile(source / file, target / file)
     slim = {key: value for key, value in best.items() if key != "validation_curve"}
     write_json(target / "result.json", slim)
-    said = _said_of_agent(row, best) if isinstance(row.config, AgentConfig) else _said(row, best)
+    said = _said_of_agent(row, best) if row.config.plays else _said(row, best)
     said |= {
         "the same network without a learned gaze": "; ".join(_controls(row)) or "not measured",
         "seed": str(best["seed"]),
@@ -48,7 +46,7 @@ def ship(row_name: str, name: str) -> None:
     }
     repeat, only = (
         (f"play {name} --episodes {best['episodes']} --seed 2014", "one size of one game")
-        if isinstance(row.config, AgentConfig)
+        if row.config.plays
         else (f"evaluate {name}", "handwritten digits: it says nothing sensible of other images")
     )
     note = f"\n`foveal {repeat}` repeats the figure. Trained on {only}. Apache License 2.0.\n"
@@ -69,7 +67,6 @@ def _controls(shipped: Row) -> list[str]:
 
 def _said_of_agent(row: Row, run: dict[str, Any]) -> dict[str, str]:
     training = row.config.training
-    assert isinstance(training, ControlConfig)
     low, high = run["interval"]
     return {
         "success": f"{run['success_rate']:.2f} % of {run['episodes']:,} fresh games "

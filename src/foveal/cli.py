@@ -11,8 +11,9 @@ from pathlib import Path
 from foveal import __version__
 from foveal.names import IMPORTED, choose, printable
 
-# A command is the function `run` of foveal.commands.<name>, with _ for -, imported when called:
-# --help is quick.
+# A command is the function of its name, with _ for -, in the module of that name in
+# foveal.commands, or its `run`, which reads the arguments itself; imported when called: --help is
+# quick.
 COMMANDS = {
     "demo": "the whole story in about two minutes, with data that ships in a package",
     "tasks": "what can be trained",
@@ -91,11 +92,17 @@ def _import(arguments: list[str]) -> None:
 
 
 def _call(name: str, arguments: list[str]) -> int:
-    from foveal.commands.console import Stop  # noqa: PLC0415 (imports what only commands need)
+    # They import what only commands need.
+    from foveal.commands.console import Stop  # noqa: PLC0415
+    from foveal.commands.flags import parse  # noqa: PLC0415
 
-    module = importlib.import_module(f"foveal.commands.{name.replace('-', '_')}")
+    place = name.replace("-", "_")
+    module = importlib.import_module(f"foveal.commands.{place}")
     try:
-        module.run(arguments)
+        if hasattr(module, "run"):
+            module.run(arguments)
+        else:
+            parse(getattr(module, place), name, arguments)
     except Stop as stop:
         print(f"foveal {name}: {printable(str(stop))}", file=sys.stderr)
         return stop.exit_code

@@ -20,10 +20,10 @@ from foveal.envs import EnvConfig
 from foveal.io.files import config_from_dict
 from foveal.io.models import read_tensors, upgraded
 from foveal.model.config import RAMConfig
+from foveal.runs.agent import AgentRun
+from foveal.runs.classifier import CanvasRun
 from foveal.runs.paper import report, rows
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.runs.recipes import AgentConfig, RunConfig
-from foveal.runs.run import fitted
 from foveal.tasks import TaskConfig
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
@@ -35,7 +35,7 @@ SMALL = {
         name,
         title,
         "mnist-28",
-        RunConfig(
+        CanvasRun(
             network=network,  # type: ignore[arg-type]
             task=TaskConfig(digits="uci"),
             model=RAMConfig(num_glimpses=2, core_size=16, glimpse_features=16),
@@ -52,7 +52,7 @@ SMALL["small-agent"] = Row(
     "small-agent",
     "an agent",
     "catch",
-    AgentConfig(
+    AgentRun(
         env=EnvConfig(env_options=("size=5",)),
         model=dataclasses.replace(AGENT, core_size=16),
         training=ControlConfig(
@@ -120,9 +120,9 @@ def test_the_rows_are_those_of_the_paper() -> None:
     assert kinds.count("fc") + kinds.count("conv") == 9
     assert ROWS["cluttered-100-ram-8"].paper == 8.11
     for name, row in ROWS.items():
-        if isinstance(row.config, AgentConfig):
+        if isinstance(row.config, AgentRun):
             assert row.measure == "success_rate"
-            assert fitted(row.config) == row.config
+            assert row.config.completed(None, print, torch.device("cpu"))[0] == row.config
             continue
         assert row.measure == "error"
         assert (row.paper is None) == ("center" in name)

@@ -12,7 +12,7 @@ from foveal import RecurrentAttention, cli
 from foveal.evaluation.classifier import evaluate
 from foveal.io.files import read_json
 from foveal.io.models import locate_model, pretrained_models
-from foveal.runs.run import load_network, run_config
+from foveal.runs.saved import load
 from foveal.tasks import TASKS, CanvasTask
 
 NAMES = pretrained_models()
@@ -42,9 +42,9 @@ def test_it_is_small_and_its_card_says_what_its_result_says(name: str) -> None:
 @pytest.mark.skipif("FOVEAL_DATA" not in os.environ, reason="needs MNIST; FOVEAL_DATA is not set")
 @pytest.mark.parametrize("name", [name for name in NAMES if name in TASKS])
 def test_its_recorded_error_is_repeated_exactly(name: str) -> None:
-    network, content = load_network(name, torch.device("cpu"))
-    task = CanvasTask(run_config(content, locate_model(name)).task)
-    error = evaluate(network, task, "test").error
+    saved = load(name)
+    task = CanvasTask(saved.run.task)
+    error = evaluate(saved.model, task, "test").error
     assert error == read_json(locate_model(name) / "result.json")["error"]
 
 

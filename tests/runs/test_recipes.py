@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from foveal.io.files import config_from_dict
+from foveal.runs.classifier import CanvasRun
 from foveal.runs.paper.rows import ROWS
-from foveal.runs.recipes import RECIPES, RunConfig, recipe
+from foveal.runs.recipes import RECIPES, recipe
 from foveal.tasks import TASKS
 from foveal.tasks.augmentation import AugmentationConfig
 
@@ -33,13 +34,13 @@ def test_every_recipe_trains_the_published_retina_and_survives_its_json(
     scales = {"mnist-28": 1, "cluttered-100": 4}.get(task, 3)
     assert run.model.num_scales == scales
     assert run.model.glimpse_size == (8 if task == "mnist-28" else 12)
-    assert config_from_dict(RunConfig, dataclasses.asdict(run), "here") == run
+    assert config_from_dict(CanvasRun, dataclasses.asdict(run), "here") == run
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.task in TASKS])
 def test_digits_are_transformed_where_there_is_no_clutter_and_for_no_rival(name: str) -> None:
     config = ROWS[name].config
-    assert isinstance(config, RunConfig)
+    assert isinstance(config, CanvasRun)
     transformed = config.task.augmentation != AugmentationConfig()
     assert transformed == (config.network == "ram" and not name.startswith("cluttered"))
 

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from foveal.envs import EnvConfig
-from foveal.io.files import read_json
-from foveal.io.models import locate_model, pretrained_models
+from foveal.io.models import pretrained_models
 from foveal.model.attention import RecurrentAttention
-from foveal.runs.recipes import AgentConfig, RunConfig
-from foveal.runs.run import load_network, run_config
+from foveal.runs.saved import load
 from foveal.scene import Scene
 from foveal.tasks import TaskConfig
 from foveal.viz.scanpath import Scanpath, follow
@@ -82,27 +80,14 @@ def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]
     classifiers: list[Classifier] = []
     agents: list[Agent] = []
     for name in dict.fromkeys([*more, *pretrained_models()]):
-        network, content = load_network(name, torch.device("cpu"))
-        if not isinstance(network, RecurrentAttention):
-            raise ValueError(
-                f"{name} holds a {content['network']} network, which sees the whole image and "
-                "looks nowhere. Choose a recurrent attention model."
-            )
-        where = locate_model(name)
-        config = run_config(content, where) if {"task", "env"} & content.keys() else None
-        if isinstance(config, AgentConfig):
-            agents.append(Agent(name, network, config.env))
+        saved = load(name)
+        run, size = saved.run, saved.content.get("image_size")
+        if run is not None and run.env is not None:
+            agents.append(Agent(name, saved.looking, run.env))
             continue
-        known = content.get("classes") or range(network.config.num_classes)
-        task = config.task if isinstance(config, RunConfig) else None
-        if not isinstance(task, TaskConfig):  # one's own images
-            task = None
-        size = content.get("image_size")
-        classifiers.append(
-            Classifier(
-                name, network, tuple(map(str, known)), task, None if size is None else tuple(size)
-            )
-        )
+        task = run.task if run and run.kind == "canvases" else None
+        shape = None if size is None else tuple(size)
+        classifiers.append(Classifier(name, saved.looking, saved.classes, task, shape))
     return classifiers, agents
 
 
@@ -121,10 +106,7 @@ def named(models: Sequence[Classifier], name: object) -> Classifier:
 
 def describe(name: str | Path) -> str:
     """What is known of a model, in a line of Markdown."""
-    path = locate_model(name) / "result.json"
-    if not path.exists():
-        return ""
-    result = read_json(path)
+    result = load(name).result
     if "success_rate" in result:
         return f"catches {result['success_rate']:.1f} % of the balls"
     return f"test error {result['error']:.2f} %" if "error" in result else ""

@@ -1,1 +1,1 @@
-"""The commands, one a module: each has a ``run(arguments)``."""
+"""The commands, one a module: a function of its name, or ``run(arguments)``."""

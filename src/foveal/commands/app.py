@@ -10,13 +10,9 @@ import webbrowser
 import tyro
 
 from foveal.commands.console import say, working
-from foveal.commands.flags import parse, set_threads
+from foveal.commands.flags import set_threads
 
 LOOPBACK = ("127.0.0.1", "::1")
-
-
-def run(arguments: list[str]) -> None:
-    parse(app, "app", arguments)
 
 
 def app(

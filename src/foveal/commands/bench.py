@@ -7,17 +7,13 @@ from typing import Any, Literal, get_args
 from rich.table import Table
 
 from foveal.commands.console import console, print_json, say, working
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.runs import bench as benchmark
 from foveal.training.machine import commit, hardware
 
 Part = Literal["step", "evaluation", "latency", "synthesis", "sensor", "environment"]
 PARTS: tuple[Part, ...] = get_args(Part)
 COMPARED_BATCH = 512  # the batch at which the obvious implementation is measured
-
-
-def run(arguments: list[str]) -> None:
-    parse(bench, "bench", arguments)
 
 
 def bench(

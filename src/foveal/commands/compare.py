@@ -7,16 +7,10 @@ from pathlib import Path
 import tyro
 
 from foveal.commands.console import print_json, say
-from foveal.commands.flags import parse
-from foveal.commands.runs import MEASURES
-from foveal.io.models import read_config
 from foveal.names import printable
+from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 from foveal.viz.drawing import save_picture
-
-
-def run(arguments: list[str]) -> None:
-    parse(compare, "compare", arguments)
 
 
 def compare(
@@ -43,17 +37,16 @@ def compare(
         )
     curves, measures = {}, set()
     for directory in dict.fromkeys(runs):
-        read_config(directory)
-        lines = read_metrics(directory)
-        measure = next((name for name in MEASURES for line in lines if name in line), None)
-        if measure is None:
-            raise ValueError(f"{directory} has no validation yet. Let it train on.")
-        measures.add(measure)
+        run = load(directory).run
+        measure = "" if run is None else run.compared
         curves[str(directory)] = [
             (line["seconds"] / 60 if time else line["step"], line[measure])
-            for line in lines
+            for line in read_metrics(directory)
             if measure in line
         ]
+        if not curves[str(directory)]:
+            raise ValueError(f"{directory} has no validation yet. Let it train on.")
+        measures.add(measure)
     if len(measures) > 1:
         raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
     (measure,) = measures

@@ -8,24 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from foveal.commands.console import print_json, say, stops_explained, training_bar
-from foveal.commands.flags import parse, set_threads
-from foveal.evaluation.classifier import Evaluation, evaluate
-from foveal.io.models import CONFIG_FILE, read_config, save_model
+from foveal.commands.flags import set_threads
+from foveal.io.models import CONFIG_FILE
 from foveal.model.attention import RecurrentAttention
-from foveal.model.whole_image import make_reference_network
-from foveal.runs.recipes import RunConfig, demo_run
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.recipes import demo_run
+from foveal.runs.run import train_run
+from foveal.runs.saved import load
 from foveal.scene import as_scene
 from foveal.tasks import CanvasTask
-from foveal.training.classifier import Trainer
 from foveal.viz.drawing import draw, save_picture
 from foveal.viz.scanpath import follow
-
-
-def run(arguments: list[str]) -> None:
-    parse(demo, "demo", arguments)
 
 
 def demo(
@@ -47,27 +42,28 @@ def demo(
     if epochs is not None:
         training = dataclasses.replace(config.training, epochs=epochs)
         config = dataclasses.replace(config, training=training)
-    _clear(out)
+    _clear(out, config)
     task = CanvasTask(config.task)
     height, width = task.image_size
-    torch.manual_seed(config.training.seed)
-    model = RecurrentAttention(config.model)
-    rival = make_reference_network("fc-256", task.image_size, len(task.classes))
     if not json:
+        reads = RecurrentAttention(config.model).count_pixels_read()
         say(
             f"Digits somewhere on a {width} x {height} canvas, with clutter. The attention model "
-            f"reads {model.count_pixels_read():,} numbers in {config.model.num_glimpses} glimpses; "
+            f"reads {reads:,} numbers in {config.model.num_glimpses} glimpses; "
             f"the fully-connected network reads all {height * width:,} pixels."
         )
-    content = {"name": "demo", "recipe": "demo", "classes": list(task.classes)}
-    content |= dataclasses.asdict(config)
-    ours = _train(model, task, config, out, "attention", json)
-    theirs = _train(rival, task, config, out / "fully-connected", "fully connected", json)
-    save_model(out, model, content)
+    about = {"name": "demo", "recipe": "demo", "command": "foveal demo"}
+    rival = dataclasses.replace(config, network="fc-256")
+    runs = {"attention": (config, out), "fully connected": (rival, out / "fully-connected")}
+    results = []
+    for title, (run, place) in runs.items():
+        with training_bar(title, quiet=json) as show, stops_explained("the same command"):
+            results.append(train_run(run, about, place, torch.device("cpu"), show, task=task))
+    ours, theirs = results
     picture = out / "look.png"
     images, labels = next(iter(task.fixed_batches("test")))
     shown = follow(
-        model,
+        load(out).looking,
         as_scene(images).only(0),
         classes=task.classes,
         label=int(labels[0]),
@@ -75,7 +71,8 @@ def demo(
     )
     save_picture(draw(shown), picture)
     if json:
-        print_json({"error": ours.error, "interval": ours.interval, "rival_error": theirs.error})
+        figures = {name: ours[name] for name in ("error", "interval")}
+        print_json(figures | {"rival_error": theirs["error"]})
         return
     say(f"test error after {config.training.epochs} epochs each:")
     say(f"  attention        {_in_words(ours)}")
@@ -84,32 +81,23 @@ def demo(
     say(f"Next, another picture: foveal look {out} --index 1 --out {out}/look-1.png")
 
 
-def _train(
-    model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
-) -> Evaluation:
-    with training_bar(title, quiet=quiet) as show, stops_explained("foveal demo"):
-        Trainer(model, task, config.training, config.objective, out, listener=show).run()
-    return evaluate(model, task, "test")
-
-
-def _clear(out: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
+def _clear(out: Path, config: CanvasRun) -> None:
+    """Remove an earlier demo, and nothing else; one that was stopped goes on."""
     if not out.exists():
         return
     if not out.is_dir():
         raise NotADirectoryError(f"--out must be a directory; {out} is a file.")
     if not any(out.iterdir()):
         return
-    content: dict[str, Any] = {}
-    if (out / CONFIG_FILE).exists():
-        content = read_config(out)
-    if content.get("name") != "demo":
+    saved = load(out) if (out / CONFIG_FILE).exists() else None
+    if saved is None or saved.content.get("name") != "demo":
         raise FileExistsError(
             f"{out} holds other files than an earlier demo's. Choose another --out."
         )
-    shutil.rmtree(out)
+    if saved.run != config or (out / "look.png").exists():
+        shutil.rmtree(out)
 
 
-def _in_words(result: Evaluation) -> str:
-    low, high = result.interval
-    return f"{result.error:5.2f} %  (95 % interval {low:.2f} to {high:.2f})"
+def _in_words(result: dict[str, Any]) -> str:
+    low, high = result["interval"]
+    return f"{result['error']:5.2f} %  (95 % interval {low:.2f} to {high:.2f})"

@@ -11,21 +11,16 @@ import tyro
 from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, console, left_out, print_json, say, working
-from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.shown import task_shown
+from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
-from foveal.runs.run import load_network
-from foveal.tasks import CanvasTask, FolderTask
+from foveal.tasks.task import Task
 from foveal.viz.drawing import save_picture
 
 MOST_ROWS = 30  # of the table by class
-
-
-def run(arguments: list[str]) -> None:
-    parse(evaluate, "evaluate", arguments)
 
 
 def evaluate(
@@ -75,11 +70,10 @@ def evaluate(
         raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     set_threads(threads)
     torch_device = choose_device(device)
-    network, content = load_network(model, torch_device)
+    saved = load_model(model, torch_device, "evaluate", plays=False)
+    network = saved.model
     shown = task_shown(
-        network,
-        content,
-        Path(model),
+        saved,
         torch_device,
         task=task,
         data=data,
@@ -99,10 +93,11 @@ def evaluate(
             f"the task has {len(shown.classes)} classes; the model was made for "
             f"{network.config.num_classes}. Choose other digits or another model."
         )
-    if isinstance(shown, FolderTask):
-        for problem in shown.problems:
-            left_out("evaluate", problem)
-        shown.on_problem = partial(left_out, "evaluate")
+    if data is not None and not shown.size(split):
+        split = "validation"  # where others have no test split
+    shown.on_problem = partial(left_out, "evaluate")
+    for problem in shown.problems:
+        shown.on_problem(problem)
     with working("evaluating", quiet=json):
         labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
     result = evaluation_of(int((labels != given).sum()), len(labels))
@@ -112,7 +107,7 @@ def evaluate(
         save_picture(draw_confusion(matrix, shown.classes), confusion)
     answer = {
         "model": model,
-        "task": data or task or content.get("name"),
+        "task": data or task or saved.content.get("name"),
         "split": split,
         **dataclasses.asdict(result),
         "num_glimpses": looks,
@@ -127,14 +122,14 @@ def evaluate(
         print_json(answer)
     else:
         low, high = result.interval
-        size = f"{height} x {width}" + ("" if _one_size(shown) else " at most")
+        size = f"{height} x {width}" + ("" if shown.one_size else " at most")
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
             f"{low:.2f} to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
             f"read of {size}"
         )
         console.print(_table(rows))
-    if isinstance(shown, FolderTask) and shown.problems:
+    if shown.problems:
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
 
 
@@ -162,22 +157,16 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _one_size(task: CanvasTask | FolderTask) -> bool:
-    return not isinstance(task, FolderTask) or task.one_size
-
-
 def _protocol(looks: int, rollouts: int) -> str:
     if not looks:
         return ""
     return f"{looks} glimpses, " + (f"the mean of {rollouts} rollouts, " if rollouts > 1 else "")
 
 
-def _check_whole_image(
-    network: ReferenceNetwork, shown: CanvasTask | FolderTask, num_glimpses: int | None
-) -> None:
+def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:
     if num_glimpses is not None:
         raise ValueError("--num-glimpses is for networks that look; this one sees the whole image.")
-    if shown.image_size != network.config.image_size or not _one_size(shown):
+    if shown.image_size != network.config.image_size or not shown.one_size:
         raise ValueError(
             f"the network was made for images of {network.config.image_size} pixels (height, "
             f"width); the task's have {shown.image_size}. Choose another --task."

@@ -9,14 +9,9 @@ import torch
 import tyro
 
 from foveal.commands.console import FAILED, Stop, print_json, say, working
-from foveal.commands.flags import parse
 from foveal.commands.shown import load_model
 from foveal.runs.export import ExportMismatch, check_place, export_model
 from foveal.runs.graphs import Preparation
-
-
-def run(arguments: list[str]) -> None:
-    parse(export, "export", arguments)
 
 
 def export(
@@ -51,8 +46,9 @@ def export(
         json: print one JSON object.
     """
     check_place(out)
-    network, content = load_model(model, torch.device("cpu"))
-    one_step = one_step or "env" in content
+    saved = load_model(model, torch.device("cpu"), "export")
+    network, content = saved.looking, saved.content
+    one_step = one_step or (saved.kind is not None and saved.kind.plays)
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     side = max(content.get("image_size") or [0]) if fit else None

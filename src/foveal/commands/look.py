@@ -13,14 +13,15 @@ import tyro
 from torch import Tensor
 
 from foveal.commands.console import print_json, say, working
-from foveal.commands.flags import choose_device, parse
+from foveal.commands.flags import choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.runs.saved import Saved
 from foveal.scene import Scene, as_scene
 from foveal.scene.files import is_large, open_source
-from foveal.tasks import CanvasTask, FolderTask
 from foveal.tasks.folder.pictures import read_picture
+from foveal.tasks.task import Task
 from foveal.viz.drawing import PICTURES, draw_sheet, save_picture
 from foveal.viz.film import FILMS, check_film, film_of, save_film
 from foveal.viz.maps import draw_maps
@@ -32,10 +33,6 @@ PAGES = (".html", ".htm")
 MOST_IMAGES = 100  # in one file
 SAMPLES = 3  # scanpaths of the sampled policy for each image of a page
 MORE_LOOKS = 4  # than in training, in the curve of the maps
-
-
-def run(arguments: list[str]) -> None:
-    parse(look, "look", arguments)
 
 
 def look(
@@ -105,12 +102,12 @@ def look(
             "the task's test images. Leave them out, or the image files."
         )
     torch_device = choose_device(device)
-    network, content = load_model(model, torch_device)
-    data = None
+    saved = load_model(model, torch_device, "look", plays=False)
+    network, data = saved.looking, None
     if not image:
-        data = task_shown(network, content, Path(model), torch_device, task=task, changes=changes)
+        data = task_shown(saved, torch_device, task=task, changes=changes)
         _check_index(data, index)
-    looking = _Looking(network, content, data, num_glimpses, seed)
+    looking = _Looking(saved, network, data, num_glimpses, seed)
     if out is not None:
         with working("looking", quiet=json):
             cases = looking.at_files(image) if image else looking.at_tests(index, count, wrong)
@@ -140,7 +137,7 @@ def _check(out: Path | None, maps: Path | None, count: int) -> None:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
 
 
-def _check_index(data: CanvasTask | FolderTask, index: int) -> None:
+def _check_index(data: Task, index: int) -> None:
     total = data.size("test")
     if not 0 <= index < total:
         raise ValueError(f"--index must be 0 to {total - 1}; got {index}.")
@@ -162,9 +159,9 @@ class _Case:
 class _Looking:
     """A model, what it looks at, and how."""
 
+    saved: Saved
     network: RecurrentAttention
-    content: dict[str, Any]
-    data: CanvasTask | FolderTask | None
+    data: Task | None
     num_glimpses: int | None
     seed: int
 
@@ -208,6 +205,7 @@ class _Looking:
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
         about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
+        run = self.saved.run
         mean = scanpath_of(self.network, case.scene, case.rollout, case.row, **about)
         generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
@@ -219,7 +217,7 @@ class _Looking:
                 first_location=case.rollout.locations[case.row, 0],
                 sampled=True,
                 # As exploration was at the end of training.
-                location_std=self.content.get("training", {}).get("final_location_std") or None,
+                location_std=run.training.final_location_std or None if run else None,
                 generator=generator,
             )
             for _ in range(samples)
@@ -232,10 +230,7 @@ class _Looking:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        if self.data is not None:
-            return self.data.classes
-        known = self.content.get("classes") or range(self.network.config.num_classes)
-        return tuple(str(name) for name in known)
+        return self.saved.classes if self.data is None else self.data.classes
 
 
 def _write(

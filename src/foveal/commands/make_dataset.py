@@ -11,16 +11,11 @@ import torch
 import tyro
 
 from foveal.commands.console import counting, print_json, say
-from foveal.commands.flags import parse
 from foveal.names import choose
 from foveal.tasks import TASKS, CanvasTask
 from foveal.tasks.canvases.files import MANIFEST, write_dataset
 
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said
-
-
-def run(arguments: list[str]) -> None:
-    parse(make_dataset, "make-dataset", arguments)
 
 
 def make_dataset(

@@ -7,13 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from foveal.commands.console import console, print_json, say
-from foveal.commands.flags import parse
-from foveal.io.files import read_json
-from foveal.io.models import locate_model, pretrained_models
-
-
-def run(arguments: list[str]) -> None:
-    parse(models, "models", arguments)
+from foveal.io.models import pretrained_models
+from foveal.runs.saved import load
 
 
 def models(json: bool = False) -> None:
@@ -50,12 +45,12 @@ def models(json: bool = False) -> None:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    directory = locate_model(name)
-    result = read_json(directory / "result.json")
+    saved = load(name)
+    result = saved.result
     measures = ("num_glimpses", "error") if "error" in result else ("success_rate",)
     keys = (*measures, "interval", "parameters", "command")
     return {
         "model": name,
         **{key: result[key] for key in keys},
-        "card": str(directory / "README.md"),
+        "card": str(saved.directory / "README.md"),
     }

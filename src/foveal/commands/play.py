@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from foveal.commands.console import counting, print_json, say
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
-from foveal.runs.recipes import AgentConfig
-from foveal.runs.run import run_config
+from foveal.runs.saved import Saved
 from foveal.viz.film import FILMS, Film, check_film
-
-
-def run(arguments: list[str]) -> None:
-    parse(play, "play", arguments)
 
 
 def play(
@@ -67,8 +61,8 @@ def play(
         check_film(gif)
     set_threads(threads)
     torch_device = choose_device(device)
-    agent, content = load_model(model, torch_device)
-    games = _games(content, Path(model), env, env_options)
+    saved = load_model(model, torch_device, "play", plays=True)
+    agent, games = saved.looking, _games(saved, env, env_options)
     film = None if gif is None else Film(agent, gif_episodes)
     with counting("playing", quiet=json or episodes < 2) as count:
         result = play_games(
@@ -101,21 +95,10 @@ def play(
         say(f"Where it looked: {gif}")
 
 
-def _games(
-    content: dict[str, Any], where: Path, env: str | None, options: tuple[str, ...] | None
-) -> EnvConfig:
-    if "env" in content:
-        config = run_config(content, where)
-        assert isinstance(config, AgentConfig)
-        trained = config.env
-    elif "task" in content:
-        raise ValueError(
-            f"{where} answers what it sees and plays no games. Try: foveal look {where}"
-        )
-    elif env is None:
-        raise ValueError(f"{where} does not say what it was trained in. Pass --env.")
-    else:
-        trained = EnvConfig(env="")
-    if env is not None and env != trained.env:
-        trained = EnvConfig(env=env)
+def _games(saved: Saved, env: str | None, options: tuple[str, ...] | None) -> EnvConfig:
+    trained = None if saved.run is None else saved.run.env
+    if trained is None and env is None:
+        raise ValueError(f"{saved.name} does not say what it was trained in. Pass --env.")
+    if trained is None or env not in (None, trained.env):
+        trained = EnvConfig(env=env or "")
     return trained if options is None else dataclasses.replace(trained, env_options=options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
@@ -26,10 +26,6 @@ from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, Bytes, find_pictures
 
 DIGITS = 6  # of a probability
-
-
-def run(arguments: list[str]) -> None:
-    parse(predict, "predict", arguments)
 
 
 def predict(
@@ -80,13 +76,13 @@ def predict(
         )
     set_threads(threads)
     torch_device = choose_device(device)
-    network, content = load_model(model, torch_device)
+    saved = load_model(model, torch_device, "predict", plays=False)
+    network, classes = saved.looking, saved.classes
     if network.config.num_channels not in MODES:
         raise ValueError(
             f"image files have 1 or 3 channels; {model} takes {network.config.num_channels}. "
             "Choose another model."
         )
-    classes = [str(n) for n in content.get("classes") or range(network.config.num_classes)]
     paths = [path for image in images for path in _files(image)]
     first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed)).to(torch_device)
     decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
@@ -148,7 +144,7 @@ def _leave_out(path: Path, problem: Exception, unreadable: list[Path], *, strict
 def _answers(
     network: RecurrentAttention,
     group: list[tuple[Path, Bytes | Source]],
-    classes: list[str],
+    classes: Sequence[str],
     first: torch.Tensor,
     top_k: int,
     num_glimpses: int | None,

@@ -26,22 +26,18 @@ from foveal.commands.console import (
     stops_explained,
     training_bar,
 )
-from foveal.commands.flags import choose_device, parse, set_threads
+from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
-from foveal.io.models import CONFIG_FILE, read_config
+from foveal.io.models import CONFIG_FILE, RESULT_FILE
 from foveal.names import choose
 from foveal.runs.paper.report import read_row, row_result, write_row
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.runs.recipes import AgentConfig, RunConfig
-from foveal.runs.run import RESULT_FILE, share_done, train_run
+from foveal.runs.run import train_run
+from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 
 QUICK = 50  # --quick trains each row for one part in this many
-
-
-def run(arguments: list[str]) -> None:
-    parse(reproduce, "reproduce", arguments)
 
 
 @dataclass(frozen=True)
@@ -179,38 +175,22 @@ def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
 def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
     directory = plan.directory(row, seed)
-    if not (directory / CONFIG_FILE).exists():
-        return None
-    return share_done(read_config(directory), directory)
+    return load(directory).done if (directory / CONFIG_FILE).exists() else None
 
 
 # --- Training -------------------------------------------------------------------------------
 
 
-def _config(plan: _Plan, row: Row, seed: int) -> RunConfig | AgentConfig:
-    part = QUICK if plan.quick else 1
-    if isinstance(row.config, AgentConfig):
-        games = row.config.training
-        update = games.num_envs * games.rollout_length
-        games = dataclasses.replace(
-            games, seed=seed, decisions=max(update, games.decisions // part)
-        )
-        return dataclasses.replace(row.config, training=games)
-    training = row.config.training
-    training = dataclasses.replace(training, seed=seed, epochs=max(1, training.epochs // part))
-    return dataclasses.replace(row.config, training=training)
-
-
 def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
     """Train one run in this process, and bring the row's result up to date."""
     set_threads(plan.threads)
-    directory, config = plan.directory(row, seed), _config(plan, row, seed)
+    directory = plan.directory(row, seed)
+    config = row.config.shortened(seed, QUICK if plan.quick else 1)
     about = {
         "name": row.task,
         "recipe": f"row {row.name}",
         "threads": plan.threads,
         "command": plan.command(row),
-        **dataclasses.asdict(config),
     }
     with (
         _alone(directory),

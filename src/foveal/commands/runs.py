@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,10 @@ import tyro
 from rich.table import Column, Table
 
 from foveal.commands.console import console, print_json, say
-from foveal.commands.flags import parse
-from foveal.io.models import CONFIG_FILE, read_config
-from foveal.runs.run import RESULT_FILE, share_done
+from foveal.io.models import CONFIG_FILE, RESULT_FILE
+from foveal.runs.run import Run
+from foveal.runs.saved import Saved, load
 from foveal.training.journal import read_metrics
-
-MEASURES = {"validation_error": min, "validation_return": max}  # and which of two is better
-
-
-def run(arguments: list[str]) -> None:
-    parse(runs, "runs", arguments)
 
 
 def runs(
@@ -57,27 +52,23 @@ def find_runs(directory: Path) -> list[dict[str, Any]]:
     """What is known of each run below a directory; what is no run, or damaged, is left out."""
     found = []
     for path in sorted(directory.rglob(CONFIG_FILE)):
-        try:
-            content = read_config(path.parent)
-            share = share_done(content, path.parent)
-        except (ValueError, OSError):
-            continue
-        if "training" in content:
-            found.append(_describe(path.parent, content, share))
+        with contextlib.suppress(ValueError, OSError):
+            saved = load(path.parent)
+            if saved.run is not None:
+                found.append(_describe(saved, saved.run))
     return found
 
 
-def _describe(directory: Path, content: dict[str, Any], share: float) -> dict[str, Any]:
-    lines = read_metrics(directory)
-    measure = next((name for name in MEASURES for line in lines if name in line), None)
-    values = [line[measure] for line in lines if measure in line] if measure else []
+def _describe(saved: Saved, run: Run) -> dict[str, Any]:
+    lines = read_metrics(saved.directory)
+    values = [line[run.compared] for line in lines if run.compared in line]
     return {
-        "run": str(directory),
-        "task": content.get("name", ""),
-        "recipe": content.get("recipe", ""),
-        "finished": (directory / RESULT_FILE).exists(),
-        "done": share,
-        "measure": measure,
+        "run": str(saved.directory),
+        "task": saved.content.get("name", ""),
+        "recipe": saved.content.get("recipe", ""),
+        "finished": (saved.directory / RESULT_FILE).exists(),
+        "done": saved.done,
+        "measure": run.compared if values else None,
         "last": values[-1] if values else None,
-        "best": MEASURES[measure](values) if measure else None,
+        "best": (min if run.lower_is_better else max)(values, default=None),
     }

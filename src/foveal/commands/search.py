@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,18 +17,17 @@ import tyro
 from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, bars, console, print_json, say, stops_explained
-from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.training import choose_recipe, made_ready, read_options
+from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
 from foveal.names import printable
-from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
+from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
     PAPER_SPACE,
     SAMPLERS,
     file_storage,
-    measure_of,
     open_study,
     read_space,
     run_trials,
@@ -59,7 +58,7 @@ class SearchOptions:
     """
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
-    config: RunConfig | AgentConfig
+    config: Run
     recipe: str = "fast"  # fast, or paper: the published optimizer and reward
     space: tuple[str, ...] = PAPER_SPACE  # NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C
     trials: int = 20  # of the study in all
@@ -79,26 +78,17 @@ class _Images(FolderConfig):
     workers: Annotated[int, tyro.conf.arg(name="decoders")] = 0  # decoding processes of each worker
 
 
-@dataclass(frozen=True)
-class _FolderRun(FolderRun):
-    task: _Images = field(default_factory=_Images)
-
-
-def _folder_options(config: FolderRun) -> SearchOptions:
-    images = _Images(**vars(config.task) | {"workers": 0})
-    return SearchOptions("folder", _FolderRun(**vars(config) | {"task": images}))
+def _options(task: str, config: Run) -> SearchOptions:
+    if config.kind == "folder":
+        images = _Images(**vars(config.task) | {"workers": 0})
+        config = dataclasses.replace(config, task=images)
+    return SearchOptions(task, config)
 
 
 def run(arguments: list[str]) -> None:
-    if arguments[:1] == ["folder"]:
-        options, found = read_options(_folder_options, "search", arguments)
-        assert isinstance(options.config, _FolderRun)
-        images = FolderConfig(**vars(options.config.task))
-        config = FolderRun(**vars(options.config) | {"task": images})
-        search(dataclasses.replace(options, config=config), arguments, found)
-        return
-    task, rest, default = choose_recipe(arguments, "search")
-    search(parse(SearchOptions, "search", rest, SearchOptions(task, default)), arguments)
+    options, found = read_options("search", arguments, _options)
+    plain = type(options.config).read(dataclasses.asdict(options.config), Path())
+    search(dataclasses.replace(options, config=plain), arguments, found)
 
 
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:
@@ -184,9 +174,9 @@ def _work_together(
         raise Stop(f"every worker failed: {last_line(logs[0])}", FAILED)
 
 
-def _best_in_words(study: optuna.Study, config: RunConfig | AgentConfig) -> str:
+def _best_in_words(study: optuna.Study, config: Run) -> str:
     best = _ranked(study)
-    return f"best {measure_of(config)[0].replace('_', ' ')} {best[0].value:.3f}" if best else ""
+    return f"best {config.compared.replace('_', ' ')} {best[0].value:.3f}" if best else ""
 
 
 def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -198,8 +188,8 @@ def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return sorted(ended, key=lambda trial: sign * (trial.value or 0.0))
 
 
-def _show(study: optuna.Study, config: RunConfig | AgentConfig, out: Path, json: bool) -> None:
-    ranked, measure = _ranked(study), measure_of(config)[0]
+def _show(study: optuna.Study, config: Run, out: Path, json: bool) -> None:
+    ranked, measure = _ranked(study), config.compared
     trials = study.get_trials(deepcopy=False)
     early = sum(trial.state.name == "PRUNED" for trial in trials)
     page = _draw(study, out)

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from foveal.commands.console import counting
-from foveal.io.models import locate_model
-from foveal.model.attention import RecurrentAttention
+from foveal.commands.console import complain, counting
 from foveal.names import choose
-from foveal.runs.recipes import FolderRun, RunConfig
-from foveal.runs.run import Network, load_network, open_task, run_config
-from foveal.tasks import TASKS, CanvasTask, FolderTask, TaskConfig
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.saved import Saved, load
+from foveal.tasks import TASKS, FolderTask
+from foveal.tasks.task import Task
 
 
-def load_model(model: str, device: torch.device) -> tuple[RecurrentAttention, dict[str, Any]]:
-    """A trained recurrent attention model and the content of its ``config.json``.
+def load_model(
+    model: str, device: torch.device, command: str, *, plays: bool | None = None
+) -> Saved:
+    """A trained model, for a command; of a run that has not finished its last checkpoint.
+
+    Args:
+        model: as it was named on the command line.
+        device: where it is to run.
+        command: its name.
+        plays: whether the command is about agents, or about models that answer what they see; None
+            if it is about both.
 
     Raises:
-        OSError, ValueError: see `load_network`; also if it is another network.
+        OSError, ValueError: see `load`; also if the model is of the other kind.
     """
-    network, content = load_network(model, device)
-    if not isinstance(network, RecurrentAttention):
+    saved = load(model, device)
+    if saved.kind is not None and plays not in (None, saved.kind.plays):
         raise ValueError(
-            f"{model} holds a {content['network']} network, which sees the whole image and looks "
-            "nowhere. Choose a recurrent attention model."
+            f"{model} answers what it sees and plays no games. Try: foveal look {model}"
+            if plays
+            else f"{model} is an agent. See how it plays: foveal play {model}"
         )
-    return network, content
+    if not saved.finished:
+        complain(command, f"{model} has not finished: it is used as it was at {saved.stands}")
+    return saved
 
 
 def task_shown(
-    network: Network,
-    content: dict[str, Any],
-    model: Path,
+    saved: Saved,
     device: torch.device,
     *,
     task: str | None = None,
     data: str | None = None,
     strict: bool = False,
-    changes: Mapping[str, str | int | None] | None = None,
-) -> CanvasTask | FolderTask:
+    changes: Mapping[str, str | int | None],
+) -> Task:
     """The task that a model is shown: the named one, or its own; changed, or with other images.
 
     Args:
-        network: the model.
-        content: of its ``config.json``.
-        model: as it was named on the command line.
+        saved: the model.
         device: where the images go.
         task: name of a task of canvases; the model's own if None.
         data: a directory or manifest of images; the model's own if None.
@@ -60,33 +65,20 @@ def task_shown(
         ValueError: if there is no such task, or the model names none.
         OSError: if digits or images are missing.
     """
-    given = {name: value for name, value in (changes or {}).items() if value is not None}
-    flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if data is not None:
         if task is not None or given:
-            raise ValueError(f"--data is for your own images; {flags or '--task'} for canvases.")
-        channels = network.config.num_channels
-        named = content.get("classes") or range(network.config.num_classes)
-        classes = tuple(str(name) for name in named)
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "--task"
+            raise ValueError(f"--data is for your own images; {flags} for canvases.")
+        channels = saved.model.config.num_channels
         with counting("reading headers") as count:
             return FolderTask.judge(
-                data, classes, channels, device, strict=strict, on_progress=count
+                data, saved.classes, channels, device, strict=strict, on_progress=count
             )
-    if task is not None:
-        config: TaskConfig = TASKS[choose(task, TASKS, "task")]
-    elif "env" in content:
-        raise ValueError(f"{model} is an agent. See how it plays: foveal play {model}")
-    elif "task" in content:
-        run = run_config(content, model)
-        assert isinstance(run, RunConfig)
-        if isinstance(run, FolderRun):
-            if given:
-                raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
-            run = dataclasses.replace(run, task=dataclasses.replace(run.task, strict=strict))
-            return open_task(run, locate_model(model), device)
-        config = run.task
-    else:
-        raise ValueError(f"{model} does not say what it was trained on. Pass --task, or --data.")
-    if "canvas_size" in given:  # of training canvases alone
-        given["smallest_canvas"] = 0
-    return CanvasTask(dataclasses.replace(config, **given), device)  # type: ignore[arg-type]
+    run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
+    shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
+    if shown is None:
+        raise ValueError(
+            f"{saved.name} does not say what it was trained on. Pass --task, or --data."
+        )
+    return shown

@@ -5,13 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from foveal.commands.console import console, print_json, say
-from foveal.commands.flags import parse
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
-
-
-def run(arguments: list[str]) -> None:
-    parse(tasks, "tasks", arguments)
 
 
 def tasks(json: bool = False) -> None:

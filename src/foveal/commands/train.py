@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass
@@ -14,15 +13,13 @@ import tyro
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.training import (
     check_empty,
-    choose_recipe,
     free_directory,
     made_ready,
     read_options,
     train,
 )
-from foveal.io.models import read_config
-from foveal.runs.recipes import AgentConfig, RunConfig
-from foveal.runs.run import run_config
+from foveal.runs.run import Run
+from foveal.runs.saved import load
 from foveal.tasks.folder.task import Survey
 
 
@@ -37,7 +34,7 @@ class TrainOptions:
     """
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
-    config: RunConfig | AgentConfig
+    config: Run
     recipe: str = "fast"  # fast, or paper: the published optimizer and reward
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
@@ -87,12 +84,12 @@ def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
         parse(_resume, "train", arguments)
         return
-    if arguments[:1] == ["folder"]:
-        _start(*read_options(lambda config: FolderOptions("folder", config), "train", arguments))
-        return
-    task, rest, config = choose_recipe(arguments, "train")
-    kind = TrainOptions if isinstance(config, RunConfig) else AgentOptions
-    _start(parse(kind, "train", rest, kind(task, config)))
+    _start(*read_options("train", arguments, _options))
+
+
+def _options(task: str, config: Run) -> TrainOptions:
+    kinds = {"agent": AgentOptions, "folder": FolderOptions}
+    return kinds.get(config.kind, TrainOptions)(task, config)
 
 
 def _resume(
@@ -113,10 +110,11 @@ def _resume(
     """
     if not resume.is_dir():
         raise FileNotFoundError(f"--resume must be a run directory; there is no {str(resume)!r}.")
-    content = read_config(resume)
-    config = run_config(content, resume)
-    set_threads(content["threads"] if threads is None else threads)
-    train(config, content, resume, choose_device(device), json, capture=capture)
+    saved = load(resume)
+    if saved.run is None:
+        raise ValueError(f"{resume} holds a model, and no run to go on with.")
+    set_threads(saved.content["threads"] if threads is None else threads)
+    train(saved.run, saved.content, resume, choose_device(device), json, capture=capture)
 
 
 def _start(options: TrainOptions, found: Survey | None = None) -> None:
@@ -126,11 +124,10 @@ def _start(options: TrainOptions, found: Survey | None = None) -> None:
     check_empty(directory)
     device = choose_device(options.device)
     config, task = made_ready(options.config, found, device, "train", quiet=options.json)
-    content = {
+    about = {
         "name": options.task,
         "recipe": options.recipe,
         "threads": options.threads,
         "command": shlex.join(["foveal", *sys.argv[1:]]),
-        **dataclasses.asdict(config),
     }
-    train(config, content, directory, device, options.json, task, capture=options.capture)
+    train(config, about, directory, device, options.json, task, capture=options.capture)

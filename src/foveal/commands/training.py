@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,59 +19,71 @@ from foveal.commands.console import (
     training_bar,
 )
 from foveal.commands.flags import parse
-from foveal.io.models import CONFIG_FILE, read_config
+from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS
 from foveal.names import choose
-from foveal.runs.folder_recipe import suggest
-from foveal.runs.recipes import (
-    AGENT_TASKS,
-    RECIPES,
-    AgentConfig,
-    FolderRun,
-    RunConfig,
-    agent_recipe,
-    recipe,
-)
-from foveal.runs.run import RESULT_FILE, fitted, open_folder, train_run
-from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig, FolderTask
+from foveal.runs.folder import FolderRun
+from foveal.runs.folder_recipe import Reason, suggest
+from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
+from foveal.runs.run import Completed, Run, train_run
+from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
+from foveal.tasks.task import Task
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
-T = TypeVar("T")
 
 
-def choose_recipe(
-    arguments: list[str], command: str
-) -> tuple[str, list[str], RunConfig | AgentConfig]:
-    """The task that the arguments begin with, the arguments with it, and its recipe's values.
+def read_options(
+    command: str, arguments: list[str], default: Callable[[str, Run], Options]
+) -> tuple[Options, Survey | None]:
+    """The flags of a command that trains, whose defaults are a recipe's.
+
+    Args:
+        command: its name.
+        arguments: after its name, the task first.
+        default: gives the command's options, a dataclass, for a task and a configuration.
+
+    Returns:
+        The flags and, of one's own images, what their headers say.
 
     Raises:
-        ValueError: if there is no task, or no such one, or no such recipe.
+        OSError, ValueError: if there is no such task or recipe, or there are no such images or
+            flags.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
+    helping = bool({"-h", "--help"} & set(arguments))
     known = (*TASKS, *AGENT_TASKS, *FOLDER_TASKS)
-    if not positional and not {"-h", "--help"} & set(arguments):
+    if not positional and not helping:
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    chosen = value_of("--recipe", arguments) or RECIPE
-    find = agent_recipe if task in AGENT_TASKS else recipe
-    config = with_parts(find(task, chosen), arguments)
-    return task, arguments if positional else [task, *arguments], config
-
-
-def with_parts(config: T, arguments: list[str]) -> T:
-    """A configuration with the parts that flags choose, whose settings become flags by that.
-
-    Raises:
-        ValueError: if there is no such part.
-    """
-    words = {name: value_of(f"--{name.replace('_', '-')}", arguments) for name in PARTS}
-    chosen: Any = {name: word for name, word in words.items() if word is not None}
-    model = dataclasses.replace(config.model, **chosen)  # type: ignore[attr-defined]
-    return dataclasses.replace(config, model=model)  # type: ignore[type-var]
+    name = value_of("--recipe", arguments) or RECIPE
+    found: Survey | None = None
+    config: Run = FolderRun()
+    reasons: list[Reason] = []
+    data = value_of("--data", arguments)
+    if task not in FOLDER_TASKS:
+        config = (agent_recipe if task in AGENT_TASKS else recipe)(task, name)
+    elif data is not None or not helping:
+        choose(name, RECIPES, "recipe")
+        with counting("reading headers", quiet="--json" in arguments) as count:
+            found = survey(data or "", count)
+        config, reasons = suggest(FolderConfig(data=data or ""), found, name)
+    # The settings of the parts that flags choose become flags by that.
+    words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
+    chosen: Any = {part: word for part, word in words.items() if word is not None}
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **chosen))
+    usual = default(task, config)
+    options: Options = parse(
+        type(usual), command, arguments if positional else [task, *arguments], usual
+    )
+    given = {word.split("=")[0] for word in arguments}
+    for reason in reasons:
+        if not {"--json", *reason.flags} & given:
+            say(reason.words)
+    return options, found
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -84,109 +96,37 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
     return None
 
 
-def read_options(
-    default: Callable[[FolderRun], Options], command: str, arguments: list[str]
-) -> tuple[Options, Survey]:
-    """The flags of a command on one's own images, whose defaults follow from the images.
-
-    Args:
-        default: gives the command's options, a dataclass, for a configuration.
-        command: its name.
-        arguments: after its name.
-
-    Returns:
-        The flags, and what the headers of the images say.
-
-    Raises:
-        OSError, ValueError: if there are no such images or flags.
-    """
-    name = choose(value_of("--recipe", arguments) or RECIPE, RECIPES, "recipe")
-    quiet = "--json" in arguments
-    data = value_of("--data", arguments)
-    if data is None and {"-h", "--help"} & set(arguments):
-        nothing = default(FolderRun())
-        parse(type(nothing), command, arguments, nothing)
-    with counting("reading headers", quiet=quiet) as count:
-        found = survey(data or "", count)
-    config, reasons = suggest(FolderConfig(data=data or ""), found, name)
-    suggested = default(with_parts(config, arguments))
-    options: Options = parse(type(suggested), command, arguments, suggested)
-    if not quiet:
-        given = {word.split("=")[0] for word in arguments}
-        for reason in reasons:
-            if not given & set(reason.flags):
-                say(reason.words)
-    return options, found
-
-
 def made_ready(
-    config: RunConfig | AgentConfig,
-    found: Survey | None,
-    device: torch.device,
-    command: str,
-    *,
-    quiet: bool,
-) -> tuple[RunConfig | AgentConfig, FolderTask | None]:
-    """What the flags say, made whole: a model takes the shape of its games, or of one's own images.
-
-    Gives those images too: ``found`` is what their headers say.
+    config: Run, found: Survey | None, device: torch.device, command: str, *, quiet: bool
+) -> Completed:
+    """What the flags say, made whole by the data, which are said if they were read.
 
     Raises:
-        OSError, ValueError: if there are no such games; see also `FolderTask.examine`.
+        OSError, ValueError: see `Run.completed`.
     """
-    if found is not None:
-        assert isinstance(config, FolderRun)
-        return _examine(config, found, device, command, quiet=quiet)
-    if isinstance(config, RunConfig):
-        return config, None
-    if not config.env.env:
-        raise ValueError(
-            "which environment? Pass --env with the id of one of images and discrete actions, "
-            "as in: foveal train control --env foveal/Catch-v0"
-        )
-    return fitted(config), None
-
-
-def _examine(
-    config: FolderRun, found: Survey, device: torch.device, command: str, *, quiet: bool
-) -> tuple[FolderRun, FolderTask]:
-    """Read the images once, say what was found, and fit the configuration to them."""
-    # Absolute, so that the run can be gone on with from anywhere.
-    data = str(Path(config.task.data).expanduser().resolve())
-    config = dataclasses.replace(config, task=dataclasses.replace(config.task, data=data))
     report = partial(left_out, command)
-    for problem in found.listing.problems:
+    known = found.listing.problems if found else []
+    for problem in known:
         report(problem)
-    with counting("reading images", quiet=quiet) as count:
-        task = FolderTask.examine(config.task, found, device, count)
-    for problem in task.problems[len(found.listing.problems) :]:
-        report(problem)
-    task.on_problem = report
-    if not quiet:
-        sizes = ", ".join(
-            f"{task.size(split):,} {split}" for split in ("train", "validation", "test")
-        )
-        say(f"{sizes} images; mean {_short(task.pixel_mean)}, std {_short(task.pixel_std)}")
-    model = dataclasses.replace(
-        config.model,
-        num_channels=task.num_channels,
-        num_classes=len(task.classes),
-        pixel_mean=config.model.pixel_mean or task.pixel_mean,
-        pixel_std=config.model.pixel_std or task.pixel_std,
-    )
-    return dataclasses.replace(config, model=model), task
+    with counting("reading images", quiet=quiet or found is None) as count:
+        config, task = config.completed(found, count, device)
+    if task is not None:
+        for problem in task.problems[len(known) :]:
+            report(problem)
+        task.on_problem = report
+        if not quiet:
+            splits = ("train", "validation", "test")
+            sizes = ", ".join(f"{task.size(split):,} {split}" for split in splits)
+            moments = (config.model.pixel_mean, config.model.pixel_std)
+            mean, std = (" ".join(f"{value:.2f}" for value in values) for values in moments)
+            say(f"{sizes} images; mean {mean}, std {std}")
+    return config, task
 
 
-def _short(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:.2f}" for value in values)
-
-
-def free_directory(task: str, recipe_name: str, config: RunConfig | AgentConfig) -> Path:
+def free_directory(task: str, recipe_name: str, config: Run) -> Path:
     """A directory below ``runs`` that does not exist yet, named after a run."""
-    stem = f"{task}-{recipe_name}-{config.training.seed}"
-    if isinstance(config, RunConfig):
-        what = config.model.num_glimpses if config.network == "ram" else config.network
-        stem = f"{task}-{what}-{recipe_name}-{config.training.seed}"
+    words = (task, config.shape, recipe_name, str(config.training.seed))
+    stem = "-".join(word for word in words if word)
     names = (f"{stem}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
     return next(path for name in names if not (path := Path("runs", name)).exists())
 
@@ -214,46 +154,28 @@ def check_empty(directory: Path) -> None:
 
 
 def train(
-    config: RunConfig | AgentConfig,
-    content: dict[str, Any],
+    config: Run,
+    about: Mapping[str, Any],
     directory: Path,
     device: torch.device,
     json: bool,
-    task: FolderTask | None = None,
+    task: Task | None = None,
     *,
     capture: bool = True,
 ) -> None:
     """Train from where the run directory stands, with a bar, and show the result."""
-    finished = (directory / RESULT_FILE).exists()
-    if finished and not json:
+    if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
+    report = partial(left_out, "train")
     with training_bar(quiet=json) as show, stops_explained(f"foveal train --resume {directory}"):
-        if isinstance(config, FolderRun) and task is None and not finished:
-            task = open_folder(config, directory, device)
-            task.on_problem = partial(left_out, "train")
-        result = train_run(config, content, directory, device, show, task=task, capture=capture)
+        result = train_run(
+            config, about, directory, device, show, task=task, report=report, capture=capture
+        )
     if not result:  # another of several processes speaks
         return
-    _show(result | {"run": str(directory)}, json)
-
-
-def _show(result: dict[str, Any], json: bool) -> None:
+    result |= {"run": str(directory)}
     if json:
         print_json(result)
         return
-    low, high = result["interval"]
-    if "env" in result:
-        say(
-            f"{result['episodes']:,} fresh games: mean return {result['mean_return']:.2f}, success "
-            f"{result['success_rate']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
-            f"{result['decisions_seen']:,} decisions in {result['seconds']:,.0f} s"
-        )
-        say(f"See it play: foveal play {result['run']} --gif play.gif")
-        return
-    say(
-        f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one rollout, "
-        f"mean policy), validation error {result['validation_error']:.2f} %, "
-        f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
-    )
-    if "num_glimpses" in result:
-        say(f"See it look: foveal look {result['run']} --out look.png")
+    for line in config.told(result):
+        say(line)

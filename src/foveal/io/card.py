@@ -10,10 +10,17 @@ import torch
 from torch import nn
 
 from foveal.io.files import read_json, read_tensors, write_file, write_json
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, of_the_model, read_config, save_model
+from foveal.io.models import (
+    CONFIG_FILE,
+    RESULT_FILE,
+    WEIGHTS_FILE,
+    of_the_model,
+    read_config,
+    save_model,
+)
 from foveal.names import in_markdown
 
-CARD_FILE, RESULT_FILE = "README.md", "result.json"
+CARD_FILE = "README.md"
 LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
 OF_THE_IMAGES = ("classes", "image_size")  # what training on does not change
 
@@ -58,7 +65,7 @@ def save_with_card(
     place = directory / CARD_FILE
     if not place.exists() or LIBRARY in place.read_text(encoding="utf-8", errors="replace"):
         text = card or model_card(content, result, parameters)
-        write_file(place, with_metadata(text, agent="env" in content).encode())
+        write_file(place, with_metadata(text, agent=content.get("kind") == "agent").encode())
 
 
 def _holds(directory: Path, model: nn.Module) -> bool:
@@ -94,7 +101,7 @@ def model_card(
         note: what is said last.
     """
     model = content["model"]
-    agent = "env" in content
+    agent = content.get("kind") == "agent"
     does = "chooses actions in games" if agent else "classifies images"
     rows = {
         "task": content["env"]["env"] if agent else content.get("name"),

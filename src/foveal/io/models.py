@@ -17,6 +17,8 @@ FORMAT = "foveal"
 VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+RESULT_FILE = "result.json"  # what was measured
+CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")  # of a run
 # Of files of version 1: what of a model's configuration is an objective's now, and the weights that
 # only training used.
 MOVED_TO_OBJECTIVE = ("detach_baseline", "privileged_baseline")
@@ -88,11 +90,21 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
             "Update foveal."
         )
-    return upgraded(content) if content["version"] == 1 else content
+    return upgraded(content)
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """What version 1 wrote, as version 2 would: what only training needs has left the model."""
+    """What an earlier foveal wrote, as this one would.
+
+    Version 1 had in the model what only training needs, and the first files of version 2 do not say
+    which kind of run they are of.
+    """
+    task = content.get("task")
+    kind = "folder" if isinstance(task, dict) and "data" in task else "canvases"
+    if "env" in content or task is not None:
+        content = {"kind": "agent" if "env" in content else kind} | content
+    if content["version"] > 1:
+        return content
     model, objective = dict(content.get("model") or {}), content.get("objective")
     moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
     model.pop("glimpse_head", None)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.runs.recipes import FolderRun, recipe
+from foveal.runs.folder import FolderRun
+from foveal.runs.recipes import recipe
 from foveal.tasks.folder.listing import split_images
 from foveal.tasks.folder.task import FolderConfig, Survey
 

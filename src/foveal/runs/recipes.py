@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
 
 from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
 from foveal.names import choose
-from foveal.tasks import TASKS, FolderConfig, TaskConfig
+from foveal.runs.agent import AgentRun
+from foveal.runs.classifier import CanvasRun
+from foveal.tasks import TASKS, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
@@ -37,44 +37,13 @@ FAST_OBJECTIVE = ObjectiveConfig(
 )
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides what a run computes."""
-
-    # what learns: the recurrent attention model, or a reference network that sees the whole image
-    network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86"] = "ram"
-    start: str | None = None  # MODEL whose weights training begins with; random ones if not given
-    task: TaskConfig = field(default_factory=TaskConfig)
-    model: RAMConfig = field(default_factory=RAMConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass(frozen=True)
-class FolderRun(RunConfig):
-    """Everything that decides what a run on one's own images computes."""
-
-    task: FolderConfig = field(default_factory=FolderConfig)  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """Everything that decides what the run of an agent computes."""
-
-    env: EnvConfig = field(default_factory=EnvConfig)
-    start: str | None = None  # MODEL whose weights training begins with; random ones if not given
-    model: RAMConfig = field(default_factory=RAMConfig)
-    objective: ControlObjective = field(default_factory=ControlObjective)
-    training: ControlConfig = field(default_factory=ControlConfig)
-
-
-def _paper(task: str) -> RunConfig:
+def _paper(task: str) -> CanvasRun:
     """§4.1: SGD with momentum 0.9, minibatches of 20, a rate falling linearly to 0, reward 0 or 1.
 
     The paper picked the rate and the location's standard deviation by random search and states
     neither.
     """
-    return RunConfig(
+    return CanvasRun(
         task=TASKS[task],
         model=dataclasses.replace(RETINAS[task], location_std=0.11),
         objective=ObjectiveConfig(reward="correct"),
@@ -82,7 +51,7 @@ def _paper(task: str) -> RunConfig:
     )
 
 
-def _fast(task: str) -> RunConfig:
+def _fast(task: str) -> CanvasRun:
     """The best that we found on the validation split, for images of one scale and of several."""
     return _fast_fine(task) if RETINAS[task].num_scales == 1 else _fast_coarse(task)
 
@@ -110,9 +79,9 @@ FAST_TRAINING = TrainConfig(
 )
 
 
-def _fast_fine(task: str) -> RunConfig:
+def _fast_fine(task: str) -> CanvasRun:
     """Muon, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
-    return RunConfig(
+    return CanvasRun(
         task=_task(task),
         model=dataclasses.replace(RETINAS[task], location_std=0.15),
         objective=FAST_OBJECTIVE,
@@ -120,14 +89,14 @@ def _fast_fine(task: str) -> RunConfig:
     )
 
 
-def _fast_coarse(task: str) -> RunConfig:
+def _fast_coarse(task: str) -> CanvasRun:
     """Also an LSTM core, a gain on the coarse scales, and a gaze that is shaped twice over.
 
     REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
     sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
     (`foveal.training.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
     """
-    return RunConfig(
+    return CanvasRun(
         task=_task(task),
         model=dataclasses.replace(
             RETINAS[task],
@@ -160,7 +129,7 @@ def reference_training(network: str) -> TrainConfig:
     return _FULLY_CONNECTED if network.startswith("fc-") else _CONVOLUTIONAL
 
 
-def demo_run() -> RunConfig:
+def demo_run() -> CanvasRun:
     """Two minutes on two cores: the paper's cluttered canvas, with scikit-learn's digits."""
     fast = _fast_coarse("cluttered-60")
     return dataclasses.replace(
@@ -188,7 +157,7 @@ CATCH_RETINA = RAMConfig(
 )
 
 
-def _paper_agent(task: str) -> AgentConfig:
+def _paper_agent(task: str) -> AgentRun:
     """§3.2 and §4.2: REINFORCE with a baseline for actions and locations, each batch used once.
 
     The paper states neither rate nor optimizer nor batch. Nothing limits how far a batch moves the
@@ -212,19 +181,19 @@ def _paper_agent(task: str) -> AgentConfig:
     )
 
 
-def _fast_agent(task: str) -> AgentConfig:
+def _fast_agent(task: str) -> AgentRun:
     """Proximal policy optimization with Muon; the baseline shapes the core too."""
     training = ControlConfig(
         optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
     )
     if task == "catch":
-        return AgentConfig(
+        return AgentRun(
             model=CATCH_RETINA,
             objective=ControlObjective(detach_baseline=False),
             training=training,
         )
     # Any other environment: nothing is known of it, so averages come as they are.
-    return AgentConfig(
+    return AgentRun(
         env=EnvConfig(env=""),
         model=dataclasses.replace(CATCH_RETINA, glimpse_size=8, glimpse_gain=1.0, scale_gain=1.0),
         objective=ControlObjective(detach_baseline=False, discount=0.99, entropy_weight=0.01),
@@ -239,10 +208,10 @@ def _fast_agent(task: str) -> AgentConfig:
     )
 
 
-RECIPES: dict[str, Callable[[str], RunConfig]] = {"paper": _paper, "fast": _fast}
+RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast}
 
 
-AGENT_RECIPES: dict[str, Callable[[str], AgentConfig]] = {
+AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {
     "paper": _paper_agent,
     "fast": _fast_agent,
 }
@@ -252,7 +221,7 @@ AGENT_TASKS = {
 }
 
 
-def recipe(task: str, name: str) -> RunConfig:
+def recipe(task: str, name: str) -> CanvasRun:
     """The configuration of a recipe for a task of images.
 
     Raises:
@@ -261,7 +230,7 @@ def recipe(task: str, name: str) -> RunConfig:
     return RECIPES[choose(name, RECIPES, "recipe")](choose(task, TASKS, "task"))
 
 
-def agent_recipe(task: str, name: str) -> AgentConfig:
+def agent_recipe(task: str, name: str) -> AgentRun:
     """The configuration of a recipe for an agent, "catch" or "control".
 
     Raises:

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from foveal.io.files import fingerprint
-from foveal.runs.recipes import AgentConfig, FolderRun, RunConfig
-from foveal.runs.run import train_run
-from foveal.tasks import FolderTask
+from foveal.runs.run import Run, train_run
+from foveal.tasks.task import Task
 from foveal.training.engine import Progress, TrainingDiverged, TrainingStopped
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ SEEN_ALIVE, GIVEN_UP = 20, 90  # seconds between a worker's signs of life; witho
 POLL = 0.5  # seconds between looks at what others do
 FIRST_TRIALS = 5  # of a study, which are never ended early
 NUMBER = "trial"  # the attribute of a trial that names its run
-PARTS = ("model", "objective", "training", "task")  # of a configuration, searched in this order
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Dimension:
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
 
-def read_space(words: Sequence[str], config: RunConfig | AgentConfig) -> tuple[Dimension, ...]:
+def read_space(words: Sequence[str], config: Run) -> tuple[Dimension, ...]:
     """``lr=1e-4:1e-2:log`` (a range) and ``core=rnn,lstm`` (choices) as dimensions.
 
     Raises:
@@ -79,7 +77,7 @@ def read_space(words: Sequence[str], config: RunConfig | AgentConfig) -> tuple[D
     return space
 
 
-def _read_dimension(word: str, config: RunConfig | AgentConfig) -> Dimension:
+def _read_dimension(word: str, config: Run) -> Dimension:
     wanted = f"space must be NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; got {word!r}."
     name, sign, text = word.partition("=")
     name = name.replace("-", "_")
@@ -97,13 +95,11 @@ def _read_dimension(word: str, config: RunConfig | AgentConfig) -> Dimension:
     return Dimension(name, *ends, log=bool(rest))
 
 
-def _kind_of(name: str, config: RunConfig | AgentConfig) -> Any:
+def _kind_of(name: str, config: Run) -> Any:
     """The type of a field, wherever in the configuration it is."""
-    for part in PARTS:
-        inner = getattr(config, part, None)
-        if isinstance(config, FolderRun) and part == "task":
-            continue  # the images are read once, for all trials
-        if inner is not None and name in {field.name for field in dataclasses.fields(inner)}:
+    for part in config.searched:
+        inner = getattr(config, part)
+        if name in {field.name for field in dataclasses.fields(inner)}:
             return typing.get_type_hints(type(inner))[name]
     raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
 
@@ -122,29 +118,20 @@ def _read(kind: Any, text: str, word: str) -> Any:
     return text
 
 
-def configured(config: RunConfig | AgentConfig, values: dict[str, Any]) -> RunConfig | AgentConfig:
+def configured(config: Run, values: dict[str, Any]) -> Run:
     """The configuration with other values of some fields, by their names.
 
     Raises:
         ValueError: if a value makes no sense.
     """
     parts = {}
-    for part in PARTS:
-        inner = getattr(config, part, None)
-        if inner is None:
-            continue
+    for part in config.searched:
+        inner = getattr(config, part)
         names = {field.name for field in dataclasses.fields(inner)}
         own = {name: value for name, value in values.items() if name in names}
         parts[part] = dataclasses.replace(inner, **own)
         values = {name: value for name, value in values.items() if name not in names}
     return dataclasses.replace(config, **parts)
-
-
-def measure_of(config: RunConfig | AgentConfig) -> tuple[str, Literal["minimize", "maximize"]]:
-    """What is compared, by its name in the metrics, and which way is better."""
-    if isinstance(config, RunConfig):
-        return "validation_error", "minimize"
-    return "validation_return", "maximize"
 
 
 def file_storage(path: Path) -> str:
@@ -157,7 +144,7 @@ def file_storage(path: Path) -> str:
 def open_study(
     storage: str,
     name: str,
-    config: RunConfig | AgentConfig,
+    config: Run,
     space: Sequence[Dimension],
     sampler: str,
     seed: int,
@@ -193,7 +180,7 @@ def open_study(
     trouble = (sqlalchemy.exc.SQLAlchemyError, ImportError, optuna.exceptions.OptunaError)
     for tries_left in (2, 1, 0):
         try:
-            study = _open(storage, name, chosen, measure_of(config)[1])
+            study = _open(storage, name, chosen, config)
             break
         except trouble as problem:
             if tries_left:  # workers that begin at once may get into each other's way
@@ -216,7 +203,7 @@ def open_study(
 
 
 def _open(
-    storage: str, name: str, sampler: optuna.samplers.BaseSampler, direction: Any
+    storage: str, name: str, sampler: optuna.samplers.BaseSampler, config: Run
 ) -> optuna.Study:
     import optuna  # noqa: PLC0415
 
@@ -236,7 +223,7 @@ def _open(
         study_name=name,
         sampler=sampler,
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FIRST_TRIALS),
-        direction=direction,
+        direction="minimize" if config.lower_is_better else "maximize",
         load_if_exists=True,
     )
 
@@ -255,7 +242,7 @@ def _first_line(problem: BaseException) -> str:
 
 def run_trials(
     study: optuna.Study,
-    config: RunConfig | AgentConfig,
+    config: Run,
     space: Sequence[Dimension],
     trials: int,
     about: dict[str, Any],
@@ -263,7 +250,7 @@ def run_trials(
     device: torch.device,
     listener: Callable[[int, Progress], None] | None = None,
     *,
-    task: FolderTask | None = None,
+    task: Task | None = None,
 ) -> None:
     """Work on a study until it has so many trials, with others or alone.
 
@@ -276,15 +263,13 @@ def run_trials(
         directory: of the study; each trial has one of its own in it.
         device: where trials train.
         listener: called with the number of the trial and the engine's reports.
-        task: of a `FolderRun`: its images, examined.
+        task: what `Run.completed` gave.
 
     Raises:
         TrainingStopped: on SIGINT or SIGTERM; the trial waits to be taken up again.
         OSError, ValueError: see `foveal.runs.run.train_run`.
     """
     import optuna  # noqa: PLC0415
-
-    measure, _ = measure_of(config)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = configured(config, {d.name: d.suggest(trial) for d in space})
@@ -296,14 +281,14 @@ def run_trials(
             if listener:
                 listener(number, progress)
             if progress.validated:
-                trial.report(progress.validation[measure], progress.step)
+                trial.report(progress.validation[config.compared], progress.step)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
         try:
             result = train_run(
                 chosen,
-                {**about, **dataclasses.asdict(chosen)},
+                about,
                 trial_directory(directory, number),
                 device,
                 report,
@@ -315,7 +300,7 @@ def run_trials(
         except TrainingStopped:
             study.enqueue_trial(trial.params, user_attrs={NUMBER: number})
             raise
-        return float(result[measure])
+        return float(result[config.compared])
 
     while (left := _left(study, trials)) != "none":
         if left == "elsewhere":  # whoever is at it may yet be killed

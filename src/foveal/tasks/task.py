@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class Task(ABC):
         made_on_device: whether batches are made on the device, without the host: such steps may
             become a CUDA graph.
         class_weights: ``(K,)``, what an image of each class counts in training; None: all 1.
+        problems: what is wrong with the images that were left out, a line each.
+        on_problem: told of a problem that turns up later.
     """
 
     classes: tuple[str, ...] = ()
@@ -29,6 +32,8 @@ class Task(ABC):
     num_channels: int = 1
     one_size: bool = True
     made_on_device: bool = False
+    problems: Sequence[str] = ()
+    on_problem: Callable[[str], None] = staticmethod(lambda _: None)
 
     @property
     def class_weights(self) -> Tensor | None:
@@ -47,6 +52,9 @@ class Task(ABC):
 
         ``generator`` is the source of what is random about them; there is none if None.
         """
+
+    def save(self, directory: Path) -> None:  # noqa: B027 (most have nothing to keep)
+        """Write what of the task a run directory has to keep: nothing, unless it is one's own."""
 
     @abstractmethod
     def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
-from foveal.io.models import MOVED_TO_OBJECTIVE, load_state
+from foveal.io.models import CHECKPOINT_FILE, MOVED_TO_OBJECTIVE, load_state
 from foveal.model.attention import RecurrentAttention
 from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
@@ -37,7 +37,6 @@ from foveal.training.parallel import leave, lost_processes_explained, make_fabri
 
 ILLUSTRATIONS = 10  # about so many in a run
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
-CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")
 Illustrator = Callable[[], NDArray[np.uint8] | None]
 
 
@@ -237,6 +236,7 @@ class Engine(ABC):
         about = {
             "identity": fingerprint(self._identity),
             "step": self.step,
+            "total_steps": self.total_steps,
             "seconds": seconds,
             "counted": self.counted,
             "validation": self.validation,

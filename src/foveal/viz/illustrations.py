@@ -12,7 +12,7 @@ from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play
 from foveal.evaluation.classifier import rollouts
 from foveal.model.attention import RecurrentAttention
-from foveal.tasks import CanvasTask, FolderTask
+from foveal.tasks.task import Task
 from foveal.training.agent import VALIDATION_SEED
 from foveal.viz.drawing import as_pixels, draw_sheet
 from foveal.viz.film import Film, contact_sheet
@@ -21,9 +21,7 @@ from foveal.viz.scanpath import scanpath_of
 DRAWN_IMAGES, DRAWN_LOOKS = 6, 24  # of a classifier, or of an agent's game
 
 
-def draw_looks(
-    network: RecurrentAttention, task: CanvasTask | FolderTask
-) -> NDArray[np.uint8] | None:
+def draw_looks(network: RecurrentAttention, task: Task) -> NDArray[np.uint8] | None:
     """A sheet of the first validation images, from the first locations that validation draws.
 
     None if they are too large to be drawn whole.

@@ -11,7 +11,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from foveal.runs.recipes import AgentConfig, RunConfig, agent_recipe, recipe, reference_training
+from foveal.runs.agent import AgentRun
+from foveal.runs.recipes import agent_recipe, recipe, reference_training
+from foveal.runs.run import Run
 from foveal.tasks import TASKS
 from foveal.tasks.augmentation import AugmentationConfig
 
@@ -92,7 +94,7 @@ class Row:
     name: str
     title: str
     task: str
-    config: RunConfig | AgentConfig
+    config: Run
     paper: float | None
     preprint: float | None = None
     best_known: tuple[float, str] | None = None
@@ -100,7 +102,7 @@ class Row:
     @property
     def measure(self) -> str:
         """What of a result the figures are: "error" or "success_rate", in %."""
-        return "error" if isinstance(self.config, RunConfig) else "success_rate"
+        return self.config.measure
 
 
 def _row(task: str, kind: str) -> Row:
@@ -150,7 +152,7 @@ def _row(task: str, kind: str) -> Row:
     )
 
 
-def _catch(kind: str, title: str, config: AgentConfig, paper: float | None = None) -> Row:
+def _catch(kind: str, title: str, config: AgentRun, paper: float | None = None) -> Row:
     name = "catch" if kind == "fast" else f"catch-{kind}"
     return Row(name, title, "catch", config, paper, best_known=BEST_KNOWN.get(name))
 
@@ -158,7 +160,7 @@ def _catch(kind: str, title: str, config: AgentConfig, paper: float | None = Non
 def _catch_rows() -> list[Row]:
     fast = agent_recipe("catch", "fast")
 
-    def control(**changes: Any) -> AgentConfig:
+    def control(**changes: Any) -> AgentRun:
         return dataclasses.replace(
             fast,
             model=dataclasses.replace(fast.model, **changes),

@@ -154,8 +154,7 @@ class FolderTask(Task):
         self.listing, self.config, self.num_channels = listing, config, num_channels
         self.device = torch.device(device)
         self.classes = classes or listing.classes
-        self.problems = listing.problems
-        self.on_problem: Callable[[str], None] = lambda _: None
+        self.problems: list[str] = listing.problems
         height, width = listing.sizes.max(0).tolist()
         self.image_size = (height, width)
         self.one_size = bool((listing.sizes == self.image_size).all())
@@ -269,9 +268,7 @@ class FolderTask(Task):
         strict: bool = False,
         on_progress: Listener | None = None,
     ) -> FolderTask:
-        """Other images for a trained model, as a test split.
-
-        It is their own, or else their validation split, or all of them if they have no splits.
+        """Other images for a trained model, in their own splits; all judge it if they have none.
 
         Raises:
             OSError, ValueError: if there are none, all are for training, or one is of a class that
@@ -285,9 +282,7 @@ class FolderTask(Task):
         places = task._places
         if not any(entry.split for entry in found.listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
-        elif not task.size("test"):
-            places["test"] = places["validation"]
-        if not task.size("test"):
+        if not task.size("test") and not task.size("validation"):
             raise ValueError(
                 f"{data} holds training images alone, which do not judge a model. Give some to a "
                 "split called test or val, or name a directory without splits."

@@ -1,0 +1,154 @@
+"""Runs that learn to answer what they see: digits on canvases here, one's own images in `folder`.
+
+What learns is the recurrent attention model, or a network that sees the whole image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+
+from foveal.evaluation.classifier import evaluate
+from foveal.model.attention import RecurrentAttention
+from foveal.model.config import RAMConfig
+from foveal.model.whole_image import make_reference_network
+from foveal.runs.run import Completed, Network, Run
+from foveal.tasks import CanvasTask, FolderConfig, TaskConfig
+from foveal.tasks.task import Task
+from foveal.training.classifier import TrainConfig, Trainer
+from foveal.training.objective import ObjectiveConfig
+from foveal.viz.illustrations import draw_looks
+
+PROTOCOL = "test split, one rollout, mean policy, last weights of the run"
+
+
+@dataclass(frozen=True)
+class ClassifierRun(Run):
+    """What runs on images have in common."""
+
+    plays = False
+    measure, compared, lower_is_better = "error", "validation_error", True
+    curve = ("validation_error",)
+
+    # what learns: the recurrent attention model, or a reference network that sees the whole image
+    network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86"] = "ram"
+    start: str | None = None  # MODEL whose weights training begins with; random ones if not given
+    task: TaskConfig | FolderConfig = field(default_factory=TaskConfig)
+    model: RAMConfig = field(default_factory=RAMConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def shape(self) -> str:
+        """See `Run`."""
+        return str(self.model.num_glimpses) if self.network == "ram" else self.network
+
+    def trainer(self, task: Task, /, *, drawn: bool, capture: bool, **engine: Any) -> Trainer:
+        """See `Run`."""
+        torch.manual_seed(self.training.seed)
+        draw, network = None, self._network(task)
+        if drawn and isinstance(network, RecurrentAttention):
+            draw = partial(draw_looks, network, task)
+        return Trainer(
+            network,
+            task,
+            self.training,
+            self.objective,
+            class_weights=task.class_weights,
+            capture=capture,
+            illustrate=draw,
+            **engine,
+        )
+
+    def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
+        """See `Run`: the test error. The test split is used here, once a run."""
+        test = evaluate(model, task, "test")
+        looks, (height, width) = 1, task.image_size
+        pixels, more = task.num_channels * height * width, {}
+        if isinstance(model, RecurrentAttention):
+            looks, pixels = self.model.num_glimpses, model.count_pixels_read()
+            more = {"num_glimpses": looks}
+        return {
+            "network": self.network,
+            "error": test.error,
+            "interval": list(test.interval),
+            "protocol": PROTOCOL,
+            "parameters": model.count_parameters(),
+            **more,
+            "multiply_adds": looks * model.count_multiply_adds(),
+            "pixels_read": pixels,
+        }
+
+    def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
+        """See `Run`; epochs count from 0, and a line of validation ends its epoch."""
+        return float((lines[-1]["epoch"] + (self.compared in lines[-1])) / self.training.epochs)
+
+    def shortened(self, seed: int, part: int) -> Self:
+        """See `Run`."""
+        epochs = max(1, self.training.epochs // part)
+        training = dataclasses.replace(self.training, seed=seed, epochs=epochs)
+        return dataclasses.replace(self, training=training)
+
+    def told(self, result: Mapping[str, Any]) -> list[str]:
+        """See `Run`."""
+        low, high = result["interval"]
+        figures = (
+            f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one "
+            f"rollout, mean policy), validation error {result['validation_error']:.2f} %, "
+            f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
+        )
+        look = f"See it look: foveal look {result['run']} --out look.png"
+        return [figures, look] if self.network == "ram" else [figures]
+
+    def _network(self, task: Task) -> Network:
+        """The untrained network for the images of a task.
+
+        Raises:
+            ValueError: if they do not fit together.
+        """
+        classes = len(task.classes)
+        if self.network != "ram":
+            if not task.one_size:
+                raise ValueError(
+                    f"a {self.network} network sees the whole image, and the images must have one "
+                    "size; they differ. Scale them to one size, or pass --network ram."
+                )
+            return make_reference_network(self.network, task.image_size, classes, task.num_channels)
+        if classes != self.model.num_classes:
+            raise ValueError(
+                f"num_classes must be {classes}, as the images have; got "
+                f"{self.model.num_classes}. Pass --num-classes {classes}."
+            )
+        if self.model.glimpse_size > max(task.image_size):
+            raise ValueError(
+                f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
+                f"{self.model.glimpse_size}. Pass a smaller --glimpse-size."
+            )
+        return RecurrentAttention(self.model)
+
+
+@dataclass(frozen=True)
+class CanvasRun(ClassifierRun):
+    """Everything that decides what a run on digits on canvases computes."""
+
+    kind = "canvases"
+    searched = (*Run.searched, "task")
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+
+    def completed(self, *_: Any) -> Completed:
+        """See `Run`; nothing follows from canvases."""
+        return self, None
+
+    def open(self, _: Path, device: torch.device, /, **changes: Any) -> CanvasTask:
+        """See `Run`; canvases are made anew."""
+        changes.pop("strict", None)
+        if "canvas_size" in changes:  # the smallest is of training canvases alone
+            changes["smallest_canvas"] = 0
+        return CanvasTask(dataclasses.replace(self.task, **changes), device)

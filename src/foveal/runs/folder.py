@@ -1,0 +1,48 @@
+"""Runs on one's own images."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveal.runs.classifier import ClassifierRun
+from foveal.runs.run import Completed, Count
+from foveal.tasks import FolderConfig, FolderTask
+from foveal.tasks.folder.task import Survey
+
+
+@dataclass(frozen=True)
+class FolderRun(ClassifierRun):
+    """Everything that decides what a run on one's own images computes."""
+
+    kind = "folder"
+
+    task: FolderConfig = field(default_factory=FolderConfig)
+
+    def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
+        """See `Run`: the images are read once, and the configuration is fitted to them."""
+        assert found is not None
+        # Absolute, so that the run can be gone on with from anywhere.
+        data = str(Path(self.task.data).expanduser().resolve())
+        config = dataclasses.replace(self.task, data=data)
+        task = FolderTask.examine(config, found, device, count)
+        model = dataclasses.replace(
+            self.model,
+            num_channels=task.num_channels,
+            num_classes=len(task.classes),
+            pixel_mean=self.model.pixel_mean or task.pixel_mean,
+            pixel_std=self.model.pixel_std or task.pixel_std,
+        )
+        return dataclasses.replace(self, task=config, model=model), task
+
+    def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
+        """See `Run`; they are split as the directory says."""
+        config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
+        if changes:
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
+            raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
+        return FolderTask.restore(config, directory, self.model.num_channels, device)

@@ -1,0 +1,179 @@
+"""What was saved of a run: its kind, its configuration, its model, its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal.io.files import config_from_dict, read_json, read_tensors
+from foveal.io.models import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    RESULT_FILE,
+    WEIGHTS_FILE,
+    load_state,
+    load_weights,
+    locate_model,
+    of_the_model,
+    read_config,
+)
+from foveal.model.attention import RecurrentAttention
+from foveal.model.whole_image import make_reference_network
+from foveal.names import choose
+from foveal.runs.agent import AgentRun
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.folder import FolderRun
+from foveal.runs.run import Network, Run
+from foveal.training.journal import read_metrics
+
+KINDS: dict[str, type[Run]] = {kind.kind: kind for kind in (CanvasRun, FolderRun, AgentRun)}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a directory knows of a model, which is loaded when it is first asked for.
+
+    Attributes:
+        name: as it was asked for.
+        directory: where it lies.
+        content: of its ``config.json``.
+        device: where the model is to run.
+    """
+
+    name: str
+    directory: Path
+    content: Mapping[str, Any]
+    device: torch.device | str = "cpu"
+
+    @property
+    def kind(self) -> type[Run] | None:
+        """The kind of run that it is of; None if the directory holds a model alone.
+
+        Raises:
+            ValueError: if it is of a kind that is not known.
+        """
+        if "kind" not in self.content:
+            return None
+        try:
+            return KINDS[choose(self.content["kind"], KINDS, "kind of run")]
+        except ValueError as problem:
+            raise ValueError(f"{self.directory / CONFIG_FILE}: {problem}") from None
+
+    @cached_property
+    def run(self) -> Run | None:
+        """How it was trained; None if the directory holds a model alone.
+
+        Raises:
+            ValueError: if the configuration is damaged.
+        """
+        return None if self.kind is None else self.kind.read(self.content, self.directory)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the weights are there: a run writes them at its end."""
+        return "kind" not in self.content or (self.directory / WEIGHTS_FILE).exists()
+
+    @property
+    def done(self) -> float:
+        """How much of the run is done, 0 to 1, by its metrics."""
+        lines = read_metrics(self.directory)
+        return self.run.done(lines) if self.run and lines else 0.0
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What was measured of it; nothing where nothing was."""
+        path = self.directory / RESULT_FILE
+        return read_json(path) if path.exists() else {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, or numbers where it knows none."""
+        named = self.content.get("classes") or range(self.model.config.num_classes)
+        return tuple(map(str, named))
+
+    @cached_property
+    def model(self) -> Network:
+        """The model in eval mode; of a run that has not finished, as its last checkpoint has it.
+
+        Raises:
+            OSError, ValueError: if a file is missing, damaged or of another configuration.
+        """
+        network = _network(self.content, self.directory)
+        if self.finished:
+            load_weights(self.directory, network)
+        else:
+            path = self.directory / CHECKPOINT_FILE
+            tensors, _ = self._checkpoint
+            named = {name[6:]: value for name, value in tensors.items() if name[:6] == "model."}
+            load_state(network, of_the_model(named), path)
+        return network.eval().to(self.device)
+
+    @property
+    def looking(self) -> RecurrentAttention:
+        """The model, if it looks.
+
+        Raises:
+            ValueError: if it sees the whole image; see also `model`.
+        """
+        if not isinstance(self.model, RecurrentAttention):
+            raise ValueError(
+                f"{self.name} holds a {self.content['network']} network, which sees the whole "
+                "image and looks nowhere. Choose a recurrent attention model."
+            )
+        return self.model
+
+    @property
+    def stands(self) -> str:
+        """Where the last checkpoint of a run that has not finished is, in words."""
+        _, about = self._checkpoint
+        total = f" of {about['total_steps']:,}" if "total_steps" in about else ""
+        return f"step {about['step']:,}{total}"
+
+    @cached_property
+    def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        path = self.directory / CHECKPOINT_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{self.directory} is a run that has not finished. Go on with it: "
+                f"foveal train --resume {self.directory}"
+            )
+        return read_tensors(path)
+
+
+def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
+    """A trained model, or a run.
+
+    Args:
+        name: a run directory, a saved model, or the name of a pretrained one; of a `Path`, the
+            directory alone.
+        device: where it is to run.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: if it is another program's, or of a newer version.
+    """
+    directory = name if isinstance(name, Path) else locate_model(name)
+    return Saved(str(name), directory, read_config(directory), device)
+
+
+def _network(content: Mapping[str, Any], directory: Path) -> Network:
+    """The untrained network of a saved one."""
+    path = directory / CONFIG_FILE
+    if content.get("network", "ram") == "ram":
+        kind = RecurrentAttention
+        return kind(config_from_dict(kind.config_class, content.get("model"), str(path)))
+    try:
+        (height, width), classes = content["image_size"], len(content["classes"])
+        channels = content["model"]["num_channels"]
+        return make_reference_network(content["network"], (height, width), classes, channels)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ValueError(
+            f"{path} must say the size and the classes of a {content['network']} network's images; "
+            f"it does not ({problem!r}). Restore it from a copy."
+        ) from None
