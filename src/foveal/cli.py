@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,8 @@ def _call(name: str, arguments: list[str]) -> int:
     from foveal.commands.console import Stop  # noqa: PLC0415 (imports what only commands need)
 
     module = importlib.import_module(f"foveal.commands.{name.replace('-', '_')}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # until here it ended the imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         module.run(arguments)
     except Stop as stop:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from foveal.fields import check_fields
+
 T = TypeVar("T", bound=Callable[..., Any])
 
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
@@ -33,13 +35,20 @@ def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`` Did you mean ...?`` with the nearest name; nothing if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 @dataclass(frozen=True)
 class PartSettings:
-    """What a part can be told beside its sizes: nothing. A part's own settings are a subclass."""
+    """What a part can be told beside its sizes: nothing. A part's own settings are a subclass.
+
+    Raises:
+        ValueError: when made, if a value is not of its type or not finite.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Registry(dict[str, T], Generic[T]):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import tyro
 
+from foveal.fields import Range, check_value
 from foveal.names import nearest
 
 
@@ -95,8 +96,7 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(threads: int) -> None:
     """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
-    if threads < 0:
-        raise ValueError(f"threads must be at least 0 (all cores); got {threads}.")
+    check_value("threads", threads, int, Range(0, 1024, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -115,7 +115,7 @@ def _resume(
         raise FileNotFoundError(f"--resume must be a run directory; there is no {str(resume)!r}.")
     content = read_config(resume)
     config = run_config(content, resume)
-    set_threads(content["threads"] if threads is None else threads)
+    set_threads(content.get("threads", 0) if threads is None else threads)
     train(config, content, resume, choose_device(device), json, capture=capture)
 
 

@@ -70,7 +70,7 @@ def with_parts(config: T, arguments: list[str]) -> T:
     """
     words = {name: value_of(f"--{name.replace('_', '-')}", arguments) for name in PARTS}
     chosen: Any = {name: word for name, word in words.items() if word is not None}
-    model = dataclasses.replace(config.model, **chosen)  # type: ignore[attr-defined]
+    model = config.model.with_parts(**chosen)  # type: ignore[attr-defined]
     return dataclasses.replace(config, model=model)  # type: ignore[type-var]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foveal.envs import EnvConfig
+from foveal.fields import check_fields
 from foveal.model.config import RAMConfig
 from foveal.names import choose
 from foveal.tasks import TASKS, FolderConfig, TaskConfig
@@ -49,6 +50,9 @@ class RunConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class FolderRun(RunConfig):
@@ -66,6 +70,9 @@ class AgentConfig:
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ControlObjective = field(default_factory=ControlObjective)
     training: ControlConfig = field(default_factory=ControlConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def _paper(task: str) -> RunConfig:

@@ -259,6 +259,16 @@ class Engine(ABC):
                 f"{path} belongs to another configuration than the run's config.json. "
                 "Restore the file that belongs to it, or start a new run."
             )
+        try:
+            self._resume(tensors, about, path)
+        except (KeyError, TypeError, RuntimeError, AttributeError) as problem:
+            raise ValueError(
+                f"{path} is damaged ({problem!r}). Restore it from a copy, or start a new run."
+            ) from None
+        return True
+
+    def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
+        """Go on from what `save` kept."""
         tensors = {_of_version_2(name): value for name, value in tensors.items()}
         wanted = ("model.", "critic.", "glimpse_head.")
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
@@ -272,7 +282,6 @@ class Engine(ABC):
         self.totals.zero_()[: self.known] = totals[: self.known]
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation = about["seconds"], about["validation"]
-        return True
 
     def _identity_of_version_1(self) -> dict[str, Any]:
         """As an earlier version kept it: what only training needs was part of the model."""
