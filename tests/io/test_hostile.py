@@ -130,6 +130,7 @@ def test_hostile_directories_are_refused_in_a_line(
         answered(["play", str(model), "--episodes", "2", "--threads", "1"], capsys)
     else:
         answered(["look", str(model), "--out", str(tmp_path / "look.html")], capsys)
+    answered(["runs", str(tmp_path)], capsys)
 
 
 @pytest.mark.usefixtures("little_memory")

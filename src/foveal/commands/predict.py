@@ -94,15 +94,16 @@ def predict(
         done = 0
         readable = _readable(decoder, paths, unreadable, strict=strict)
         for group in grouped(readable, lambda item: item[1]):
+            found: list[dict[str, Any]] = []
             try:
-                for answer in _answers(network, group, classes, first, top_k, num_glimpses):
-                    _print(answer, json)
+                found += _answers(network, group, classes, first, top_k, num_glimpses)
             except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
                 _leave_out(group[0][0], problem, unreadable, strict=strict)
-            else:
-                done += len(group)
             finally:
                 close_sources(picture for _, picture in group)
+            for answer in found:  # what fails here is the output's, and no file's
+                _print(answer, json)
+            done += len(found)
             count(done + len(unreadable), len(paths))
     decoder.close()
     if unreadable:

@@ -93,14 +93,16 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{path} has version {version}; this foveal reads up to {VERSION}. Update foveal."
         )
     try:
-        _check_images(content)
+        _check_about(content)
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
     return upgraded(content) if version == 1 else content
 
 
-def _check_images(content: Mapping[str, Any]) -> None:
-    """Refuse what a configuration says of the images, their classes and size, unless it fits."""
+def _check_about(content: Mapping[str, Any]) -> None:
+    """Refuse what a configuration says beside its values, of the classes first, unless it fits."""
+    for key in ("name", "recipe", "command"):
+        check_value(key, content.get(key, ""), str)
     model, names, size = (content.get(key) for key in ("model", "classes", "image_size"))
     if not isinstance(model, dict | None):
         raise ValueError(f"model must be an object; got a {type(model).__name__}.")
