@@ -627,6 +627,36 @@ def test_the_demo_tells_its_story(foveal: Foveal) -> None:
     assert foveal(command)[0] == 0, "what it says to run next works"
 
 
+def test_a_demo_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    command = "demo --epochs 8 --threads 1 --json --out stopped"
+    process = run_in_background(command, tmp_path)
+    wait_for((tmp_path / "stopped" / "metrics.jsonl").exists, process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    again, _ = run_in_background(command, tmp_path).communicate(timeout=120)
+    whole = run_in_background(command.replace("stopped", "whole"), tmp_path)
+    assert json.loads(again) == json.loads(whole.communicate(timeout=120)[0])
+
+
+def test_a_run_goes_on_without_the_model_that_it_started_from(
+    foveal: Foveal, train: str, tmp_path: Path
+) -> None:
+    assert foveal(f"{train} --epochs 1 --out first")[0] == 0
+    process = run_in_background(f"{train} --epochs 400 --start first --out run", tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), process)
+    process.kill()
+    process.communicate()
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
+    process = run_in_background("train --resume run", tmp_path)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Go on with: foveal train --resume run" in err, err
+
+
 def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:
     from foveal.commands import bench  # noqa: PLC0415
     from foveal.runs import bench as benchmark  # noqa: PLC0415

@@ -45,7 +45,7 @@ def test_a_reader_that_has_had_enough_is_no_fault(images: Path) -> None:
 
 def test_a_name_of_other_bytes_costs_no_answer(images: Path) -> None:
     try:
-        os.rename(os.fsencode(images / "0.png"), os.fsencode(images) + b"/caf\xe9.png")
+        (images / "0.png").rename(images / os.fsdecode(b"caf\xe9.png"))
     except OSError:
         pytest.skip("file names are text here")
     env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
@@ -55,7 +55,7 @@ def test_a_name_of_other_bytes_costs_no_answer(images: Path) -> None:
     assert sorted(names) == ["1.png", "2.png", "3.png", "4.png", r"caf\udce9.png"]
 
 
-@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.6])
 def test_an_early_interrupt_says_nothing(seconds: float, images: Path) -> None:
     words = [*FOVEAL, "train", "mnist-28", "--digits", "uci", "--threads", "1", "--out", "run"]
     with subprocess.Popen(words, cwd=images, stderr=subprocess.PIPE, text=True) as running:

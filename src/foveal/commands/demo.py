@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json as notation
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import nn
 from foveal.commands.console import print_json, say, stops_explained, training_bar
 from foveal.commands.flags import parse, set_threads
 from foveal.evaluation.classifier import Evaluation, evaluate
-from foveal.io.models import CONFIG_FILE, read_config, save_model
+from foveal.io.files import write_json
+from foveal.io.models import CONFIG_FILE, FORMAT, VERSION, WEIGHTS_FILE, read_config, save_model
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.recipes import RunConfig, demo_run
@@ -37,7 +39,8 @@ def demo(
     minutes on two cores, and writes the model and a picture of its scanpath.
 
     Args:
-        out: directory for the model and the picture; an earlier demo there is replaced.
+        out: directory for the model and the picture; an earlier demo there is replaced, one
+            that was stopped goes on.
         epochs: passes over the digits; fewer for a quick look at the machinery.
         threads: cores for arithmetic; 0 for all.
         json: print the figures as one JSON object.
@@ -47,8 +50,11 @@ def demo(
     if epochs is not None:
         training = dataclasses.replace(config.training, epochs=epochs)
         config = dataclasses.replace(config, training=training)
-    _clear(out)
     task = CanvasTask(config.task)
+    content: dict[str, Any] = {"name": "demo", "recipe": "demo", "classes": list(task.classes)}
+    content |= {"format": FORMAT, "version": VERSION, **dataclasses.asdict(config)}
+    _clear(out, content)
+    write_json(out / CONFIG_FILE, content)
     height, width = task.image_size
     torch.manual_seed(config.training.seed)
     model = RecurrentAttention(config.model)
@@ -59,8 +65,6 @@ def demo(
             f"reads {model.count_pixels_read():,} numbers in {config.model.num_glimpses} glimpses; "
             f"the fully-connected network reads all {height * width:,} pixels."
         )
-    content = {"name": "demo", "recipe": "demo", "classes": list(task.classes)}
-    content |= dataclasses.asdict(config)
     ours = _train(model, task, config, out, "attention", json)
     theirs = _train(rival, task, config, out / "fully-connected", "fully connected", json)
     save_model(out, model, content)
@@ -87,27 +91,28 @@ def demo(
 def _train(
     model: nn.Module, task: CanvasTask, config: RunConfig, out: Path, title: str, quiet: bool
 ) -> Evaluation:
-    with training_bar(title, quiet=quiet) as show, stops_explained("foveal demo"):
-        Trainer(model, task, config.training, config.objective, out, listener=show).run()
+    with training_bar(title, quiet=quiet) as show, stops_explained("the same command"):
+        trainer = Trainer(model, task, config.training, config.objective, out, listener=show)
+        trainer.restore()
+        trainer.run()
     return evaluate(model, task, "test")
 
 
-def _clear(out: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
+def _clear(out: Path, content: dict[str, Any]) -> None:
+    """Remove an earlier demo, and nothing else; one of this content that was stopped goes on."""
     if not out.exists():
         return
     if not out.is_dir():
         raise NotADirectoryError(f"--out must be a directory; {out} is a file.")
     if not any(out.iterdir()):
         return
-    content: dict[str, Any] = {}
-    if (out / CONFIG_FILE).exists():
-        content = read_config(out)
-    if content.get("name") != "demo":
+    found = read_config(out) if (out / CONFIG_FILE).exists() else {}
+    if found.get("name") != "demo":
         raise FileExistsError(
             f"{out} holds other files than an earlier demo's. Choose another --out."
         )
-    shutil.rmtree(out)
+    if found != notation.loads(notation.dumps(content)) or (out / WEIGHTS_FILE).exists():
+        shutil.rmtree(out)
 
 
 def _in_words(result: Evaluation) -> str:

@@ -6,8 +6,6 @@ import dataclasses
 import os
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,29 +211,11 @@ def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
         **dataclasses.asdict(config),
     }
     with (
-        _alone(directory),
         training_bar(f"{row.name}, seed {seed}", quiet=json) as show,
         stops_explained("the same command"),
     ):
         train_run(config, about, directory, choose_device(plan.device), show)
         _collect(plan, row)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold a run directory, so that no second process trains in it."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415 (only here)
-
-    lock = directory.with_name(f".{directory.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout:
-        raise Stop(
-            f"another process is training {directory}; leave it to finish, or stop it first",
-            FAILED,
-        ) from None
 
 
 def _collect(plan: _Plan, row: Row) -> None:

@@ -35,6 +35,7 @@ from foveal.runs.recipes import (
 from foveal.runs.run import RESULT_FILE, fitted, open_folder, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig, FolderTask
 from foveal.tasks.folder.task import Survey, survey
+from foveal.training.machine import LOCK_FILES
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
@@ -207,7 +208,7 @@ def check_empty(directory: Path) -> None:
             f"{directory} holds a run already. Go on with it: foveal train --resume {directory}, "
             "or choose another --out."
         )
-    if any(directory.iterdir()):
+    if any(path.name not in LOCK_FILES for path in directory.iterdir()):
         raise FileExistsError(
             f"--out must be a new or empty directory; {directory} holds other files."
         )

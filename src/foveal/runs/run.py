@@ -123,6 +123,8 @@ def train_run(
         if trainer.writes:
             job.keep()
             write_json(directory / CONFIG_FILE, content)
+            if config.start is not None:
+                trainer.save(0.0)  # it may be gone when the run goes on
     outcome = trainer.run()
     if not trainer.writes:
         return {}
