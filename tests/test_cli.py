@@ -181,7 +181,8 @@ def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["fc-64", "conv"])
-def test_a_network_that_sees_the_whole_image(network: str, foveal: Foveal, train: str) -> None:
+def test_a_network_that_sees_the_whole_image(network: str, foveal: Foveal, digits: Path) -> None:
+    train = f"train mnist-28 --digits {digits} --batch-size 50 --threads 1 --log-every 5"
     code, out, err = foveal(f"{train} --network {network} --epochs 20 --out run --lr 0.01")
     assert (code, err) == (0, "")
     assert "foveal look" not in out
@@ -423,6 +424,8 @@ WRONG = {
     "train mnist28": "unknown task 'mnist28'; .* Did you mean mnist-28?",
     "train mnist-28 --recipe fats": "unknown recipe 'fats'; .* Did you mean fast?",
     "train mnist-28 --num-glimpse 3": "unknown flag --num-glimpse. Did you mean --num-glimpses?",
+    "train mnist-28 --network conv --core lstm": "--core is of a network that looks; conv sees the",
+    "train mnist-28 --network fc-64 --no-detach-policy": "--no-detach-policy is of a network that",
     "train mnist-28 --num-glimpses 0": "num_glimpses must be .* from 1 to 1,000; got 0",
     "train mnist-28 --num-glimpses x": "--num-glimpses: invalid literal .* 'x'",
     "train mnist-28 --glimpse-size 999": "from 1 to 256; got 999. To see more",
@@ -651,7 +654,8 @@ def test_a_run_goes_on_without_the_model_that_it_started_from(
     process.communicate()
     (tmp_path / "first").rename(tmp_path / "elsewhere")
     process = run_in_background("train --resume run", tmp_path)
-    time.sleep(3)
+    wait_for(lambda: len(list((tmp_path / "run").glob("events*"))) == 2, process)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert "Go on with: foveal train --resume run" in err, err

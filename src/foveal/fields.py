@@ -85,7 +85,7 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
         _check_number(name, value, kind, allowed)
     elif isinstance(kind, type):
         if not isinstance(value, kind):
-            words = {str: "text", bool: "true or false"}.get(kind, f"a {kind.__name__}")
+            words = {str: "text", bool: "true or false"}.get(kind, kind.__name__)
             raise ValueError(f"{name} must be {words}; got {_short(value)}.")
         if dataclasses.is_dataclass(value):
             check_fields(value)

@@ -94,6 +94,20 @@ def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  #
     assert foveal("train --resume run --json")[0] == 0
 
 
+@pytest.mark.parametrize("words", ["", "--held-out 0.45", "--split-seed 3"])
+@pytest.mark.parametrize("count", [3, 10])
+def test_the_batch_fits_the_images_that_it_was_chosen_for(
+    words: str,
+    count: int,
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write_bars(tmp_path / "few", count)
+    line = f"train folder --data few --epochs 1 --threads 1 --workers 0 --json {words} --out run"
+    code, _, err = foveal(line)
+    assert (code, err) == (0, "")
+
+
 def test_an_answer_does_not_depend_on_the_other_files(foveal: Foveal, bars: Path) -> None:  # noqa: F811
     names = [str(path) for path in sorted(bars.rglob("*.png"))[:7]]
     together = foveal("predict mnist-28 --json " + " ".join(f"'{name}'" for name in names))[1]

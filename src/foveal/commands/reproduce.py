@@ -142,7 +142,7 @@ def _list(plan: _Plan, json: bool) -> None:
             {
                 "row": row.name,
                 "what": row.title,
-                "paper": row.paper,
+                "paper": None if plan.quick else row.paper,
                 "measure": row.measure,
                 row.measure: None if result is None else result[row.measure],
                 "interval": None if result is None else result["interval"],
@@ -230,7 +230,8 @@ def _collect(plan: _Plan, row: Row) -> None:
     else:
         seeds = tuple(result["seed"] for result in results)
         command = dataclasses.replace(plan, seeds=seeds).command(row)
-    write_row(plan.out, row_result(row, command, results))
+    trained = dataclasses.replace(row, config=_config(plan, row, row.config.training.seed))
+    write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
 
 
 def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> None:
@@ -295,7 +296,7 @@ def _show(plan: _Plan, json: bool) -> None:
         print_json({"results": [result for _, result in results]})
         return
     for row, result in results:
-        paper = "" if row.paper is None else f"; the paper {row.paper:.2f} %"
+        paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"
         low, high = result["interval"]
         say(
             f"{row.name}: {_in_words(row, result)} (95 % interval {low:.2f} to {high:.2f}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,8 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import parse
 from foveal.io.models import CONFIG_FILE, read_config
-from foveal.model.config import PARTS
+from foveal.model.config import PARTS, RAMConfig
+from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import choose
 from foveal.runs.folder_recipe import suggest
 from foveal.runs.recipes import (
@@ -36,6 +38,7 @@ from foveal.runs.run import RESULT_FILE, fitted, open_folder, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig, FolderTask
 from foveal.tasks.folder.task import Survey, survey
 from foveal.training.machine import LOCK_FILES
+from foveal.training.objective import ObjectiveConfig
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
@@ -69,10 +72,32 @@ def with_parts(config: T, arguments: list[str]) -> T:
     Raises:
         ValueError: if there is no such part.
     """
+    check_heard(arguments)
     words = {name: value_of(f"--{name.replace('_', '-')}", arguments) for name in PARTS}
     chosen: Any = {name: word for name, word in words.items() if word is not None}
     model = config.model.with_parts(**chosen)  # type: ignore[attr-defined]
     return dataclasses.replace(config, model=model)  # type: ignore[type-var]
+
+
+def check_heard(arguments: list[str]) -> None:
+    """Refuse flags of a model that looks where the network sees the whole image.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    network = value_of("--network", arguments)
+    if network not in REFERENCE_NETWORKS:
+        return
+    fields = (*dataclasses.fields(RAMConfig), *dataclasses.fields(ObjectiveConfig))
+    unheard = {"final_location_std", *(field.name for field in fields)}
+    for word in arguments:
+        flag = word.partition("=")[0]
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        if flag.startswith("--") and name in unheard:
+            raise ValueError(
+                f"{flag} is of a network that looks; {network} sees the whole image. Leave it out, "
+                "or pass --network ram."
+            )
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -109,7 +134,11 @@ def read_options(
         parse(type(nothing), command, arguments, nothing)
     with counting("reading headers", quiet=quiet) as count:
         found = survey(data or "", count)
-    config, reasons = suggest(FolderConfig(data=data or ""), found, name)
+    share = value_of("--held-out", arguments)
+    images = FolderConfig(data=data or "")
+    with contextlib.suppress(ValueError):  # said when all flags are read
+        images = images if share is None else dataclasses.replace(images, held_out=float(share))
+    config, reasons = suggest(images, found, name)
     suggested = default(with_parts(config, arguments))
     options: Options = parse(type(suggested), command, arguments, suggested)
     if not quiet:
