@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from foveal.evaluation.classifier import evaluate
     from foveal.model.attention import RecurrentAttention, Rollout
     from foveal.model.config import RAMConfig
-    from foveal.model.context import CONTEXTS, Context
+    from foveal.model.context import CONTEXTS, Context, ContextOutput
     from foveal.model.core import CORES, Core
     from foveal.model.glimpse import GLIMPSE_NETWORKS
     from foveal.model.policy import POLICIES, Policy
@@ -39,7 +39,7 @@ _HOMES = {
     "evaluation.classifier": "evaluate",
     "model.attention": "RecurrentAttention Rollout",
     "model.config": "RAMConfig",
-    "model.context": "CONTEXTS Context",
+    "model.context": "CONTEXTS Context ContextOutput",
     "model.core": "CORES Core",
     "model.glimpse": "GLIMPSE_NETWORKS",
     "model.policy": "POLICIES Policy",
@@ -74,6 +74,7 @@ __all__ = [
     "REWARDS",
     "CanvasTask",
     "Context",
+    "ContextOutput",
     "Core",
     "FolderTask",
     "GlimpseSensor",

@@ -104,6 +104,34 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
     return (longer + side - 1) // side  # of positive numbers: exported graphs round to zero
 
 
+def thumbnail_places(height: int | Tensor, width: int | Tensor, side: int) -> Tensor:
+    """Where the pixels of a thumbnail lie in its image.
+
+    Args:
+        height: of the image, in pixels, or ``(B,)`` of each image.
+        width: likewise.
+        side: pixels a side of the thumbnail.
+
+    Returns:
+        ``(1, 2, side, side)``, or ``(B, 2, side, side)``: (x, y) of the middle of each pixel of the
+        thumbnail in the image's coordinates, above 1 where the thumbnail goes on beyond the image.
+    """
+    box = thumbnail_box(height, width, side)
+    device = height.device if isinstance(height, Tensor) else None
+    middles = torch.arange(side, device=device) + 0.5
+    across, down = (
+        (
+            middles * (2 * box / size).view(-1, 1)
+            if isinstance(size, Tensor)
+            else middles[None] * (2 * box / size)
+        )
+        - 1
+        for size in (width, height)
+    )
+    shape = (len(across), side, side)
+    return torch.stack([across[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=1)
+
+
 def patch_start(center: int, size: int) -> int:
     """The first pixel of a patch of ``size`` pixels round the pixel boundary ``center``."""
     return center - size // 2

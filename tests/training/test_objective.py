@@ -12,6 +12,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.policy import gaussian_log_prob
 from foveal.training.critic import Learner, answered
 from foveal.training.objective import (
+    LOOK_REWARDS,
     ObjectiveConfig,
     advantages,
     baseline_loss,
@@ -204,8 +205,8 @@ def test_what_glimpses_answer_alone_is_scored_from_the_second_on() -> None:
     wanted = -sum(
         math.log(chances[image, look, labels[image]]) for image in range(5) for look in (1, 2, 3)
     )
-    assert float(glimpse_loss(logits, labels)) == pytest.approx(wanted / 15, rel=1e-5)
-    assert float(glimpse_loss(logits[:, :1], labels)) == 0, "one look, which nobody chose"
+    assert float(glimpse_loss(logits[:, 1:], labels)) == pytest.approx(wanted / 15, rel=1e-5)
+    assert float(glimpse_loss(logits[:, :0], labels)) == 0, "one look, which nobody chose"
 
 
 def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
@@ -215,8 +216,93 @@ def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
     model = RecurrentAttention(RAMConfig(num_glimpses=3))
     rollout = Learner(model, glimpse_head=True)(images)
     assert rollout.glimpse_logits is not None
-    alone = glimpse_loss(rollout.glimpse_logits, labels)
+    alone = glimpse_loss(rollout.glimpse_logits[:, 1:], labels)  # nobody chose the first
     without = hybrid_loss(rollout, labels, ObjectiveConfig()).total
     torch.testing.assert_close(hybrid_loss(rollout, labels, config).total, without + 0.5 * alone)
-    with pytest.raises(ValueError, match="glimpse_weight 0.5 needs a rollout with glimpse_logits"):
+    with pytest.raises(ValueError, match="need a rollout with glimpse_logits"):
         hybrid_loss(RecurrentAttention(RAMConfig(num_glimpses=3))(images), labels, config)
+
+
+def test_credit_for_each_look_is_the_exact_gradient_by_enumeration() -> None:
+    """Two looks among three places, each rewarded by itself: every sequence by its probability."""
+    scores = torch.tensor([[0.3, -0.2, 0.5], [-0.4, 0.1, 0.2]], requires_grad=True)
+    tells = torch.tensor([[0.1, -1.0, 0.4], [-0.3, 0.8, -2.0]])  # what a look at each place tells
+    probabilities = scores.softmax(1)
+    (exact,) = torch.autograd.grad((probabilities * tells).sum(), scores)
+
+    config = ObjectiveConfig(reinforce_weight=0.0, look_weight=1.0, baseline_weight=0.0)
+    logits = torch.zeros(1, 3)
+    estimate = torch.zeros_like(exact)
+    for places in itertools.product(range(3), repeat=2):
+        log_probs = torch.stack([scores.log_softmax(1)[t, places[t]] for t in range(2)])[None]
+        told = torch.stack([tells[t, places[t]] for t in range(2)])
+        # Beliefs whose first class has this log-probability, less 1 so that none is above 0.
+        first = (told - 1).exp()
+        alone = torch.stack([first.log(), ((1 - first) / 2).log(), ((1 - first) / 2).log()], -1)
+        rollout = answered(logits)._replace(
+            locations=torch.zeros(1, 2, 2),
+            log_probs=log_probs,
+            baselines=torch.zeros(1, 2),
+            look_baselines=torch.tensor([[0.3, -0.7]]),  # any baseline leaves it unbiased
+            glimpse_logits=alone[None],
+            features=[torch.zeros(1, 1)] * 2,
+            prior_logits=torch.zeros(1, 2, 3),
+        )
+        loss = hybrid_loss(rollout, torch.tensor([0]), config).total
+        (gradient,) = torch.autograd.grad(loss, scores, retain_graph=True)
+        estimate -= log_probs.sum().exp().item() * gradient
+    torch.testing.assert_close(estimate, exact)
+
+
+@pytest.mark.parametrize("chosen", [2, 3])
+def test_what_looks_tell_alone_and_add(chosen: int) -> None:
+    """Against a loop over images and looks; the first of three looks may be nobody's choice."""
+    torch.manual_seed(3)
+    steps, alone = 3 * torch.randn(4, 3, 5), 3 * torch.randn(4, 3, 5)
+    prior = torch.cat([3 * torch.randn(4, 1, 5), steps[:, :-1]], dim=1)[:, 3 - chosen :]
+    labels = torch.tensor([0, 4, 2, 2])
+    rollout = answered(steps[:, -1])._replace(
+        step_logits=steps,
+        glimpse_logits=alone,
+        prior_logits=prior,
+        log_probs=torch.zeros(4, chosen),
+    )
+    told, added = LOOK_REWARDS["alone"](rollout, labels), LOOK_REWARDS["gain"](rollout, labels)
+    assert told.shape == added.shape == (4, chosen)
+
+    def known(logits: Tensor, label: Tensor) -> float:
+        exps = [math.exp(value) for value in logits.tolist()]
+        return max(-3.0, math.log(exps[int(label)] / sum(exps)))
+
+    for row, label in enumerate(labels):
+        for look in range(chosen):
+            t = look + 3 - chosen
+            assert told[row, look].item() == pytest.approx(known(alone[row, t], label), abs=1e-5)
+            gain = known(steps[row, t], label) - known(prior[row, look], label)
+            assert added[row, look].item() == pytest.approx(gain, abs=1e-5)
+
+
+def test_the_answers_before_the_last_are_trained_too() -> None:
+    torch.manual_seed(3)
+    steps, labels = torch.randn(4, 3, 5), torch.tensor([0, 4, 2, 2])
+    rollout = answered(steps[:, -1])._replace(
+        step_logits=steps, features=[torch.zeros(4, 1)] * 3, locations=torch.zeros(4, 3, 2)
+    )
+    plain = hybrid_loss(rollout, labels, ObjectiveConfig()).total
+    both = hybrid_loss(rollout, labels, ObjectiveConfig(step_weight=0.25)).total
+    beliefs = steps[:, :2].softmax(-1)
+    wanted = -sum(math.log(beliefs[row, t, labels[row]]) for row in range(4) for t in range(2)) / 8
+    assert (both - plain).item() == pytest.approx(0.25 * wanted, abs=1e-5)
+
+
+def test_what_a_learner_must_add_is_said() -> None:
+    labels = torch.zeros(2, dtype=torch.int64)
+    rollout = answered(torch.zeros(2, 3))._replace(
+        features=[torch.zeros(2, 1)], locations=torch.zeros(2, 1, 2)
+    )
+    with pytest.raises(ValueError, match="look_critic"):
+        hybrid_loss(rollout, labels, ObjectiveConfig(look_weight=1.0))
+    with pytest.raises(ValueError, match="glimpse_head"):
+        hybrid_loss(rollout, labels, ObjectiveConfig(glimpse_weight=1.0))
+    with pytest.raises(ValueError, match="look_reward"):
+        ObjectiveConfig(look_reward="gains")

@@ -13,12 +13,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from foveal import geometry
 from foveal.io import hub
 from foveal.io.card import save_with_card
 from foveal.io.files import config_from_dict
 from foveal.io.models import CONFIG_FILE, load_weights, locate_model, read_config
 from foveal.model.config import RAMConfig
-from foveal.model.context import CONTEXTS, Context
+from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
 from foveal.model.policy import POLICIES, Policy, followed
@@ -74,20 +75,24 @@ class Step(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """T glimpses at each of a batch of images. T glimpses take T - 1 decisions.
+    """T glimpses at each of a batch of images.
+
+    Of them D are chosen by the policy: the last T - 1, or all where it also chooses the first.
 
     Attributes:
         logits: ``(B, K)``, after the last glimpse.
         step_logits: ``(B, T, K)``, after each glimpse.
         locations: ``(B, T, 2)``, the places looked at, the first included.
-        log_probs: ``(B, T-1)``, of locations 2 to T, taken before clamping.
-        baselines: ``(B, T-1)``, the return expected when each of them was chosen: by the critic of
+        log_probs: ``(B, D)``, of the chosen locations, taken before clamping.
+        baselines: ``(B, D)``, the return expected when each of them was chosen: by the critic of
             a trainer (`foveal.training.critic`); zeros without one.
         state: the core's, after the last glimpse.
-        hidden: ``(B, T-1, H)``, h when each of them was chosen.
+        hidden: ``(B, D, H)``, h when each of them was chosen.
         features: T times ``(B, F)``, what the glimpse network made of each glimpse.
+        prior_logits: ``(B, D, K)``, the answer that h would have given then.
         glimpse_logits: ``(B, T, K)``, the answer of each glimpse alone, without memory, where a
             trainer asks for it; otherwise None.
+        look_baselines: ``(B, D)``, what each chosen look alone was expected to tell, likewise.
     """
 
     logits: Tensor
@@ -98,7 +103,9 @@ class Rollout(NamedTuple):
     state: State
     hidden: Tensor
     features: Sequence[Tensor]
+    prior_logits: Tensor
     glimpse_logits: Tensor | None = None
+    look_baselines: Tensor | None = None
 
 
 class RecurrentAttention(nn.Module):
@@ -148,16 +155,27 @@ class RecurrentAttention(nn.Module):
         self.core: Core = CORES.make(
             config.core, config.glimpse_features, config.core_size, settings=config.core_settings
         )
-        self.location_policy: Policy = POLICIES.make(
-            config.policy, config.core_size, settings=config.policy_settings
-        )
-        self.action_head = nn.Linear(config.core_size, config.num_classes)
         first = self.core.initial(1)
         _check("core", config.core, "initial state", first[0], config.core_size)
         self.state_sizes = tuple(part.shape[-1] for part in first)
         self.context: Context | None = CONTEXTS.make(
-            config.context, channels, self.state_sizes, settings=config.context_settings
+            config.context,
+            channels + COORDINATES,
+            self.state_sizes,
+            settings=config.context_settings,
         )
+        widths, self.reads_map = [config.core_size], POLICIES[config.policy].reads_map
+        if self.reads_map:
+            widths.append(0 if self.context is None else self.context.map_channels)
+            if not widths[1]:
+                raise ValueError(
+                    f"the policy {config.policy!r} reads a context's feature map, and the context "
+                    f"{config.context!r} makes none. Choose one that does: --context conv."
+                )
+        self.location_policy: Policy = POLICIES.make(
+            config.policy, *widths, settings=config.policy_settings
+        )
+        self.action_head = nn.Linear(config.core_size, config.num_classes)
 
     def forward(
         self,
@@ -176,7 +194,7 @@ class RecurrentAttention(nn.Module):
                 of which only what is looked at is read (`foveal.scene.files`); or a scene.
             num_glimpses: T; the configuration's if None. It may differ from training.
             first_location: ``(B, 2)`` in [-1, 1]; if None the context's or the policy's: uniformly
-                random, as in the paper, unless the policy is "center".
+                random, as in the paper, unless the policy is "center" or reads a map.
             location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
                 on the images' device.
             generator: source of all randomness, on the images' device; the global one if None.
@@ -190,10 +208,11 @@ class RecurrentAttention(nn.Module):
         if num_glimpses < 1:
             raise ValueError(f"num_glimpses must be at least 1; got {num_glimpses}.")
         scene = self._scene(images)
-        location, state = self.begin(scene, generator, first_location)
-        scene = self.sensor.prepare(scene)
         std = config.location_std if location_std is None else location_std
-        locations, choices, looks = [], [], []
+        (location, choice), state, decided = self._begin(scene, generator, first_location, std)
+        scene = self.sensor.prepare(scene)
+        locations, looks = [], []
+        choices, before = ([choice], [state]) if decided else ([], [])
         for t in range(num_glimpses):
             locations.append(location)
             looks.append(self.look(scene, location, state))
@@ -201,18 +220,24 @@ class RecurrentAttention(nn.Module):
             if t + 1 < num_glimpses:
                 location, choice = self.decide(state, std, generator)
                 choices.append(choice)
+                before.append(state)
         # What does not decide where to look next is computed for all glimpses at once.
         logits = self.action_head(state[0])
-        step_logits = logits[None]
+        prior_logits = logits.new_zeros((0, *logits.shape))
         hidden = state[0].new_zeros((0, *state[0].shape))
         log_probs = hidden.new_zeros(hidden.shape[:2], dtype=torch.float32)
         if choices:
-            before = [look.state for look in looks[:-1]]
             hidden = torch.stack([state[0] for state in before])
-            step_logits = torch.cat([self.action_head(hidden), step_logits])
+            prior_logits = self.action_head(hidden)
             read = [self.core.for_policy(state) for state in before]
             same = all(part is state[0] for part, state in zip(read, before, strict=True))
-            log_probs = self.score(hidden if same else torch.stack(read), torch.stack(choices), std)
+            log_probs = self.score(
+                hidden if same else torch.stack(read),
+                torch.stack(choices),
+                std,
+                self.feature_map(state),
+            )
+        step_logits = torch.cat([prior_logits[decided:], logits[None]])
         return Rollout(
             logits=logits,
             step_logits=step_logits.transpose(0, 1),
@@ -222,6 +247,7 @@ class RecurrentAttention(nn.Module):
             state=state,
             hidden=hidden.transpose(0, 1),
             features=[look.features for look in looks],
+            prior_logits=prior_logits.transpose(0, 1),
         )
 
     # --- One step, which rollouts, streams, agents and exported models all take -------------------
@@ -242,11 +268,24 @@ class RecurrentAttention(nn.Module):
         Returns:
             ``(B, 2)`` locations in [-1, 1], and the state.
         """
-        scene = as_scene(images)
+        decision, state, _ = self._begin(as_scene(images), generator, location)
+        return decision.location, state
+
+    def _begin(
+        self,
+        scene: Scene,
+        generator: torch.Generator | None,
+        location: Tensor | None,
+        std: float | Tensor | None = None,
+    ) -> tuple[Decision, State, bool]:
+        """`begin`'s location and state, and whether the policy decided on the location."""
         state, chosen = self.first_state(scene.batch_size, self.thumbnail(scene))
+        location = chosen if location is None else location
+        if location is None and self.location_policy.chooses_first:
+            return self.decide(state, std, generator), state, True
         if location is None:
-            location = self.location_policy.first(state, generator) if chosen is None else chosen
-        return location, state
+            location = self.location_policy.first(state, generator)
+        return Decision(location, location), state, False
 
     def begin_where(
         self,
@@ -256,15 +295,45 @@ class RecurrentAttention(nn.Module):
         state: State,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, State]:
-        """`begin` where ``(B,)`` bool says that a stream is fresh; elsewhere it goes on."""
+        """`begin` where ``(B,)`` bool says that a stream is fresh; elsewhere it goes on.
+
+        A feature map is that of the images now, everywhere.
+        """
         first, start = self.begin(images, generator)
-        return torch.where(fresh[:, None], first, location), renewed(fresh, start, state)
+        return torch.where(fresh[:, None], first, location), self.renewed(fresh, start, state)
+
+    def renewed(self, fresh: Tensor, start: State, state: State) -> State:
+        """``start`` where ``(B,)`` bool says that a stream begins, elsewhere ``state``.
+
+        A feature map is ``start``'s everywhere: the images may have changed.
+        """
+        count = len(self.state_sizes)
+        after = (
+            torch.where(fresh[:, None], new.to(old.dtype), old)
+            for new, old in zip(start[:count], state[:count], strict=True)
+        )
+        return (*after, *start[count:])
 
     def thumbnail(self, images: Images) -> Tensor | None:
-        """What the context reads of images, ``(B, C, side, side)``; None without a context."""
+        """What the context reads of images, ``(B, C + 2, side, side)``; None without a context.
+
+        It is less the mean and divided by the deviation that the configuration gives, as glimpses
+        are. The last two channels say where in the image each of its pixels lies.
+        """
         if self.context is None:
             return None
-        return as_scene(images).thumbnail(self.context.side).to(self.action_head.weight.device)
+        scene, side = as_scene(images), self.context.side
+        device = self.action_head.weight.device
+        pixels = scene.thumbnail(side).to(device)
+        places = geometry.thumbnail_places(scene.height, scene.width, side).to(device)
+        config = self.config
+        if config.pixel_mean or config.pixel_std:
+            mean = pixels.new_tensor(config.pixel_mean or (0.0,)).view(-1, 1, 1)
+            std = pixels.new_tensor(config.pixel_std or (1.0,)).view(-1, 1, 1)
+            inside = (places - 1 / side < 1).all(1, keepdim=True)
+            pixels = ((pixels - mean) / std) * inside
+        places = places.to(pixels).expand(pixels.shape[0], -1, -1, -1)
+        return torch.cat([pixels, places], dim=1)
 
     def first_state(
         self, batch_size: int, thumbnail: Tensor | None = None
@@ -281,9 +350,22 @@ class RecurrentAttention(nn.Module):
                 f"the context {self.config.context!r} makes the first state of the image: begin a "
                 "stream with `location, state = model.begin(images)`."
             )
-        state, location = self.context(thumbnail)
-        self._check_state(state, f"context {self.config.context!r}")
-        return state, location
+        whose = f"the context {self.config.context!r}"
+        state, location, feature_map = ContextOutput(*self.context(thumbnail))
+        self._check_sizes(state, whose)
+        if not self.reads_map:
+            return state, location
+        if feature_map is None or feature_map.shape[1] != COORDINATES + self.context.map_channels:
+            got = None if feature_map is None else tuple(feature_map.shape)
+            raise ValueError(
+                f"{whose} must give a feature map of "
+                f"(B, {COORDINATES + self.context.map_channels}, h, w); got {got}."
+            )
+        return (*state, feature_map), location
+
+    def feature_map(self, state: State) -> Tensor | None:
+        """What of a state the policy reads beside h; None where it reads no map."""
+        return state[-1] if self.reads_map else None
 
     def initial_state(self, batch_size: int) -> State:
         """The core's state before the first glimpse, of a model without a context.
@@ -315,9 +397,10 @@ class RecurrentAttention(nn.Module):
 
     def remember(self, features: Tensor, state: State) -> State:
         """The core's next state."""
-        after: State = self.core(features, state)
+        count = len(self.state_sizes)
+        after: State = self.core(features, state[:count])
         _check("core", self.config.core, "next state", after[0], self.config.core_size)
-        return after
+        return (*after, *state[count:])
 
     def decide(
         self,
@@ -329,28 +412,38 @@ class RecurrentAttention(nn.Module):
         std = self.config.location_std if std is None else std
         bound = self.config.location_gradient
         follows = bool(self.training and bound and torch.is_grad_enabled())
+        feature_map = self.feature_map(state)
+        read = () if feature_map is None else (feature_map,)
         with torch.set_grad_enabled(follows):
             mean, choice = self.location_policy(
-                self._detached(self.core.for_policy(state)), std, generator
+                self._detached(self.core.for_policy(state)), std, generator, *read
             )
         _check("policy", self.config.policy, "choice", choice, 2)
         if follows and mean.requires_grad:
             return Decision(followed(choice, mean, bound), choice)
         return Decision(choice.clamp(-1, 1), choice)
 
-    def score(self, hidden: Tensor, choices: Tensor, std: float | Tensor | None = None) -> Tensor:
+    def score(
+        self,
+        hidden: Tensor,
+        choices: Tensor,
+        std: float | Tensor | None = None,
+        feature_map: Tensor | None = None,
+    ) -> Tensor:
         """The log-probabilities of `decide`'s choices, which carry REINFORCE's gradient.
 
         Args:
-            hidden: ``(..., H)``, what the core showed the policy (`Core.for_policy`).
-            choices: ``(..., 2)``, before they were clamped.
+            hidden: ``(..., B, H)``, what the core showed the policy (`Core.for_policy`).
+            choices: ``(..., B, 2)``, before they were clamped.
             std: then; the configuration's if None.
+            feature_map: of the B images (`feature_map`), where the policy reads one.
 
         Returns:
-            ``(...)`` float32.
+            ``(..., B)`` float32.
         """
         std = self.config.location_std if std is None else std
-        return self.location_policy.score(self._detached(hidden), choices, std)
+        read = () if feature_map is None else (feature_map,)
+        return self.location_policy.score(self._detached(hidden), choices, std, *read)
 
     def step(
         self,
@@ -385,7 +478,9 @@ class RecurrentAttention(nn.Module):
         return Step(
             logits=self.action_head(look.state[0]),
             next_location=decision.location,
-            log_prob=self.score(hidden, decision.choice, location_std),
+            log_prob=self.score(
+                hidden, decision.choice, location_std, self.feature_map(look.state)
+            ),
             state=look.state,
             choice=decision.choice,
             glimpses=look.glimpses,
@@ -414,7 +509,8 @@ class RecurrentAttention(nn.Module):
             place = weight.new_zeros(1, 2)
             features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
             state = self.remember(features, self.core.initial(1))
-            self.location_policy(self.core.for_policy(state), config.location_std, None)
+            if not self.reads_map:
+                self.location_policy(self.core.for_policy(state), config.location_std, None)
             self.action_head(state[0])
         return counter.get_total_flops() // 2
 
@@ -497,20 +593,22 @@ class RecurrentAttention(nn.Module):
         return hidden.detach() if self.config.detach_policy else hidden
 
     def _check_state(self, state: State, whose: str) -> None:
+        count = len(self.state_sizes)
+        self._check_sizes(state[:count], whose)
+        if len(state) != count + self.reads_map:
+            raise ValueError(
+                f"{whose} must be {count + self.reads_map} tensor(s), the core's"
+                f"{' and then the feature map' if self.reads_map else ''}; got {len(state)}. Begin "
+                "a stream with `location, state = model.begin(images)`."
+            )
+
+    def _check_sizes(self, state: State, whose: str) -> None:
         sizes = tuple(part.shape[-1] for part in state)
         if sizes != self.state_sizes:
             raise ValueError(
                 f"{whose} must be {len(self.state_sizes)} tensor(s) of {self.state_sizes} numbers "
                 f"an image, as the core {self.config.core!r} has; got {sizes}."
             )
-
-
-def renewed(fresh: Tensor, start: State, state: State) -> State:
-    """``start`` where ``(B,)`` bool says that a stream begins, elsewhere ``state``."""
-    return tuple(
-        torch.where(fresh[:, None], new.to(old.dtype), old)
-        for new, old in zip(start, state, strict=True)
-    )
 
 
 def _check(kind: str, word: str, what: str, got: Tensor, width: int) -> Tensor:

@@ -6,32 +6,55 @@ As in Ba, Mnih and Kavukcuoglu 2015 (arXiv 1412.7755, §3). The paper's model ha
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foveal.model.core import State
-from foveal.names import Registry
+from foveal.names import PartSettings, Registry
+
+COORDINATES = 2  # channels of a thumbnail, after those of the image
+
+
+class ContextOutput(NamedTuple):
+    """What a context makes of a thumbnail.
+
+    Attributes:
+        state: the core's first, a tuple of ``(B, size)`` tensors.
+        location: ``(B, 2)``, the first location as in `foveal.geometry`; None where the policy
+            chooses it.
+        feature_map: ``(B, 2 + M, h, w)`` for a policy that reads one: (x, y) of the middle of each
+            cell, then its M features.
+    """
+
+    state: State
+    location: Tensor | None = None
+    feature_map: Tensor | None = None
 
 
 class Context(nn.Module):
     """A network over the scene's thumbnail that makes the core's first state.
 
-    A context is made as ``Context(num_channels, state_sizes)``: the channels of the images, and the
-    widths of the tensors of the core's state. It may also give the first location.
+    A context is made as ``Context(num_channels, state_sizes)``: the channels of a thumbnail, which
+    are those of the images and two of coordinates, and the widths of the tensors of the core's
+    state. It may also give the first location, and a feature map that the policy reads.
 
     Attributes:
         side: pixels a side of the thumbnail that it reads (`foveal.scene.Scene.thumbnail`). They
             count as pixels read.
+        map_channels: M, features of each cell of its map; 0 if it makes none.
     """
 
     side: int
+    map_channels: int = 0
 
-    def forward(self, thumbnail: Tensor) -> tuple[State, Tensor | None]:
-        """From ``(B, C, side, side)`` to the core's first state, and to the first location.
+    def forward(self, thumbnail: Tensor) -> ContextOutput | tuple[State, Tensor | None]:
+        """From ``(B, C + 2, side, side)`` to a `ContextOutput`, or a tuple of its first parts.
 
-        Returns:
-            The state, a tuple of ``(B, size)`` tensors; and ``(B, 2)`` locations as in
-            `foveal.geometry`, or None where the policy chooses the first.
+        The last two channels are (x, y) of each pixel (`foveal.geometry.thumbnail_places`).
         """
         raise NotImplementedError
 
@@ -43,3 +66,64 @@ CONTEXTS: Registry[Callable[..., Context | None]] = Registry("context")
 @CONTEXTS.add(NO_CONTEXT)
 def no_context(_num_channels: int, _state_sizes: tuple[int, ...]) -> None:
     """The paper's: the core begins with nothing, and the policy chooses the first location."""
+
+
+@dataclass(frozen=True)
+class ConvContextSettings(PartSettings):
+    """Of the convolutional context.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    thumbnail_size: int = 15  # pixels a side of the thumbnail that the context reads
+    map_stride: int = 1  # pixels of the thumbnail a side of a cell of the map
+    map_features: int = 32  # of each cell of the map
+    thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
+
+    def __post_init__(self) -> None:
+        for name in ("thumbnail_size", "map_stride", "map_features"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
+        if not self.thumbnail_gain > 0:
+            raise ValueError(f"thumbnail_gain must be above 0; got {self.thumbnail_gain!r}.")
+        if self.thumbnail_size < ConvContext.RECEPTIVE_FIELD * self.map_stride:
+            raise ValueError(
+                f"thumbnail_size must be at least {ConvContext.RECEPTIVE_FIELD * self.map_stride} "
+                f"pixels, what a cell of the map sees at map_stride {self.map_stride}; got "
+                f"{self.thumbnail_size}. Pass a larger --thumbnail-size or a smaller --map-stride."
+            )
+
+
+@CONTEXTS.add("conv", settings=ConvContextSettings)
+class ConvContext(Context):
+    """Three convolutions, 5 x 5 and twice 3 x 3, to a map; its largest features start the core."""
+
+    RECEPTIVE_FIELD = 9  # pixels a side that a cell of the map sees, at stride 1
+
+    def __init__(
+        self, num_channels: int, state_sizes: tuple[int, ...], settings: ConvContextSettings
+    ) -> None:
+        super().__init__()
+        self.side, self.map_channels = settings.thumbnail_size, settings.map_features
+        self.gain, width = settings.thumbnail_gain, settings.map_features
+        self.layers = nn.Sequential(
+            nn.Conv2d(num_channels, width, 5, settings.map_stride, 2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1),
+        )
+        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
+        for parameter in self.to_state.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, thumbnail: Tensor) -> ContextOutput:
+        """See `Context.forward`."""
+        pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
+        features = self.layers(torch.cat([self.gain * pixels, places], dim=1))
+        cells = functional.adaptive_avg_pool2d(places, features.shape[-2:])
+        found = torch.relu(features).amax((-2, -1))
+        state = tuple(torch.tanh(layer(found)) for layer in self.to_state)
+        return ContextOutput(state, None, torch.cat([cells, features.float()], dim=1))

@@ -5,11 +5,13 @@ Shapes: B images, S scales, C channels, G pixels a side of a patch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from foveal.model.core import sum_of_linear
-from foveal.names import Registry
+from foveal.names import PartSettings, Registry
 
 GlimpseShape = tuple[int, int, int, int]  # (S, C, G, G)
 
@@ -83,6 +85,65 @@ class GlimpseNetwork(nn.Module):
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """``(B, S, C, G, G)`` glimpses, scaled, and ``(B, 2)`` locations to ``(B, features)``."""
         pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))
+        places = torch.relu_(self.from_location(locations))
+        return torch.relu_(
+            sum_of_linear(self.pixels_to_features, pixels, self.location_to_features, places)
+        )
+
+
+@dataclass(frozen=True)
+class ConvGlimpseSettings(PartSettings):
+    """Of the convolutional glimpse network.
+
+    Raises:
+        ValueError: when made, if a value makes no sense.
+    """
+
+    glimpse_filters: int = 24  # of the first convolution over a glimpse; the second has twice
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.glimpse_filters, int) or self.glimpse_filters < 1:
+            raise ValueError(
+                f"glimpse_filters must be a whole number of at least 1; got "
+                f"{self.glimpse_filters!r}."
+            )
+
+
+@GLIMPSE_NETWORKS.add("conv", settings=ConvGlimpseSettings)
+class ConvGlimpseNetwork(nn.Module):
+    """g = relu(Linear(conv(rho)) + Linear(h_l)), h_l = relu(Linear(l)).
+
+    Two convolutions of stride 2, 5 x 5 and 3 x 3, see the patches of all scales as so many
+    channels more; a glimpse network of this kind is in EDRAM (Ablavatski, Lu and Cai 2017,
+    arXiv 1701.09041).
+    """
+
+    def __init__(
+        self,
+        shape: GlimpseShape,
+        features: int,
+        _glimpse_hidden: int,
+        location_hidden: int,
+        settings: ConvGlimpseSettings,
+    ) -> None:
+        super().__init__()
+        scales, channels, height, width = shape
+        first = settings.glimpse_filters
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(scales * channels, first, 5, 2, 2),
+            nn.ReLU(),
+            nn.Conv2d(first, 2 * first, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        cells = -(-height // 4) * -(-width // 4)
+        self.from_location = nn.Linear(2, location_hidden)
+        self.pixels_to_features = nn.Linear(2 * first * cells, features)
+        self.location_to_features = nn.Linear(location_hidden, features)
+
+    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """See `GlimpseNetwork.forward`."""
+        pixels = self.convolutions(glimpses.flatten(1, 2))
         places = torch.relu_(self.from_location(locations))
         return torch.relu_(
             sum_of_linear(self.pixels_to_features, pixels, self.location_to_features, places)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from foveal.model.core import State
-from foveal.names import Registry
+from foveal.names import PartSettings, Registry
 from foveal.randomness import random_rows
 
 
@@ -16,7 +18,16 @@ class Policy(nn.Module):
     """What a policy has to give: the first location, the next ones, and the log-density of those.
 
     A policy is made as ``Policy(hidden_size)``. Locations are ``(x, y)`` as in `foveal.geometry`.
+    One that reads a context's feature map says so: it is made as ``Policy(hidden_size,
+    map_channels)``, and gets the map as a last argument of ``forward`` and ``score``.
+
+    Attributes:
+        reads_map: whether it reads a map.
+        chooses_first: whether ``forward`` also chooses the first location, in place of `first`.
     """
+
+    reads_map: ClassVar[bool] = False
+    chooses_first: bool = False
 
     def first(self, state: State, generator: torch.Generator | None) -> Tensor:
         """The first location, ``(B, 2)``: uniform over the image (§4.1), unless overridden.
@@ -126,6 +137,99 @@ class CenterPolicy(RandomPolicy):
     def score(self, _hidden: Tensor, choice: Tensor, _std: float | Tensor) -> Tensor:
         """See `Policy.score`; what is certain has a log-probability of 0."""
         return choice.new_zeros(choice.shape[:-1])
+
+
+@dataclass(frozen=True)
+class MapSettings(PartSettings):
+    """Of the map policy."""
+
+    choose_first: bool = True  # choose the first look from the map too; else it is uniform
+
+
+@POLICIES.add("map", settings=MapSettings)
+class MapPolicy(Policy):
+    """pi(l | h) is a mixture of Gaussians, one for each cell of the context's feature map.
+
+    The weight of a cell is the softmax of query . key / sqrt(M), where the key is the cell's
+    features and the query is linear in h; two more queries give its mean's offset from the middle
+    of the cell, of up to a cell each way. The mean policy takes the likeliest cell's mean.
+
+    Args:
+        hidden_size: units of h.
+        map_channels: M, features of a cell.
+        settings: its own.
+    """
+
+    reads_map = True
+
+    def __init__(self, hidden_size: int, map_channels: int, settings: MapSettings) -> None:
+        super().__init__()
+        self.chooses_first = settings.choose_first
+        self.queries = nn.Linear(hidden_size, 3 * map_channels)
+
+    def forward(  # type: ignore[override]  # its class says that it reads a map
+        self,
+        hidden: Tensor,
+        std: float | Tensor,
+        generator: torch.Generator | None,
+        feature_map: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`; the mean is that of the chosen cell."""
+        weights, means = (part.squeeze(1) for part in self.mixture(hidden[:, None], feature_map))
+        if self.training:
+            # The cell at which the rising sum of the weights passes a uniform number.
+            drawn = random_rows(torch.rand, (len(hidden), 1), generator, hidden.device)
+            passed = weights.detach().exp().cumsum(-1) < drawn
+            cell = passed.sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
+        else:
+            cell = weights.argmax(-1, keepdim=True)
+        mean = means.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
+        choice = mean.detach()
+        if self.training:
+            choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
+        return mean, choice
+
+    def score(  # type: ignore[override]
+        self, hidden: Tensor, choice: Tensor, std: float | Tensor, feature_map: Tensor
+    ) -> Tensor:
+        """See `Policy.score`."""
+        # Image by image in memory, as the maps lie.
+        hidden, choice = hidden.movedim(-2, 0), choice.movedim(-2, 0)
+        flat = choice.reshape(len(choice), -1, 1, 2)
+        weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map)
+        densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
+        return densities.view(choice.shape[:-1]).movedim(0, -1)
+
+    def mixture(self, hidden: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+        """The mixtures that N times h and a map make.
+
+        Args:
+            hidden: ``(B, N, hidden_size)``.
+            feature_map: ``(B, 2 + M, h, w)``.
+
+        Returns:
+            ``(B, N, h w)`` logarithms of the cells' weights, -inf of a cell that lies beyond the
+            image, and ``(B, N, h w, 2)`` means.
+        """
+        middles = feature_map[:, :2].float()
+        sizes = torch.stack(  # of a cell, across and down
+            [
+                middles[:, 0, 0, 1] - middles[:, 0, 0, 0],
+                middles[:, 1, 1, 0] - middles[:, 1, 0, 0],
+            ],
+            dim=-1,
+        )[:, None, None]
+        middles = middles.flatten(2).transpose(1, 2)[:, None]
+        beyond = (middles - sizes / 2 >= 1).any(-1)
+        # In bfloat16 a location would have too few digits to name a pixel.
+        with torch.autocast(hidden.device.type, enabled=False):
+            keys = feature_map[:, 2:].float().flatten(2)
+            queries = self.queries(hidden.float()) / math.sqrt(keys.shape[1])
+            # One product, whose gradient is one piece of memory.
+            products = queries.unflatten(-1, (3, -1)).flatten(1, 2) @ keys
+            weighed, *moved = products.unflatten(1, (-1, 3)).unbind(2)
+        weights = weighed.masked_fill(beyond, -torch.inf).log_softmax(-1)
+        return weights, middles + torch.stack(moved, dim=-1).tanh() * sizes
 
 
 def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:

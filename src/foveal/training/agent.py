@@ -18,7 +18,7 @@ from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
 from foveal.fields import Range, check_fields
 from foveal.io.files import changed
-from foveal.model.attention import RecurrentAttention, renewed
+from foveal.model.attention import RecurrentAttention
 from foveal.model.core import State
 from foveal.randomness import world_size
 from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
@@ -309,17 +309,20 @@ class ControlTrainer(Engine):
         locations = played.locations[:, chosen].flatten(0, 1)
         features = agent.perceive(glimpses, locations).view(length, len(chosen), -1)
         state = tuple(part[chosen] for part in played.state)
-        steps, read = [], []
+        steps, read, maps = [], [], []
         for t in range(length):
             thumbnail = None if played.thumbnails is None else played.thumbnails[t, chosen]
             start, _ = agent.first_state(len(chosen), thumbnail)
-            state = agent.remember(features[t], renewed(played.fresh[t, chosen], start, state))
+            state = agent.renewed(played.fresh[t, chosen], start, state)
+            state = agent.remember(features[t], state)
             steps.append(state[0])
             read.append(agent.core.for_policy(state))
+            maps.append(state[len(agent.state_sizes) :])
         hidden = torch.stack(steps).flatten(0, 1)
         logits = agent.action_head(hidden)
         choices = played.choices[:, chosen].flatten(0, 1)
-        scores = agent.score(torch.stack(read).flatten(0, 1), choices, std)
+        feature_map = (torch.cat(parts) for parts in zip(*maps, strict=True))
+        scores = agent.score(torch.stack(read).flatten(0, 1), choices, std, *feature_map)
         baselines = self.critic(hidden, logits)
         shape = (length, len(chosen))
         return logits.view(*shape, -1), scores.view(shape), baselines.view(shape)

@@ -108,7 +108,8 @@ class Trainer(Engine):
             model,
             detach_baseline=objective.detach_baseline,
             privileged_baseline=objective.privileged_baseline,
-            glimpse_head=objective.glimpse_weight > 0,
+            glimpse_head=objective.glimpse_head,
+            look_critic=objective.look_weight > 0,
         )
         super().__init__(
             learner,

@@ -74,6 +74,7 @@ class Learner(nn.Module):
         detach_baseline: see `Critic`.
         privileged_baseline: see `Critic`.
         glimpse_head: whether each glimpse alone also gives an answer.
+        look_critic: whether what each look alone tells has a baseline too.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class Learner(nn.Module):
         detach_baseline: bool = True,
         privileged_baseline: bool = False,
         glimpse_head: bool = False,
+        look_critic: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.critic: Critic | None = None
+        self.look_critic: Critic | None = None
         self.glimpse_head: nn.Linear | None = None
         if isinstance(model, RecurrentAttention):
             config = model.config
@@ -98,6 +101,13 @@ class Learner(nn.Module):
             )
             if glimpse_head:
                 self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
+            if look_critic:
+                self.look_critic = Critic(
+                    config.core_size,
+                    config.num_classes,
+                    detached=detach_baseline,
+                    privileged=privileged_baseline,
+                )
 
     def forward(
         self,
@@ -121,9 +131,10 @@ class Learner(nn.Module):
         if self.critic is None:
             return answered(self.model(as_scene(images).whole()))
         rollout: Rollout = self.model(images, location_std=location_std, generator=generator)
-        hidden, earlier = rollout.hidden, rollout.step_logits[:, :-1]
-        baselines = self.critic(hidden.transpose(0, 1), earlier.transpose(0, 1), labels)
-        rollout = rollout._replace(baselines=baselines.t())
+        hidden, prior = rollout.hidden.transpose(0, 1), rollout.prior_logits.transpose(0, 1)
+        rollout = rollout._replace(baselines=self.critic(hidden, prior, labels).t())
+        if self.look_critic is not None:
+            rollout = rollout._replace(look_baselines=self.look_critic(hidden, prior, labels).t())
         if self.glimpse_head is not None:
             alone = self.glimpse_head(torch.stack(list(rollout.features)))
             rollout = rollout._replace(glimpse_logits=alone.transpose(0, 1))
@@ -142,4 +153,5 @@ def answered(logits: Tensor) -> Rollout:
         state=(),
         hidden=nothing[..., None],
         features=(),
+        prior_logits=logits[:, None][:, :0],
     )

@@ -16,10 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveal.model.attention import Rollout
-from foveal.names import Registry
+from foveal.names import Registry, choose
 from foveal.training.parallel import spread
 
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
+NO_GLIMPSE_LOGITS = (
+    "glimpse_weight, and look_weight with look_reward 'alone', need a rollout with glimpse_logits, "
+    "as a Learner with a glimpse_head makes it. Pass glimpse_weight=0 and look_weight=0."
+)
 
 # From a rollout of B images and their labels to the reward of each, ``(B,)``. No gradient flows
 # through it.
@@ -41,16 +45,31 @@ class ObjectiveConfig:
     detach_baseline: bool = True  # stop the baseline's gradient at h
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
+    step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last
+    look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
+    look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
     standardize_advantages: bool = False  # divide them by their standard deviation in the batch
 
     def __post_init__(self) -> None:
         REWARDS.check(self.reward)
+        choose(self.look_reward, LOOK_REWARDS, "look_reward")
         if not 0 <= self.credit_decay <= 1:
             raise ValueError(f"credit_decay must be in [0, 1]; got {self.credit_decay!r}.")
-        for name in ("reinforce_weight", "baseline_weight", "glimpse_weight"):
+        for name in (
+            "reinforce_weight",
+            "baseline_weight",
+            "glimpse_weight",
+            "step_weight",
+            "look_weight",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+
+    @property
+    def glimpse_head(self) -> bool:
+        """Whether a trainer needs what each glimpse answers alone."""
+        return self.glimpse_weight > 0 or (self.look_weight > 0 and self.look_reward == "alone")
 
 
 class LossTerms(NamedTuple):
@@ -147,10 +166,11 @@ def reinforce_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
 
 
 def baseline_loss(baselines: Tensor, reward: Tensor) -> Tensor:
-    """Mean squared error of ``(B, D)`` baselines against the ``(B,)`` return."""
+    """Mean squared error of ``(B, D)`` baselines against ``(B,)`` or ``(B, D)`` returns."""
     if baselines.shape[1] == 0:
         return baselines.sum()
-    return (baselines - reward[:, None]).square().mean()
+    expected = reward[:, None] if reward.ndim == 1 else reward
+    return (baselines - expected).square().mean()
 
 
 def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -165,26 +185,55 @@ def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = Non
 
 
 def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of the answers that glimpses 2 to T give alone, in nats.
+    """Mean cross-entropy of the answers that the chosen glimpses give alone, in nats.
 
     It asks the gaze for views that can be recognized by themselves. Without it a recognizer that
     adds up looks learns to cope with a gaze that is off by some pixels, and then little is gained
-    by aiming better. The first glimpse is left out: nobody chose it.
+    by aiming better. A first glimpse that nobody chose is left out.
 
     Args:
-        glimpse_logits: ``(B, T, K)``.
+        glimpse_logits: ``(B, D, K)``, of the glimpses that the policy chose; or of all answers.
         labels: ``(B,)`` int64.
         weights: as for `supervised_loss`.
     """
-    chosen = glimpse_logits[:, 1:].float()
-    if chosen.shape[1] == 0:
-        return chosen.sum()
-    looks = chosen.shape[1]
+    logits = glimpse_logits.float()
+    looks = logits.shape[1]
+    if looks == 0:
+        return logits.sum()
     return _mean_cross_entropy(
-        chosen.flatten(0, 1),
+        logits.flatten(0, 1),
         labels.repeat_interleave(looks),
         None if weights is None else weights.repeat_interleave(looks),
     )
+
+
+def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
+    """Log p(label) by each chosen look alone, in [-3, 0] nats; ``(B, D)``."""
+    if rollout.glimpse_logits is None:
+        raise ValueError(NO_GLIMPSE_LOGITS)
+    return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels)
+
+
+def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
+    """What each chosen look adds to log p(label), of which each is in [-3, 0]; ``(B, D)``."""
+    after = _log_likelihoods(_chosen(rollout, rollout.step_logits), labels)
+    return after - _log_likelihoods(rollout.prior_logits, labels)
+
+
+# What each look that the policy chose is rewarded with by itself, ``(B, D)``.
+LOOK_REWARDS: dict[str, Reward] = {"alone": look_alone, "gain": look_gain}
+
+
+def _chosen(rollout: Rollout, per_look: Tensor) -> Tensor:
+    """``(B, T, ...)`` of those D looks that the policy chose."""
+    return per_look[:, per_look.shape[1] - rollout.log_probs.shape[1] :]
+
+
+def _log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
+    """``(B, D)`` log p(label), at least -3, without gradient."""
+    beliefs = logits.detach().float().log_softmax(-1)
+    known = beliefs.gather(-1, labels[:, None, None].expand(-1, beliefs.shape[1], 1)).squeeze(-1)
+    return known.clamp(min=WORST_LOG_LIKELIHOOD)
 
 
 def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -208,28 +257,35 @@ def hybrid_loss(
         weights: ``(B,)``, what each image counts in what trains answer and gaze; all 1 if None.
 
     Raises:
-        ValueError: if there is a ``glimpse_weight``, and the rollout has no ``glimpse_logits``.
+        ValueError: if a term needs what only a `Learner` adds to a rollout, and it is not there.
     """
     config = ObjectiveConfig() if config is None else config
     reward = reward_of(rollout, labels, config.reward)
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
-    if config.standardize_advantages and advantage.numel() > 1:
-        advantage = advantage / (spread(advantage) + 1e-6)
-    if weights is not None:
-        advantage = advantage * weights[:, None]
+    advantage = _credit(advantage, config, weights)
     supervised = supervised_loss(rollout.logits, labels, weights)
     reinforce = reinforce_loss(rollout.log_probs, advantage)
     baseline = baseline_loss(rollout.baselines, reward)
     total = supervised + config.reinforce_weight * reinforce + config.baseline_weight * baseline
+    if config.look_weight and rollout.features:
+        if rollout.look_baselines is None:
+            raise ValueError(
+                f"look_weight {config.look_weight} needs a rollout with look_baselines, as a "
+                "Learner with a look_critic makes it. Pass look_weight=0."
+            )
+        told = LOOK_REWARDS[config.look_reward](rollout, labels)
+        surplus = _credit(told - rollout.look_baselines.detach(), config, weights)
+        total = total + config.look_weight * reinforce_loss(rollout.log_probs, surplus)
+        regression = baseline_loss(rollout.look_baselines, told)
+        total = total + config.baseline_weight * regression
     if config.glimpse_weight and rollout.features:
         if rollout.glimpse_logits is None:
-            raise ValueError(
-                f"glimpse_weight {config.glimpse_weight} needs a rollout with glimpse_logits, as a "
-                "Learner with a glimpse_head makes it. Pass glimpse_weight=0."
-            )
-        total = total + config.glimpse_weight * glimpse_loss(
-            rollout.glimpse_logits, labels, weights
-        )
+            raise ValueError(NO_GLIMPSE_LOGITS)
+        alone = _chosen(rollout, rollout.glimpse_logits)
+        total = total + config.glimpse_weight * glimpse_loss(alone, labels, weights)
+    if config.step_weight and rollout.features:
+        earlier = rollout.step_logits[:, :-1]
+        total = total + config.step_weight * glimpse_loss(earlier, labels, weights)
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(
         total,
@@ -241,6 +297,13 @@ def hybrid_loss(
         reward.square().mean(),
         gaze_moments(rollout.locations[:, 1:]),
     )
+
+
+def _credit(advantage: Tensor, config: ObjectiveConfig, weights: Tensor | None) -> Tensor:
+    """``(B, D)`` advantages, standardized where that is wanted, times what each image counts."""
+    if config.standardize_advantages and advantage.numel() > 1:
+        advantage = advantage / (spread(advantage) + 1e-6)
+    return advantage if weights is None else advantage * weights[:, None]
 
 
 def gaze_moments(locations: Tensor) -> Tensor:

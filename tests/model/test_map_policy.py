@@ -1,0 +1,266 @@
+"""The context, its feature map, and the policy that reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributions, nn
+
+import foveal
+from foveal import geometry
+from foveal.model.attention import RecurrentAttention
+from foveal.model.config import RAMConfig
+from foveal.model.context import ConvContextSettings
+from foveal.model.policy import MapPolicy, MapSettings
+from tests.conftest import TINY
+
+MAPPED = dataclasses.replace(TINY, policy="map", context="conv")
+COARSE = dataclasses.replace(
+    MAPPED, context_settings=ConvContextSettings(thumbnail_size=9, map_features=6)
+)
+
+
+def a_map(batch: int = 2, down: int = 3, across: int = 4, features: int = 5) -> Tensor:
+    """A feature map whose cells cover the image evenly."""
+    x = (torch.arange(across) + 0.5) * 2 / across - 1
+    y = (torch.arange(down) + 0.5) * 2 / down - 1
+    cells = torch.stack([x.expand(down, across), y[:, None].expand(down, across)])
+    values = torch.randn(batch, features, down, across)
+    return torch.cat([cells.expand(batch, -1, -1, -1), values], dim=1)
+
+
+def by_loops(policy: MapPolicy, hidden: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and means of one image, cell by cell, from the definition."""
+    _, down, across = feature_map.shape
+    count = len(feature_map) - 2
+    weight, bias = policy.queries.weight.detach(), policy.queries.bias.detach()
+    queries = [
+        weight[k * count : (k + 1) * count] @ hidden + bias[k * count : (k + 1) * count]
+        for k in range(3)
+    ]
+    products, means = [], []
+    for row in range(down):
+        for column in range(across):
+            key = feature_map[2:, row, column]
+            weighed, dx, dy = (float(query @ key) / math.sqrt(count) for query in queries)
+            x, y = feature_map[:2, row, column].tolist()
+            products.append(weighed)
+            means.append([x + math.tanh(dx) * 2 / across, y + math.tanh(dy) * 2 / down])
+    return torch.tensor(products).softmax(0), torch.tensor(means)
+
+
+@pytest.fixture
+def policy() -> MapPolicy:
+    return MapPolicy(7, 5, MapSettings())
+
+
+def test_score_is_the_log_density_of_the_mixture(policy: MapPolicy) -> None:
+    feature_map, hidden, choices = a_map(), torch.randn(3, 2, 7), torch.randn(3, 2, 2) / 2
+    got = policy.score(hidden, choices, 0.2, feature_map)
+    for step in range(3):
+        for row in range(2):
+            weights, means = by_loops(policy, hidden[step, row], feature_map[row])
+            mixture = distributions.MixtureSameFamily(
+                distributions.Categorical(weights),
+                distributions.Independent(distributions.Normal(means, 0.2), 1),
+            )
+            torch.testing.assert_close(got[step, row], mixture.log_prob(choices[step, row]))
+
+
+def test_samples_are_of_the_density(policy: MapPolicy) -> None:
+    """How often a half of the image is chosen, against the mixture's closed form."""
+    feature_map, hidden, count = a_map(1), torch.randn(1, 7), 20_000
+    policy.train()
+    generator = torch.Generator().manual_seed(5)
+    _, choice = policy(
+        hidden.expand(count, -1), 0.3, generator, feature_map.expand(count, -1, -1, -1)
+    )
+    weights, means = by_loops(policy, hidden[0], feature_map[0])
+    normal = distributions.Normal(means, 0.3)
+    for edge in (-0.4, 0.1, 0.5):
+        wanted = (weights[:, None] * normal.cdf(torch.tensor(edge))).sum(0)
+        got = (choice < edge).float().mean(0)
+        assert torch.all((got - wanted).abs() < 4 * (wanted * (1 - wanted) / count).sqrt())
+
+
+def test_the_mean_policy_takes_the_likeliest_cell(policy: MapPolicy) -> None:
+    feature_map, hidden = a_map(), torch.randn(2, 7)
+    mean, choice = policy.eval()(hidden, 0.3, None, feature_map)
+    for row in range(2):
+        weights, means = by_loops(policy, hidden[row], feature_map[row])
+        torch.testing.assert_close(choice[row], means[weights.argmax()])
+    torch.testing.assert_close(mean, choice)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 60), (31, 60), (100, 37), (1, 1), (9, 2)])
+def test_places_of_a_thumbnail_are_the_middles_of_its_boxes(height: int, width: int) -> None:
+    side = 8
+    places = geometry.thumbnail_places(height, width, side)[0]
+    box = -(-max(height, width) // side)
+    for row in range(side):
+        for column in range(side):
+            middle = ((column + 0.5) * box, (row + 0.5) * box)
+            wanted = [
+                place / size * 2 - 1 for place, size in zip(middle, (width, height), strict=True)
+            ]
+            np.testing.assert_allclose(places[:, row, column], wanted, rtol=1e-5)
+
+
+def test_images_of_several_sizes_are_looked_at_as_each_alone() -> None:
+    model = RecurrentAttention(COARSE).eval()
+    images = [
+        torch.rand(1, 30, 18),
+        torch.rand(1, 9, 41),
+        torch.rand(1, 1, 1),
+        torch.rand(1, 60, 60),
+    ]
+    together = model(geometry.pad_images(images))
+    for row, image in enumerate(images):
+        alone = model(image[None])
+        torch.testing.assert_close(together.locations[row], alone.locations[0])
+        torch.testing.assert_close(together.logits[row], alone.logits[0])
+
+
+def test_nothing_beyond_the_image_is_chosen() -> None:
+    """Half of the thumbnail of a wide image lies beyond it: no cell there has any weight."""
+    torch.manual_seed(0)
+    model = RecurrentAttention(COARSE).train()
+    state, _ = model.first_state(4, model.thumbnail(torch.rand(4, 1, 20, 60)))
+    weights, _ = model.location_policy.mixture(state[0][:, None], model.feature_map(state))
+    rows = weights.exp().view(4, 9, 9).sum(2)
+    assert torch.all(rows[:, :3] > 0)
+    assert torch.all(rows[:, 3:] == 0)
+
+
+def test_the_first_look_is_decided_and_credited() -> None:
+    model = RecurrentAttention(COARSE).train()
+    rollout = model(torch.rand(5, 1, 20, 24))
+    assert rollout.log_probs.shape == rollout.baselines.shape == (5, 3)
+    assert rollout.hidden.shape == (5, 3, 16)
+    assert rollout.prior_logits.shape == (5, 3, 2)
+    torch.testing.assert_close(rollout.prior_logits[:, 1:], rollout.step_logits[:, :-1])
+    given = model(torch.rand(5, 1, 20, 24), first_location=torch.zeros(5, 2))
+    assert given.log_probs.shape == (5, 2)
+    uniform = dataclasses.replace(COARSE, policy_settings=MapSettings(choose_first=False))
+    assert RecurrentAttention(uniform)(torch.rand(5, 1, 20, 24)).log_probs.shape == (5, 2)
+
+
+def test_a_stream_of_steps_is_the_rollout() -> None:
+    model, images = RecurrentAttention(COARSE).eval(), torch.rand(3, 1, 20, 24)
+    rollout = model(images)
+    location, state = model.begin(images)
+    for t in range(3):
+        torch.testing.assert_close(location, rollout.locations[:, t])
+        step = model.step(images, location, state)
+        torch.testing.assert_close(step.logits, rollout.step_logits[:, t])
+        location, state = step.next_location, step.state
+
+
+def test_a_fresh_stream_takes_the_map_of_what_is_there_now() -> None:
+    model = RecurrentAttention(COARSE).eval()
+    before, now = torch.rand(2, 1, 20, 24), torch.rand(2, 1, 20, 24)
+    location, state = model.begin(before)
+    state = model.step(before, location, state).state
+    fresh = torch.tensor([True, False])
+    _, after = model.begin_where(fresh, now, location, state)
+    _, start = model.begin(now)
+    assert torch.equal(after[-1], start[-1])
+    assert torch.equal(after[0][0], start[0][0])
+    assert torch.equal(after[0][1], state[0][1])
+
+
+def test_the_gradient_of_the_log_density_reaches_the_map() -> None:
+    model = RecurrentAttention(COARSE).train()
+    model(torch.rand(3, 1, 20, 24)).log_probs.sum().backward()
+    assert model.context is not None
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for name, parameter in model.context.named_parameters()
+        if name.startswith("layers")
+    )
+
+
+def test_the_thumbnail_is_less_the_mean_inside_the_image_alone() -> None:
+    config = dataclasses.replace(COARSE, pixel_mean=(0.25,), pixel_std=(0.5,))
+    thumbnail = RecurrentAttention(config).thumbnail(torch.ones(1, 1, 9, 18))
+    assert thumbnail is not None
+    assert torch.equal(thumbnail[0, 0, :4], torch.full((4, 9), 1.5))
+    assert torch.equal(thumbnail[0, 0, 5:], torch.zeros(4, 9))
+
+
+def test_what_the_thumbnail_reads_is_counted() -> None:
+    assert RecurrentAttention(COARSE).count_pixels_read() == 3 * 16 + 81
+
+
+def test_a_convolutional_glimpse_network_is_its_layers() -> None:
+    config = dataclasses.replace(TINY, glimpse_size=10, num_scales=2, glimpse_network="conv")
+    model = RecurrentAttention(config)
+    network = model.glimpse_network
+    glimpses, places = torch.rand(3, 2, 1, 10, 10), torch.rand(3, 2)
+    seen = glimpses.flatten(1, 2)
+    for layer, padding in ((network.convolutions[0], 2), (network.convolutions[2], 1)):
+        seen = nn.functional.conv2d(seen, layer.weight, layer.bias, 2, padding).relu()
+    wanted = network.pixels_to_features(seen.flatten(1)) + network.location_to_features(
+        network.from_location(places).relu()
+    )
+    torch.testing.assert_close(network(glimpses, places), wanted.relu())
+
+
+class Mapless(foveal.Context):
+    """A context that makes a map of another width than it says."""
+
+    side, map_channels = 4, 3
+
+    def __init__(self, _num_channels: int, state_sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sizes = state_sizes
+
+    def forward(self, thumbnail: Tensor) -> tuple[tuple[Tensor, ...], None]:
+        return tuple(thumbnail.new_zeros(len(thumbnail), size) for size in self.sizes), None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"policy": "map"}, "reads a context's feature map.*--context conv"),
+        ({"policy": "map", "context": "mapless"}, r"must give a feature map of \(B, 5, h, w\)"),
+    ],
+)
+def test_a_policy_without_its_map_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], said: str
+) -> None:
+    monkeypatch.setitem(foveal.CONTEXTS, "mapless", Mapless)
+    with pytest.raises(ValueError, match=said):
+        RecurrentAttention(dataclasses.replace(TINY, **changes))(torch.rand(1, 1, 8, 8))
+
+
+def test_a_stream_that_did_not_begin_is_refused() -> None:
+    model, images = RecurrentAttention(COARSE), torch.rand(1, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"model\.begin"):
+        model.initial_state(1)
+    with pytest.raises(ValueError, match=r"model\.begin"):
+        model.step(images, torch.zeros(1, 2), (torch.zeros(1, 16),))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"thumbnail_size": 8},
+        {"thumbnail_size": 20, "map_stride": 3},
+        {"map_features": 0},
+        {"thumbnail_gain": 0.0},
+        {"map_stride": 1.5},
+    ],
+)
+def test_settings_that_make_no_context_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"must be .*; got"):
+        ConvContextSettings(**values)  # type: ignore[arg-type]
+
+
+def test_the_paper_has_no_context() -> None:
+    assert RAMConfig().context == "none"
+    assert RecurrentAttention(TINY).context is None
