@@ -90,6 +90,8 @@ def test_settings_of_a_part_that_is_not_chosen_are_refused() -> None:
             RAMConfig(core_settings=Layers(3))
         assert RAMConfig(core_settings=Layers()).core_settings == PartSettings(), "says nothing"
         assert RAMConfig(core="layered").core_settings == Layers(1)
+        with pytest.raises(ValueError, match="layers must be .* to 4,096; got 1000000000"):
+            RAMConfig(core="layered", core_settings=Layers(10**9))
         with pytest.raises(ValueError, match="another core than 'lstm'"):
             dataclasses.replace(chosen, core="lstm")
         assert chosen.with_parts(core="lstm").core_settings == PartSettings()

@@ -40,6 +40,7 @@ class Range(NamedTuple):
         return f"{low} and {'below' if self.below else 'at most'} {_plain(self.high)}"
 
 
+SEEDS = Range(0, 2**32)
 WHOLE = Range(-LARGEST, LARGEST)
 
 

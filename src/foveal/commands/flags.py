@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import os
+import re
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ def _unboxed(message: str) -> str:
     lines = (line.strip("│ ") for line in message.splitlines()[1:])
     sections = itertools.groupby(lines, lambda line: bool(line.strip("─-")))
     words = next(" ".join(section) for is_text, section in sections if is_text).rstrip(".")
+    words = re.sub(r"(?<=\d,) (?=\d{3}\b)", "", words)  # a number that was broken at its commas
     part, _, reason = words.partition(": ")  # of a configuration, which checked itself, or a flag
     return reason if part.startswith("Error parsing") and "--" not in part else words
 

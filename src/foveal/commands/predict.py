@@ -15,8 +15,10 @@ import tyro
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.shown import load_model
+from foveal.fields import SEEDS, check_value
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
 from foveal.model.policy import uniform_locations
 from foveal.scene import as_scene
 from foveal.scene.files import Source
@@ -72,6 +74,8 @@ def predict(
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
     if workers < -1:
         raise ValueError(f"workers must be at least 0, or -1 for all; got {workers}.")
+    check_looks(num_glimpses)
+    check_value("seed", seed, int, SEEDS)
     if not images:
         raise ValueError(
             "which images? Name files, directories or patterns, or - to read names from standard "

@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveal.fields import Range, check_fields, positive
+from foveal.fields import Range, check_fields, check_value, positive
 from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES
@@ -20,6 +20,7 @@ MOST_GLIMPSES = 1000
 MOST_CHANNELS = 1024
 MOST_CLASSES = 1_000_000
 MOST_UNITS = 65_536  # of a layer
+OF_A_PART = Range(-4096, 4096)  # the whole numbers among a part's own settings
 MOST_WEIGHTS = 2**27  # of a network; half a gigabyte
 NO_SETTINGS = PartSettings()
 # The fields that choose a part, and those that hold its settings.
@@ -99,6 +100,8 @@ class RAMConfig:
             kind = parts.settings_of(word)
             given = getattr(self, settings)
             if type(given) is kind:
+                whole = [name for name, value in vars(given).items() if isinstance(value, int)]
+                check_fields(given, **dict.fromkeys(whole, OF_A_PART))
                 continue
             # Those that were not given, or that say nothing, are the defaults.
             if given != NO_SETTINGS and changed(given):
@@ -138,6 +141,15 @@ class RAMConfig:
             if field in values:
                 types[settings] = parts.settings_of(values[field])
         return types
+
+
+def check_looks(num_glimpses: int | None) -> None:
+    """Refuse a number of glimpses that no model may take; None is the model's own.
+
+    Raises:
+        ValueError: saying how many it may be.
+    """
+    check_value("num_glimpses", num_glimpses, int | None, Range(1, MOST_GLIMPSES))
 
 
 def check_weights(count: int) -> None:

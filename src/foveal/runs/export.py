@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
 
 SUFFIXES = (".onnx", ".pt2")
 LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
@@ -207,8 +208,7 @@ def export_model(
             "Export one whose policy is learned or center."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
-    if looks < 1:
-        raise ValueError(f"num_glimpses must be at least 1; got {looks}.")
+    check_looks(looks)
     still = copy.deepcopy(model).requires_grad_(False).eval()
     module = OneGlimpse(still) if one_step else UnrolledGlimpses(still, looks)
     if out.suffix.lower() == ".onnx":

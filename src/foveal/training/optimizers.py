@@ -9,11 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from foveal.fields import Range, check_fields, positive
+from foveal.fields import SEEDS, Range, check_fields, positive
 
 MOST_AT_ONCE = 10**6  # images, or games
 COUNT = Range(1, 10**9)
-SEEDS = Range(0, 2**32)
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
 

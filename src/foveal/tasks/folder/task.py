@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foveal.fields import Range, check_fields
+from foveal.fields import SEEDS, Range, check_fields
 from foveal.scene import Images
 from foveal.scene.files import Source
 from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
@@ -56,7 +56,7 @@ class FolderConfig:
         check_fields(
             self,
             held_out=Range(0, 0.5, above=True, below=True),
-            split_seed=Range(0, 2**32),
+            split_seed=SEEDS,
             cache_gb=Range(0, 1e6),
             workers=Range(-1, 1024, "-1 is one a core."),
         )
