@@ -146,7 +146,7 @@ def test_hostile_directories_are_refused_in_a_line(
         ("model.pixel_mean", [float("nan")], "pixel_mean must be a number from .*; got nan"),
         ("model.pixel_std", [float("inf")], "pixel_std must be a number above 0 .*; got inf"),
         ("model.core", "gru", "unknown core 'gru'; .* foveal --import MODULE adds"),
-        ("model.policy", "map", "unknown policy 'map'; .* foveal --import MODULE adds"),
+        ("model.policy", "maps", "unknown policy 'maps'; .* foveal --import MODULE adds"),
         ("model.context", "wide", "unknown context 'wide'; .* foveal --import MODULE adds"),
         ("model.glimpse_network", "cnn", "unknown glimpse network 'cnn'; .* --import MODULE adds"),
         ("model.core_settings", {"layers": 2}, "PartSettings has no layers"),

@@ -169,8 +169,7 @@ class Engine(ABC):
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
             ProcessLost: if another of several processes ended; the last checkpoint is kept.
             DeviceFailed: if the device ran out of memory or was lost; the last checkpoint is kept.
-            RunHeld: if another process trains in the directory.
-            OSError: if the run directory cannot be written.
+            OSError: if the run directory cannot be written, or another process trains in it.
         """
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.learner, *self.optimizers)
@@ -250,7 +249,7 @@ class Engine(ABC):
         """Go back to the run directory's checkpoint; False if it has none yet.
 
         Raises:
-            RunHeld: if another process trains in the directory.
+            OSError: if another process trains in the directory.
             ValueError: if the checkpoint is damaged, or of another configuration.
         """
         path = self.directory / CHECKPOINT_FILE
@@ -273,7 +272,6 @@ class Engine(ABC):
         return True
 
     def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
-        """Go on from what `save` kept."""
         tensors = {_of_version_2(name): value for name, value in tensors.items()}
         wanted = ("model.", "critic.", "glimpse_head.")
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
