@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ TABLE_FILE = "README.md"
 TEST_IMAGES = 10_000
 
 
-def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def row_result(
+    row: Row, command: str, results: Sequence[dict[str, Any]], *, quick: bool = False
+) -> dict[str, Any]:
     """The content of ``<row>.json``.
 
     Args:
         row: which.
         command: that makes it.
         results: of one run a seed, as `foveal.runs.run.train_run` returns them.
+        quick: whether the row's run is cut short, which makes no figure to compare.
 
     Returns:
         The mean over the seeds, its Wilson interval over the test images or games, the spread over
@@ -45,7 +49,7 @@ def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dic
         "config": dataclasses.asdict(row.config),
         "seeds": [result["seed"] for result in results],
         "runs": list(results),
-    }
+    } | ({"quick": True, "paper": None} if quick else {})
 
 
 def read_row(directory: Path, name: str) -> dict[str, Any] | None:
@@ -126,6 +130,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def _line(row: Row, result: dict[str, Any] | None) -> str:
     cells = [f"`{row.name}`", row.title]
+    if result is not None and result.get("quick"):
+        row = replace(row, paper=None, preprint=None, best_known=None)
     if result is None:
         cells += ["not yet", "", _figure(row.paper), ""]
     else:
@@ -156,9 +162,11 @@ def _how(results: dict[str, dict[str, Any]]) -> str:
         return ""
     runs = [run for result in results.values() for run in result["runs"]]
     machines = sorted({run["hardware"] for run in runs})
+    quick = any(result.get("quick") for result in results.values())
     commits = sorted({str(run["commit"]) for run in runs})
     return (
-        "\nA row is made by `foveal reproduce` and its name, or by the command in its file, which "
+        ("\nThe rows above are cut short: there is nothing to compare.\n" if quick else "") + "\n"
+        "A row is made by `foveal reproduce` and its name, or by the command in its file, which "
         "does the same. Hardware: "
         f"{'; '.join(machines)}. Commits: {', '.join(commits)}. Several runs shared the machine, "
         "so the minutes are upper bounds.\n"
