@@ -69,11 +69,14 @@ class ClassifierRun(Run):
     def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
         """See `Run`: the test error. The test split is used here, once a run."""
         test = evaluate(model, task, "test")
-        looks, (height, width) = 1, task.image_size
-        pixels, more = task.num_channels * height * width, {}
         if isinstance(model, RecurrentAttention):
-            looks, pixels = self.model.num_glimpses, model.count_pixels_read()
+            looks = self.model.num_glimpses
             more = {"num_glimpses": looks}
+            costs = (model.count_multiply_adds(looks), model.count_pixels_read())
+        else:
+            height, width = task.image_size
+            more = {}
+            costs = (model.count_multiply_adds(), task.num_channels * height * width)
         return {
             "network": self.network,
             "error": test.error,
@@ -81,8 +84,8 @@ class ClassifierRun(Run):
             "protocol": PROTOCOL,
             "parameters": model.count_parameters(),
             **more,
-            "multiply_adds": looks * model.count_multiply_adds(),
-            "pixels_read": pixels,
+            "multiply_adds": costs[0],
+            "pixels_read": costs[1],
         }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
