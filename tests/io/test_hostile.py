@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import re
 import resource
@@ -21,10 +20,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.cli import main
-from foveal.io.models import load_weights, read_config, save_model
+from foveal.io.models import load_weights, save_model
 from foveal.model.attention import RecurrentAttention
-from foveal.runs.recipes import AgentConfig, RunConfig
-from foveal.runs.run import run_config
+from foveal.runs.agent import AgentRun
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.run import saved_as
+from foveal.runs.saved import load
 from foveal.tasks import TaskConfig
 from tests.conftest import TINY
 
@@ -44,9 +45,9 @@ def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A model of each kind, beside an image."""
     place = tmp_path_factory.mktemp(request.param)
     task = TaskConfig(digits="uci", canvas_size=20)
-    run = RunConfig(task=task, model=TINY) if request.param == "digits" else AgentConfig(model=TINY)
+    run = CanvasRun(task=task, model=TINY) if request.param == "digits" else AgentRun(model=TINY)
     about = {"name": "mnist-28", "classes": ["a", "b"], "image_size": [20, 20]}
-    save_model(place / "model", RecurrentAttention(TINY), about | dataclasses.asdict(run))
+    save_model(place / "model", RecurrentAttention(TINY), about | saved_as(run))
     Image.new("L", (20, 20)).save(place / "image.png")
     return place
 
@@ -184,7 +185,7 @@ def test_an_unknown_reward_is_named(sound: Path, tmp_path: Path) -> None:
     content["objective"]["reward"] = "brier"
     (tmp_path / "model" / "config.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="unknown reward 'brier'; .* --import MODULE adds"):
-        run_config(read_config(tmp_path / "model"), tmp_path)
+        assert load(tmp_path / "model").run
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -151,7 +151,7 @@ def _best(task: str) -> CanvasRun:
             look_reward="gain",
         ),
         training=dataclasses.replace(
-            FAST_TRAINING, epochs=60, final_location_std=0.03, validate_every=2
+            FAST_TRAINING, epochs=40, batch_size=256, final_location_std=0.03, validate_every=2
         ),
     )
 
