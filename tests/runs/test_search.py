@@ -17,7 +17,7 @@ import pytest
 from foveal import cli
 from foveal.runs import search
 from foveal.runs.recipes import agent_recipe, recipe
-from foveal.runs.search import Dimension, configured, measure_of, read_space, without_password
+from foveal.runs.search import Dimension, configured, read_space, without_password
 from foveal.training.journal import read_metrics
 from tests.tasks.folder.test_folder import write_bars
 
@@ -65,8 +65,8 @@ def test_a_space_is_read_by_the_kinds_of_the_fields() -> None:
     )
     agent = agent_recipe("catch", "fast")
     assert read_space(("clip=0.1:0.3",), agent)[0].name == "clip"
-    assert measure_of(config) == ("validation_error", "minimize")
-    assert measure_of(agent) == ("validation_return", "maximize")
+    assert (config.compared, config.lower_is_better) == ("validation_error", True)
+    assert (agent.compared, agent.lower_is_better) == ("validation_return", False)
 
 
 def test_values_find_their_place_in_the_configuration() -> None:
