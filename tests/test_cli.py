@@ -409,6 +409,8 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     for name in ("compare.png", "time.png"):
         with Image.open(name) as picture:
             assert picture.format == "PNG"
+    Path("runs/first").rename("$20%$30")  # drawn as mathematics, it would be refused
+    assert foveal("compare '$20%$30'")[0] == 0
     assert foveal("runs runs/other")[1].startswith("no runs in runs/other")
 
 

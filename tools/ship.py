@@ -41,7 +41,7 @@ def ship(row_name: str, name: str) -> None:
     said |= {
         "the same network without a learned gaze": "; ".join(_controls(row)) or "not measured",
         "seed": str(best["seed"]),
-        "made by": f"`{best['command']}`, commit {best['commit']}, {best['hardware']}, "
+        "made by": f"{best['command']}, commit {best['commit']}, {best['hardware']}, "
         f"{best['seconds'] / 60:.0f} minutes",
     }
     repeat, only = (

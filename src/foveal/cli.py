@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveal import __version__
-from foveal.names import IMPORTED, choose
+from foveal.names import IMPORTED, choose, printable
 
 # A command is the function of its name, with _ for -, in the module of that name in
 # foveal.commands, or its `run`, which reads the arguments itself; imported when called: --help is
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
-        one_line = " ".join(str(problem).split())
+        one_line = printable(" ".join(str(problem).split()))
         print(f"foveal{' ' if name else ''}{name}: {one_line}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -104,7 +104,7 @@ def _call(name: str, arguments: list[str]) -> int:
         else:
             parse(getattr(module, place), name, arguments)
     except Stop as stop:
-        print(f"foveal {name}: {stop}", file=sys.stderr)
+        print(f"foveal {name}: {printable(str(stop))}", file=sys.stderr)
         return stop.exit_code
     return 0
 

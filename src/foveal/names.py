@@ -1,13 +1,17 @@
-"""Words that people type: the one meant, or the nearest suggested; and parts by their names."""
+"""Words that people type: the one meant or the nearest; parts by name; text shown as it is."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
+# What a terminal or a picture would act on (controls, line ends, turned directions), or refuse.
+CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
 
@@ -29,6 +33,23 @@ def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:
         return name
     listed = f"{', '.join(names)}{more}.{nearest(name, names)}"
     raise ValueError(f"unknown {kind} {name!r}; it must be one of {listed}")
+
+
+def printable(text: str) -> str:
+    """Text on one line that only says something: controls and what is not UTF-8 are spelled out."""
+
+    def spelled(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name
+            return f"\\x{code - 0xDC00:02x}"
+        return found[0].encode("unicode_escape").decode()
+
+    return CONTROLS.sub(spelled, text)
+
+
+def in_markdown(text: str) -> str:
+    """Text as Markdown, or HTML, that shows it as it is, in a table's cell as well."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

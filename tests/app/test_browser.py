@@ -140,11 +140,11 @@ def test_a_drawn_digit_is_answered_and_its_gaze_stepped_through(visit: Any) -> N
     assert visitor.answer() == ("7", 8)
     gaze = visitor.gaze()
     gaze.get_by_text("Look 8 of 8").wait_for()
-    assert gaze.locator("#where circle").count() == 8
+    assert gaze.locator("#where .number").count() == 8
     assert gaze.locator("#beliefs li").count() == 10
     gaze.get_by_label("Look before").click()
     gaze.get_by_text("Look 7 of 8").wait_for()
-    assert gaze.locator("#where circle").count() == 7
+    assert gaze.locator("#where .number").count() == 7
     visitor.page.get_by_role("button", name="Clear").click()
     visitor.page.get_by_text("Nothing is drawn yet").wait_for()
     assert visitor.page.locator("#draw-gaze iframe").count() == 0
@@ -257,6 +257,35 @@ def test_nothing_is_cut_off_and_nothing_comes_from_elsewhere(visit: Any, width: 
     assert visitor.asked
     for url in visitor.asked:
         assert url.startswith((visitor.page.url, "data:", "blob:", "about:")), url
+
+
+def test_on_a_phone_what_belongs_together_is_seen_together(visit: Any) -> None:
+    """The answer under the drawing, and Catch's buttons under the game, before anything else."""
+    visitor = visit(390)
+    page = visitor.page
+    visitor.draw(SEVEN)
+    visitor.answer()
+
+    def box(selector: str) -> Any:
+        return page.locator(selector).bounding_box()
+
+    def bottom(selector: str) -> float:
+        found = box(selector)
+        return float(found["y"] + found["height"])
+
+    assert 0 <= box("#draw-answer [data-answer]")["y"] - bottom("#pad .foveal-buttons") < 60
+    assert box("#draw-model")["y"] > bottom("#draw-gaze iframe")
+    said = page.locator("#draw-answer").inner_text()
+    believed = visitor.gaze().locator("#beliefs .right").inner_text()
+    assert re.findall(r"[\d.]+.%", believed.replace("\u00a0", " ")) == re.findall(r"[\d.]+.%", said)
+    visitor.turn_to("Catch")
+    for button, who in (("play", "you"), ("watch", "agent")):
+        page.locator(f"#catch-{button}").click()
+        page.get_by_text(re.compile(r"Move \d+ of 23")).wait_for()
+        canvas = f"#board [data-who={who}] canvas"
+        assert 0 <= box("#board .foveal-buttons")["y"] - bottom(canvas) < 60
+        assert bottom("#board .foveal-buttons") - box(canvas)["y"] < 844
+        page.locator("#board").get_by_text("Over.").wait_for()
 
 
 def test_the_served_page_names_no_other_host(server: Server) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from huggingface_hub import HfApi, ModelCard, errors
 from foveal import RecurrentAttention, cli
 from foveal.io import hub
 from foveal.io.card import model_card
-from foveal.io.files import read_json
+from foveal.io.files import read_json, write_json
 from foveal.io.models import read_config
 from tests.conftest import TINY
 
@@ -61,6 +62,40 @@ def test_a_pushed_model_comes_back(fake_hub: FakeHub) -> None:
     assert card.data.library_name == "foveal"
     assert card.data.pipeline_tag == "image-classification"
     assert "| retina | 4 x 4, 1 scale(s), 1 channel(s) |" in card.text
+
+
+def test_nothing_of_this_machine_is_uploaded(fake_hub: FakeHub, tmp_path: Path) -> None:
+    """But the last name of each place; what was saved beside it keeps all."""
+    secret = "/home/mara/Kunden|Meier"
+    run = tmp_path / "run"
+    RecurrentAttention(TINY).save_pretrained(run)
+    command = f"foveal train folder --data '{secret}/photos a' --out=../x/runs --start someone/name"
+    write_json(
+        run / "config.json",
+        read_config(run)
+        | {"name": "own", "command": command, "task": {"data": f"{secret}/photos a/", "n": 1}}
+        | {"env": {"env": "ALE/Breakout-v5", "env_options": [f"rom={secret}/rom"]}}
+        | {"start": r"C:\Kunden\Meier\model", "more": [f"{secret}/c", "~mara/d", "//Meier/e"]}
+        | {"classes": ["/", "a/b/c", "~", "../x"]},
+    )
+    write_json(run / "result.json", {"command": f"{command} --storage sqlite:///{secret}/study.db"})
+    (run / "README.md").unlink()
+    model = RecurrentAttention.from_pretrained(run)
+    model.push_to_hub("someone/own")
+    there = fake_hub.directory / "main" / "someone" / "own"
+    for file in there.iterdir():
+        assert not re.search(rb"mara|Kunden|Meier|\.\./x/", file.read_bytes()), file
+    content = read_config(there)
+    said = "foveal train folder --data 'photos a' --out=runs --start someone/name"
+    assert content["command"] == said
+    assert content["task"] == {"data": "photos a", "n": 1}
+    assert content["env"] == {"env": "ALE/Breakout-v5", "env_options": ["rom=rom"]}
+    assert (content["start"], content["more"]) == ("model", ["c", "d", "e"])
+    assert content["classes"] == ["/", "a/b/c", "~", "../x"]
+    assert read_json(there / "result.json")["command"] == f"{said} --storage study.db"
+    assert f"| made by | {said} --storage study.db |" in (there / "README.md").read_text()
+    model.save_pretrained(tmp_path / "copy")
+    assert read_config(tmp_path / "copy")["task"]["data"] == f"{secret}/photos a/"
 
 
 def test_only_files_that_run_nothing_are_asked_for(fake_hub: FakeHub, tmp_path: Path) -> None:

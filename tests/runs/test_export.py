@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.io.files import config_from_dict
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
+from foveal.runs.graphs import Exportable, Preparation
 from tests.conftest import TINY
 
 SMALL = dataclasses.replace(TINY, num_glimpses=2, num_scales=2)
@@ -75,11 +77,51 @@ def test_the_first_location_may_be_left_out_or_be_one_for_all(exported: Path) ->
     assert (left_out[2][:, 0] == 0).all()
 
 
+def test_the_graph_takes_the_bytes_of_large_dark_on_light_files(
+    model: RecurrentAttention, tmp_path: Path
+) -> None:
+    """By loops over boxes of pixels, and against the rollout on what they give."""
+    path = tmp_path / "model.onnx"
+    prepare = Preparation(uint8=True, invert=True, side=20)
+    export_model(model, path, prepare=prepare, about={"classes": ["left", "right"]})
+    runtime = session(path)
+    for height, width in ((20, 20), (21, 13), (61, 40), (1, 90)):
+        files = np.random.default_rng(height).integers(0, 256, (2, 1, height, width), np.uint8)
+        light, box = (255.0 - files) / 255, -(-max(height, width) // 20)
+        small = np.zeros((2, 1, -(-height // box), -(-width // box)), np.float32)
+        for y in range(small.shape[2]):
+            for x in range(small.shape[3]):
+                rows, columns = slice(y * box, (y + 1) * box), slice(x * box, (x + 1) * box)
+                small[:, :, y, x] = light[:, :, rows, columns].sum((2, 3)) / box**2
+        first = torch.tensor([[0.1, -0.3]])
+        with torch.no_grad():
+            rollout = model(torch.from_numpy(small), first_location=first.expand(2, 2))
+        logits, _, locations = runtime.run(None, {"images": files, "first_location": first.numpy()})
+        np.testing.assert_allclose(logits, rollout.logits, atol=1e-4)
+        np.testing.assert_allclose(locations, rollout.locations, atol=1e-5)
+    said = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert said["images"] == {"uint8": True, "invert": True, "side": 20}
+    assert runtime.get_inputs()[0].type == "tensor(uint8)"
+    words = "uint8 in [0, 255]; dark becomes light; scaled down to 20 pixels a side"
+    assert onnx.load(path).graph.input[0].doc_string == words
+
+
+def test_a_location_outside_the_image_is_its_edge(exported: Path) -> None:
+    fed = {"images": torch.rand(1, 1, 20, 20).numpy()}
+    runtime = session(exported)
+    far = runtime.run(None, fed | {"first_location": np.array([[7, -1.5]], np.float32)})
+    edge = runtime.run(None, fed | {"first_location": np.array([[1, -1]], np.float32)})
+    for ours, theirs in zip(far, edge, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_file_says_what_it_is(exported: Path) -> None:
     file = onnx.load(exported)
     said = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
     assert said["classes"] == ["left", "right"]
     assert said["num_glimpses"] == 2
+    assert said["images"] == {"uint8": False, "invert": False, "side": None}
+    assert b"graphs.py" not in exported.read_bytes(), "nothing of the machine that made it"
     assert config_from_dict(RAMConfig, said["foveal"], "the file") == SMALL
     sizes = file.graph.input[0].type.tensor_type.shape.dim
     assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 1, "height", "width"]
@@ -89,6 +131,8 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
 def test_a_program_is_loaded_by_pytorch_alone(tmp_path: Path) -> None:
     model = RecurrentAttention(dataclasses.replace(SMALL, core="lstm", num_channels=3)).eval()
     export_model(model, tmp_path / "model.pt2", num_glimpses=3)
+    with zipfile.ZipFile(tmp_path / "model.pt2") as parts:
+        assert not any(b"graphs.py" in parts.read(name) for name in parts.namelist())
     program = torch.export.load(tmp_path / "model.pt2").module()
     for batch, height, width in ((1, 9, 40), (5, 33, 3)):
         images, first = torch.rand(batch, 3, height, width), torch.rand(batch, 2)
@@ -147,7 +191,7 @@ _SAVED: list[bytes] = []
 _make_program = export._program_file
 
 
-def _saved(module: export.Exportable) -> bytes:
+def _saved(module: Exportable) -> bytes:
     """The program of the one model that the test above exports, made once."""
     if not _SAVED:
         _SAVED.append(_make_program(module))
@@ -162,6 +206,7 @@ WRONG = {
     "mnist-28 --out model.onnx --num-glimpses 0": "num_glimpses must be at least 1; got 0",
     "catch --out model.onnx --num-glimpses 3": "what is exported here is one step",
     "random --out model.pt2": "policy is random, and an exported model has no source",
+    "random --out model.onnx --fit": "--fit needs the size of the images that random was",
     "mnist-29 --out model.onnx": "there is no directory 'mnist-29'. Did you mean mnist-28?",
 }
 

@@ -12,12 +12,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 
 from foveal import cli
 from foveal.runs import search
 from foveal.runs.recipes import agent_recipe, recipe
-from foveal.runs.search import Dimension, configured, read_space, without_password
+from foveal.runs.search import (
+    Dimension,
+    configured,
+    file_storage,
+    open_study,
+    read_space,
+    without_password,
+)
 from foveal.training.journal import read_metrics
 from tests.tasks.folder.test_folder import write_bars
 
@@ -67,6 +75,17 @@ def test_a_space_is_read_by_the_kinds_of_the_fields() -> None:
     assert read_space(("clip=0.1:0.3",), agent)[0].name == "clip"
     assert (config.compared, config.lower_is_better) == ("validation_error", True)
     assert (agent.compared, agent.lower_is_better) == ("validation_return", False)
+
+
+def test_a_study_lies_where_its_directory_does(tmp_path: Path) -> None:
+    config = recipe("mnist-28", "fast")
+    for name in ("a?b", "a?c", "{x}", "%41", "a#b", "a b&c=d"):
+        (tmp_path / name).mkdir()
+        storage = file_storage(Path(name) / "study.db")
+        open_study(storage, name, config, read_space(["lr=0.1:1"], config), "random", 0)
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["study.db"]
+        assert optuna.get_all_study_names(storage) == [name]
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_values_find_their_place_in_the_configuration() -> None:

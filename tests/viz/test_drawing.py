@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.names import printable
 from foveal.viz.drawing import DPI, as_pixels, draw, draw_sheet, save_picture, shorten
+from foveal.viz.film import frame
 from foveal.viz.theme import SCALE_COLORS, THEMES
 from tests.viz.test_scanpath import CLASSES, make_path
 
@@ -100,3 +103,18 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_long_names_are_cut() -> None:
     assert [shorten(name, 5) for name in ("seven", "eleven")] == ["seven", "elev…"]
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    """No mathematics, and nothing that an SVG or a font would choke on."""
+    names = ("$20%$30", r"$\frac$", "a\x1b\tb", "caf\udce9", "日本🦊", *"fghij")
+    path = dataclasses.replace(make_path(name="$x%$\n2"), classes=names)
+    as_pixels(draw(path))
+    for kind in ("svg", "pdf", "png"):
+        save_picture(draw(path), tmp_path / f"look.{kind}")
+    drawn = ElementTree.parse(tmp_path / "look.svg")  # a control would make it no XML
+    texts = ["".join(element.itertext()) for element in drawn.iter() if "text" in element.tag]
+    assert any(text.startswith(r"$x%$\n2, 50 x 30 pixels: answer ") for text in texts)
+    shown = {names[int(i)] for i in np.argsort(-path.probabilities)[:, :3].flat}
+    assert {printable(name)[:9] for name in shown} <= {text[:9] for text in texts}
+    frame(path, 3)

@@ -14,6 +14,7 @@ from foveal.app.picture import NOTHING as NO_IMAGE
 from foveal.app.picture import Viewing
 from foveal.app.sessions import Session, Sessions
 from foveal.app.wording import message, static
+from foveal.names import in_markdown
 
 UPLOADS_KEPT = 3600  # seconds
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False}
@@ -65,8 +66,8 @@ def _draw(drawing: Drawing) -> None:
         "Draw a digit anywhere. It stays where you draw it, and is brought to the size of MNIST's "
         "digits; pieces of other digits are its clutter."
     )
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
+    with gr.Row(elem_classes="foveal-tab"):
+        with gr.Column(elem_classes="foveal-given"):
             canvas = gr.HTML(
                 [],
                 html_template=static("pad.html"),
@@ -74,6 +75,10 @@ def _draw(drawing: Drawing) -> None:
                 elem_classes="foveal-pad",
                 elem_id="pad",
             )
+        with gr.Column(elem_classes="foveal-found"):
+            said = gr.HTML(message(NOTHING), elem_id="draw-answer")
+            shown = _gaze("draw-gaze")
+        with gr.Column(elem_classes="foveal-settings"):
             model = _model_choice(names, "draw-model")
             clutter = gr.Slider(
                 0,
@@ -85,9 +90,6 @@ def _draw(drawing: Drawing) -> None:
             )
             seed = gr.Number(0, visible=False, precision=0)
             again = gr.Button("Other clutter, another first look", elem_id="draw-again")
-        with gr.Column(scale=3, min_width=300):
-            said = gr.HTML(message(NOTHING), elem_id="draw-answer")
-            shown = _gaze("draw-gaze")
     inputs, outputs = [canvas, model, clutter, seed], [said, shown]
     look: dict[str, Any] = {"fn": drawing, "inputs": inputs, "outputs": outputs, **QUIET}
     canvas.input(api_name="draw", api_visibility="undocumented", trigger_mode="always_last", **look)
@@ -100,15 +102,12 @@ def _draw(drawing: Drawing) -> None:
 
 def _picture(viewing: Viewing, max_upload: int) -> None:
     names = [model.name for model in viewing.models]
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
+    with gr.Row(elem_classes="foveal-tab"):
+        with gr.Column(elem_classes="foveal-given"):
             file = gr.File(label="Image", type="filepath", height=140, elem_id="picture-file")
             # Gradio's example of an upload, which nothing here uses, names another host.
             file.example_payload = file.example_value = lambda: None  # type: ignore[method-assign]
-            model = _model_choice(names, "picture-model")
-            fit = gr.Checkbox(True, label="Scale it down to the size of the training images")
-            invert = gr.Checkbox(False, label="Ink on paper: make dark light")
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(elem_classes="foveal-found"):
             said = gr.HTML(
                 message(NO_IMAGE),
                 js_on_load=static("limit.js"),
@@ -116,6 +115,10 @@ def _picture(viewing: Viewing, max_upload: int) -> None:
                 max_upload=max_upload,
             )
             shown = _gaze("picture-gaze")
+        with gr.Column(elem_classes="foveal-settings"):
+            model = _model_choice(names, "picture-model")
+            fit = gr.Checkbox(True, label="Scale it down to the size of the training images")
+            invert = gr.Checkbox(False, label="Ink on paper: make dark light")
     inputs, outputs = [file, model, fit, invert], [said, shown]
     file.change(viewing, inputs, outputs, api_visibility="private", **QUIET)
     for part in (model, fit, invert):
@@ -138,8 +141,10 @@ def _catch(table: CatchTable) -> None:
         f"{describe(table.agent.name) or 'is your own'}."
     )
     with gr.Row():
-        watching = gr.Button("Watch the agent", elem_id="catch-watch")
-        playing = gr.Button("Play against it", variant="primary", elem_id="catch-play")
+        watching = gr.Button("Watch the agent", size="md", min_width=120, elem_id="catch-watch")
+        playing = gr.Button(
+            "Play against it", variant="primary", size="md", min_width=120, elem_id="catch-play"
+        )
     game = gr.HTML(
         None, html_template=static("catch.html"), js_on_load=static("catch.js"), elem_id="board"
     )
@@ -150,7 +155,7 @@ def _catch(table: CatchTable) -> None:
 
 
 def _model_choice(names: list[str], name: str) -> gr.Dropdown:
-    about = "; ".join(f"{one}: {said}" for one in names if (said := describe(one)))
+    about = "; ".join(f"{in_markdown(one)}: {said}" for one in names if (said := describe(one)))
     return gr.Dropdown(names, value=names[0], label="Model", info=about, elem_id=name)
 
 

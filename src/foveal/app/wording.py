@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from foveal.viz.page import page
+from foveal.viz.page import DIGITS, page
 from foveal.viz.scanpath import Scanpath
 
 STATIC = Path(__file__).with_name("static")
@@ -24,11 +24,12 @@ def gaze_value(path: Scanpath) -> Gaze:
 
 def answer(path: Scanpath, seconds: float) -> str:
     """The answer in words, and how long the server took for it."""
-    name, chance = html.escape(path.classes[path.answer]), path.probabilities[-1].max()
+    name = html.escape(path.classes[path.answer])
+    chance = round(float(path.probabilities[-1].max()), DIGITS)
     looks = len(path.centers)
     return (
         f'<p class="foveal-answer" role="status" data-answer="{name}" data-looks="{looks}">'
-        f"<strong>{name}</strong>, {100 * chance:.0f} %, after {looks} looks "
+        f"<strong>{name}</strong>, {100 * chance:.1f} %, after {looks} looks "
         f"<small>({1000 * seconds:.0f} ms)</small></p>"
     )
 

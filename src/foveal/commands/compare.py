@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from foveal.commands.console import print_json, say
+from foveal.names import printable
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 from foveal.viz.drawing import save_picture
@@ -51,8 +52,8 @@ def compare(
     (measure,) = measures
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label=name)
+    for points in curves.values():
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label="run")
     unit = ", %" if measure == "validation_error" else ""
     axes.set(xlabel="minutes" if time else "steps", ylabel=measure.replace("_", " ") + unit)
     values = [value for points in curves.values() for _, value in points]
@@ -61,7 +62,10 @@ def compare(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    legend = axes.legend(frameon=False, fontsize=8)
+    for text, name in zip(legend.get_texts(), curves, strict=True):
+        # As it is: no mathematics, nor hidden where it begins with "_".
+        text.set(text=printable(name), parse_math=False)
     save_picture(figure, out)
     if json:
         print_json({"measure": measure, "curves": curves, "picture": str(out)})

@@ -18,14 +18,28 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from foveal.names import printable
 from foveal.randomness import rank
 from foveal.training.engine import Progress as Report
 from foveal.training.engine import TrainingDiverged, TrainingStopped
 from foveal.training.machine import DeviceFailed
 from foveal.training.parallel import ProcessLost
 
-console = Console(stderr=False, highlight=False, quiet=rank() > 0)
+
+class Plain(Console):
+    """A terminal, or what stands for one, on which text is shown as it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text of a line or of a table's cell."""
+        return super().render_str(printable(text), **options)
+
+
+console = Plain(quiet=rank() > 0)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 FAILED, INTERRUPTED = 1, 130  # exit codes besides 0, and 2 for wrong input
 WATCHED = {
@@ -71,8 +85,8 @@ def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     if quiet:
         yield lambda _: None
         return
-    with console.status(what) as status:
-        yield status.update
+    with console.status(Text(printable(what))) as status:
+        yield lambda words: status.update(Text(printable(words)))
 
 
 def bars(
@@ -87,10 +101,10 @@ def bars(
         kept: whether they stay when all is done.
     """
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn() if counted else TaskProgressColumn(),
-        TextColumn("{task.fields[measures]}"),
+        TextColumn("{task.fields[measures]}", markup=False),
         TimeRemainingColumn(),
         console=screen,
         transient=not kept,
@@ -107,9 +121,9 @@ def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int],
 
     On standard error where standard output goes to a file or another program.
     """
-    screen = console if console.is_terminal else Console(stderr=True, highlight=False)
+    screen = console if console.is_terminal else Plain(stderr=True)
     with bars(screen, quiet=quiet, kept=False) as shown:
-        bar = shown.add_task(what, total=None, measures="")
+        bar = shown.add_task(printable(what), total=None, measures="")
         yield lambda done, total: shown.update(bar, completed=done, total=total)
 
 
@@ -133,7 +147,7 @@ def training_bar(
             shown.update(bar, total=report.total_steps, completed=report.step, measures=measures)
 
     with bars(quiet=quiet, counted=False) as shown:
-        bar = shown.add_task(title, total=None, measures="")
+        bar = shown.add_task(printable(title), total=None, measures="")
         yield show
 
 
@@ -147,7 +161,7 @@ def _in_words(measures: dict[str, float]) -> str:
 def complain(name: str, text: str) -> None:
     """A line on standard error about something that does not stop the command."""
     if rank() == 0:
-        print(f"foveal {name}: {' '.join(text.split())}", file=sys.stderr)
+        print(f"foveal {name}: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def left_out(name: str, problem: str) -> None:

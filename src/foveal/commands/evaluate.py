@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.markup import escape
 from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, console, left_out, print_json, say, working
@@ -148,12 +147,12 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         low, high = row["interval"]
         precision = row["precision"]
         table.add_row(
-            escape(row["class"]),
+            row["class"],
             f"{row['count']:,}",
             f"{row['error']:.1f} %",
             f"{low:.1f} to {high:.1f}",
             "" if precision is None else f"{precision:.1f} %",
-            escape(row["taken_for"] or ""),
+            row["taken_for"] or "",
         )
     return table
 

@@ -11,6 +11,7 @@ import tyro
 from foveal.commands.console import FAILED, Stop, print_json, say, working
 from foveal.commands.shown import load_model
 from foveal.runs.export import ExportMismatch, check_place, export_model
+from foveal.runs.graphs import Preparation
 
 
 def export(
@@ -18,6 +19,9 @@ def export(
     out: Path,
     num_glimpses: int | None = None,
     one_step: bool = False,
+    uint8: bool = False,
+    fit: bool = False,
+    invert: bool = False,
     json: bool = False,
 ) -> None:
     """Write a model as one file for another runtime, checked against PyTorch first.
@@ -25,7 +29,8 @@ def export(
     The file's ending decides: .onnx for ONNX (needs foveal[onnx]), .pt2 for a torch.export program.
     Inputs: images (batch, channels, height, width), of any batch and size, and first_location, an
     (x, y) in [-1, 1] for all images or for each; in ONNX it is optional, and the image's centre by
-    default. Outputs: logits, probabilities after each glimpse, and the locations looked at.
+    default. Outputs: logits, probabilities after each glimpse, and the locations looked at. What
+    --uint8, --fit and --invert do to the images is part of the file.
 
     An agent is exported as one step: images, location and state in; logits, next location and
     state out.
@@ -35,6 +40,9 @@ def export(
         out: the file to write, .onnx or .pt2.
         num_glimpses: looks at each image, fixed in the file; as in training if not given.
         one_step: one glimpse with its state as inputs and outputs, for streams; agents always are.
+        uint8: images are bytes from 0 to 255, as files have them, instead of floats in [0, 1].
+        fit: scale larger images down to the size of those that the model was trained on.
+        invert: make dark light, for ink on paper.
         json: print one JSON object.
     """
     check_place(out)
@@ -43,11 +51,22 @@ def export(
     one_step = one_step or (saved.kind is not None and saved.kind.plays)
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
+    side = max(content.get("image_size") or [0]) if fit else None
+    if side == 0:
+        raise ValueError(
+            f"--fit needs the size of the images that {model} was trained on, and its config.json "
+            "says none. Leave out --fit, and scale the images yourself."
+        )
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}
     try:
         with working("exporting and checking", quiet=json):
             made = export_model(
-                network, out, num_glimpses=num_glimpses, one_step=one_step, about=about
+                network,
+                out,
+                num_glimpses=num_glimpses,
+                one_step=one_step,
+                prepare=Preparation(uint8, invert, side),
+                about=about,
             )
     except ExportMismatch as mismatch:
         raise Stop(str(mismatch), FAILED) from None

@@ -18,6 +18,7 @@ from foveal.commands.shown import load_model
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.policy import uniform_locations
+from foveal.names import printable
 from foveal.scene import as_scene
 from foveal.scene.files import Source
 from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
@@ -190,4 +191,4 @@ def _print(answer: dict[str, Any], json: bool) -> None:
     if console.is_terminal:
         say(line)  # above the bar
     else:
-        print(line)
+        print(printable(line))

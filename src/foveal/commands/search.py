@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import os
 import shlex
 import sys
@@ -20,11 +21,13 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
+from foveal.names import printable
 from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
     PAPER_SPACE,
     SAMPLERS,
+    file_storage,
     open_study,
     read_space,
     run_trials,
@@ -113,14 +116,14 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
     space = read_space(options.space, config)
     name = options.study or f"{options.task}-{options.recipe}"
     out = options.out or Path("runs", "search", name)
-    storage = options.storage or f"sqlite:///{out / 'study.db'}"
+    storage = options.storage or file_storage(out / "study.db")
     if options.storage is None:
         _make_directory(out)
     # Workers that share a sampler's seed would try the same values.
     seed = int.from_bytes(os.urandom(4)) if options.workers == 1 else 0
     study = open_study(storage, name, config, space, options.sampler, seed)
     with bars(quiet=options.json) as shown, stops_explained("the same command"):
-        bar = shown.add_task(name, total=options.trials, measures="")
+        bar = shown.add_task(printable(name), total=options.trials, measures="")
 
         def update() -> None:
             ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
@@ -234,7 +237,8 @@ def _draw(study: optuna.Study, out: Path) -> Path | None:
         figure.to_html(full_html=False, include_plotlyjs=number == 0)
         for number, figure in enumerate(figures)
     ]
-    title = f"<!doctype html><meta charset='utf-8'><title>{study.study_name}</title>"
+    name = html.escape(printable(study.study_name))
+    title = f"<!doctype html><meta charset='utf-8'><title>{name}</title>"
     page = out / "study.html"
     write_file(page, (title + "\n".join(parts)).encode())
     return page

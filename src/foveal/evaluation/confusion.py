@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from foveal.evaluation.classifier import share_of
+from foveal.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +91,7 @@ def draw_confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
         for text, count in zip(drawn.text_.flat, matrix.flatten().tolist(), strict=True):
             text.set_text(str(count) if count else "")
     named = classes if number <= NAMED else ()
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in named]
+    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in map(printable, named)]
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axis.set(xlabel="answer", ylabel="class")

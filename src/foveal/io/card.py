@@ -18,6 +18,7 @@ from foveal.io.models import (
     read_config,
     save_model,
 )
+from foveal.names import in_markdown
 
 CARD_FILE = "README.md"
 LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
@@ -104,7 +105,7 @@ def model_card(
     does = "chooses actions in games" if agent else "classifies images"
     rows = {
         "task": content["env"]["env"] if agent else content.get("name"),
-        "classes": ", ".join(map(str, content.get("classes", ()))) or model["num_classes"],
+        "classes": ", ".join(map(str, content.get("classes") or ())) or model["num_classes"],
         "test error": _measure(result, "error"),
         "success": _measure(result, "success_rate"),
         "protocol": result.get("protocol"),
@@ -113,15 +114,15 @@ def model_card(
         "glimpses": None if agent else model["num_glimpses"],
         "core": f"{model['core']}, {model['core_size']} units",
         "parameters": f"{parameters:,}",
-        "made by": f"`{result['command']}`" if "command" in result else None,
+        "made by": result.get("command"),
     }
     table = "\n".join(
-        f"| {row} | {str(said).replace('|', '&#124;')} |"
+        f"| {row} | {in_markdown(str(said))} |"
         for row, said in (rows | dict(more or {})).items()
         if said is not None
     )
     return f"""\
-# {content.get("name") or "A recurrent attention model"}
+# {in_markdown(str(content.get("name") or "A recurrent attention model"))}
 
 A recurrent attention model (Mnih et al. 2014, [arXiv 1406.6247](https://arxiv.org/abs/1406.6247))
 that {does}: it looks at an image through a small retina, decides where to look next, and answers

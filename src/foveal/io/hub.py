@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from foveal.io.files import read_json, write_file, write_json
+from foveal.names import in_markdown
 
 FILES = ("config.json", "model.safetensors", "README.md", "result.json")  # none that runs
 
@@ -64,6 +69,8 @@ def fetch(model_id: str, revision: str | None = None) -> Path:
 def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     """Upload what ``save`` writes into a directory, by the Hub's own mixin.
 
+    Of places on this machine, in the configuration and the card, only their last names are told.
+
     The other arguments and the answer are those of `RecurrentAttention.push_to_hub`.
 
     Raises:
@@ -74,6 +81,7 @@ def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     class Files(ModelHubMixin):
         def _save_pretrained(self, save_directory: Path) -> None:
             save(save_directory)
+            forget_places(save_directory)
 
     try:
         commit: str = Files().push_to_hub(model_id, **options)
@@ -88,3 +96,48 @@ def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
             f"({type(trouble).__name__}). Check the network."
         ) from trouble
     return commit
+
+
+def forget_places(directory: Path) -> None:
+    """Of what a saved model says, leave of each place on this machine its last name alone."""
+    config, _, card, result = (directory / name for name in FILES)
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    for file in (result, config):
+        if not file.is_file():
+            continue
+        content = read_json(file)
+        told = _without_places(content)
+        if told != content:
+            write_json(file, told)
+        command = content.get("command")
+        if isinstance(command, str):
+            for form in (str, in_markdown):
+                text = text.replace(form(command), form(told["command"]))
+    if text:
+        write_file(card, text.encode())
+
+
+def _without_places(said: Any, name: str = "") -> Any:
+    if isinstance(said, dict):
+        return {key: _without_places(value, key) for key, value in said.items()}
+    if isinstance(said, list):
+        return [_without_places(value, name) for value in said]
+    if not isinstance(said, str) or name == "classes":
+        return said
+    if name == "command":
+        with contextlib.suppress(ValueError):  # an open quote
+            return shlex.join(map(_without_places, shlex.split(said)))
+    flag, sign, value = said.partition("=")
+    if sign and _is_place(value):
+        return flag + sign + _last_name(value)
+    return _last_name(said) if _is_place(said) else said
+
+
+def _is_place(text: str) -> bool:
+    """Tell whether text says where something lies; "someone/name" may be a model or a game."""
+    parts = re.split(r"[\\/]", text)
+    return len(parts) > 2 or text.startswith(("/", "~")) or ".." in parts or parts[0][1:] == ":"
+
+
+def _last_name(place: str) -> str:
+    return re.split(r"[\\/]", place.rstrip("\\/"))[-1]

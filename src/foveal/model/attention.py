@@ -492,8 +492,8 @@ class RecurrentAttention(nn.Module):
         """Number of trained numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def count_multiply_adds(self) -> int:
-        """Multiply-adds of one glimpse, the sensor's means left out."""
+    def count_multiply_adds(self, num_glimpses: int = 1) -> int:
+        """Multiply-adds of T glimpses and of the context, the sensor's means left out."""
         from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
 
         config = self.config
@@ -504,15 +504,22 @@ class RecurrentAttention(nn.Module):
         def in_place(_: object, one: Sequence[int], other: Sequence[int], **__: object) -> int:
             return 2 * one[0] * one[1] * other[1]
 
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
-        with torch.no_grad(), counter:
+        def counter() -> FlopCounterMode:
+            mapping = {torch.ops.aten.addmm_: in_place}
+            return FlopCounterMode(display=False, custom_mapping=mapping)
+
+        with torch.no_grad():
             place = weight.new_zeros(1, 2)
-            features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
-            state = self.remember(features, self.core.initial(1))
-            if not self.reads_map:
-                self.location_policy(self.core.for_policy(state), config.location_std, None)
-            self.action_head(state[0])
-        return counter.get_total_flops() // 2
+            side = 1 if self.context is None else self.context.side
+            thumbnail = self.thumbnail(weight.new_zeros(1, config.num_channels, side, side))
+            with counter() as once:
+                state, _ = self.first_state(1, thumbnail)
+            with counter() as each:
+                features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
+                state = self.remember(features, state)
+                self.decide(state, generator=torch.Generator(weight.device))
+                self.action_head(state[0])
+        return (once.get_total_flops() + num_glimpses * each.get_total_flops()) // 2
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
         """Numbers that T glimpses bring in from one image, whatever the image's size.

@@ -1,10 +1,4 @@
-"""Models for other runtimes: ONNX files and ``torch.export`` programs, checked when made.
-
-The glimpses are unrolled: an exported model is one graph without a loop, in which the batch and the
-images' height and width are left open. It reads windows from the images, as `GlimpseSensor` does
-for a single look, so what it computes does not grow with them. It has no randomness: it takes the
-policy's mean, and its first location is an input.
-"""
+"""Models for other runtimes: ONNX files and ``torch.export`` programs, checked when made."""
 
 from __future__ import annotations
 
@@ -18,35 +12,29 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.runs.graphs import (
+    MEANINGS,
+    OPEN_SIZES,
+    Exportable,
+    OneGlimpse,
+    Preparation,
+    UnrolledGlimpses,
+)
 
 SUFFIXES = (".onnx", ".pt2")
 LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
 SIZES = ((1, 100, 100), (2, 28, 60), (5, 61, 47), (3, 300, 200))  # (B, H, W) of the check
-CHECK_SEED = 1406
 TIMED_RUNS = 100
-# What is left open, by name; the other sizes of an input are fixed.
-OPEN_SIZES = {"images": {0: "batch", 2: "height", 3: "width"}}
-MEANINGS = {
-    "images": "values in [0, 1]",
-    "first_location": "(x, y) of the first look, -1 and +1 the image's edges; one for all images "
-    "or one for each; the centre if not given",
-    "location": "(x, y) to look at, -1 and +1 the image's edges; where next_location said",
-    "hidden": "the core's state: zeros at first, then next_hidden",
-    "cell": "the core's state: zeros at first, then next_cell",
-    "logits": "after the last glimpse",
-    "probabilities": "of the classes, after each glimpse",
-    "locations": "(x, y) looked at",
-    "next_location": "(x, y) to look at next",
-}
+AS_THEY_ARE = Preparation()
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
@@ -81,106 +69,13 @@ class Exported:
     milliseconds: dict[str, float]
 
 
-class UnrolledGlimpses(nn.Module):
-    """T glimpses with the mean policy, as one graph.
-
-    Args:
-        model: a `RecurrentAttention` in eval mode.
-        num_glimpses: T.
-    """
-
-    inputs = ("images", "first_location")
-    outputs = ("logits", "probabilities", "locations")
-
-    def __init__(self, model: RecurrentAttention, num_glimpses: int) -> None:
-        super().__init__()
-        self.model = model
-        self.num_glimpses = num_glimpses
-
-    def forward(self, images: Tensor, first_location: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
-
-        Returns:
-            ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and
-            the ``(B, T, 2)`` locations looked at.
-        """
-        return self._look(images, first_location, None)
-
-    def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What PyTorch makes of each look that an exported model took: no rounding adds up."""
-        return self._look(inputs[0], inputs[1], got[2])
-
-    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Random inputs, for as many images of this size."""
-        generator = torch.Generator().manual_seed(CHECK_SEED)
-        images = torch.rand(
-            batch, self.model.config.num_channels, height, width, generator=generator
-        )
-        return images, torch.rand(batch, 2, generator=generator) * 2 - 1
-
-    def _look(
-        self, images: Tensor, first_location: Tensor, path: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        first = first_location.expand(images.shape[0], 2)
-        location, state = self.model.begin(images, location=first)
-        locations, logits = [], []
-        for look in range(self.num_glimpses):
-            locations.append(location)
-            step = self.model.step(images, location if path is None else path[:, look], state)
-            logits.append(step.logits)
-            location, state = step.next_location, step.state
-        return logits[-1], torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
-
-
-class OneGlimpse(nn.Module):
-    """One step of a stream: what an agent needs of a frame.
-
-    Args:
-        model: a `RecurrentAttention` in eval mode.
-    """
-
-    def __init__(self, model: RecurrentAttention) -> None:
-        super().__init__()
-        self.model = model
-        state = model.core.state_names
-        if len(state) != len(model.state_sizes):
-            state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
-        self.inputs = ("images", "location", *state)
-        self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
-
-    def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
-
-        Returns:
-            ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state,
-            ``(B, size)`` each.
-        """
-        step = self.model.step(images, location, state)
-        return step.logits, step.logits.softmax(-1), step.next_location, *step.state
-
-    def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What PyTorch makes of the inputs."""
-        outputs: tuple[Tensor, ...] = self(*inputs)
-        return outputs
-
-    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Random inputs, for as many images of this size."""
-        config = self.model.config
-        generator = torch.Generator().manual_seed(CHECK_SEED)
-        shapes = [(batch, config.num_channels, height, width), (batch, 2)]
-        shapes += [(batch, size) for size in self.model.state_sizes]
-        return tuple(torch.rand(*shape, generator=generator) for shape in shapes)
-
-
-Exportable = UnrolledGlimpses | OneGlimpse
-
-
 def export_model(
     model: RecurrentAttention,
     out: Path,
     *,
     num_glimpses: int | None = None,
     one_step: bool = False,
+    prepare: Preparation = AS_THEY_ARE,
     about: dict[str, Any] | None = None,
 ) -> Exported:
     """Write a model as one file for another runtime, after comparing the two.
@@ -191,6 +86,7 @@ def export_model(
             program, which PyTorch loads again.
         num_glimpses: T, unrolled; the model's own if None.
         one_step: export one glimpse with its state as inputs and outputs instead: for agents.
+        prepare: what the graph does to the images.
         about: what else an ONNX file should say of itself (its metadata), as JSON.
 
     Raises:
@@ -210,9 +106,9 @@ def export_model(
     if looks < 1:
         raise ValueError(f"num_glimpses must be at least 1; got {looks}.")
     still = copy.deepcopy(model).requires_grad_(False).eval()
-    module = OneGlimpse(still) if one_step else UnrolledGlimpses(still, looks)
+    module = OneGlimpse(still, prepare) if one_step else UnrolledGlimpses(still, prepare, looks)
     if out.suffix.lower() == ".onnx":
-        content = _onnx_file(module, {"num_glimpses": 1 if one_step else looks, **(about or {})})
+        content = _onnx_file(module, about or {})
         run = _onnx_runner(content)
     else:
         content = _program_file(module)
@@ -328,12 +224,15 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
         given = next(value for value in file.graph.input if value.name == optional)
         given.type.tensor_type.shape.dim[0].dim_param = "one_or_batch"
         file.graph.initializer.append(onnx.numpy_helper.from_array(others[0].numpy(), optional))
+    for node in file.graph.node:
+        del node.metadata_props[:]  # where on this machine it comes from
+    meanings = MEANINGS | {"images": module.prepare.said()}
     for value in (*file.graph.input, *file.graph.output):
-        meaning = MEANINGS.get(value.name) or MEANINGS.get(value.name.removeprefix("next_"))
+        meaning = meanings.get(value.name) or meanings.get(value.name.removeprefix("next_"))
         value.doc_string = (
             meaning or f"the core's state: first that of its start, then next_{value.name}"
         )
-    for key, said in {"foveal": asdict(module.model.config), **about}.items():
+    for key, said in (module.about() | about).items():
         file.metadata_props.add(key=key, value=json.dumps(said))
     onnx.checker.check_model(file)
     content: bytes = file.SerializeToString()
@@ -368,6 +267,9 @@ def _program_file(module: Exportable) -> bytes:
     shapes = _shapes(module, dict.fromkeys(OPEN_SIZES["images"], free), {0: free})
     with _quietly():
         program = torch.export.export(module, inputs, dynamic_shapes=tuple(shapes))
+        for part in program.graph_module.modules():
+            for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+                node.meta.pop("stack_trace", None)  # where on this machine it comes from
         file = io.BytesIO()
         torch.export.save(program, file)
     return file.getvalue()

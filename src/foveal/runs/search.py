@@ -134,6 +134,13 @@ def configured(config: Run, values: dict[str, Any]) -> Run:
     return dataclasses.replace(config, **parts)
 
 
+def file_storage(path: Path) -> str:
+    """The URL of a study in a file; what a URL or Optuna would read in its name is quoted."""
+    from sqlalchemy.engine import URL  # noqa: PLC0415
+
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def open_study(
     storage: str,
     name: str,
@@ -204,7 +211,9 @@ def _open(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         kept = optuna.storages.RDBStorage(
             storage,
-            engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in storage else None,
+            engine_kwargs={"connect_args": {"timeout": 60}}
+            if storage.startswith("sqlite")
+            else None,
             heartbeat_interval=SEEN_ALIVE,
             grace_period=GIVEN_UP,
             heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
+from foveal.names import printable
 from foveal.viz.scanpath import Scanpath, leading_classes
 from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
 
@@ -56,7 +58,8 @@ def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
     for path, side, height in zip(paths, sides, heights, strict=True):
         what = f"{path.image_size[1]} x {path.image_size[0]} pixels"
         title = f"{path.name + ', ' if path.name else ''}{what}: {path.verdict()}"
-        figure.text(MARGIN / width, 1 - (top + 0.15) / total, title, size=8, color=theme.text)
+        at = (MARGIN / width, 1 - (top + 0.15) / total)
+        figure.text(*at, printable(title), size=8, color=theme.text, parse_math=False)
         top += TITLE
         left = MARGIN + max(sides) + ROW_NAMES
         place = (MARGIN / width, 1 - (top + side) / total, side / width, side / total)
@@ -82,9 +85,13 @@ def save_picture(figure: Figure, out: Path) -> None:
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     buffer = io.BytesIO()
     # Text stays text: it can be searched, and read aloud.
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "foveal", "pdf.fonttype": 42}
+    with (
+        matplotlib.rc_context(
+            {"svg.fonttype": "none", "svg.hashsalt": "foveal", "pdf.fonttype": 42}
+        ),
+        warnings.catch_warnings(),
     ):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it draws a box
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=undated)
     write_file(out, buffer.getvalue())
 
@@ -95,12 +102,15 @@ def as_pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
 
     figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def shorten(name: str, length: int) -> str:
-    """A name of at most ``length`` characters."""
+    """A name on one line, of at most ``length`` characters."""
+    name = printable(name)
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
@@ -194,8 +204,8 @@ def _draw_belief(
         axes.add_patch(Rectangle(*bar, color=color, linewidth=0))
         weight = "bold" if index == known else "normal"
         style = {"size": 6, "color": theme.text, "weight": weight, "va": "center_baseline"}
-        name = path.classes[index]
-        axes.text(left + 0.03, middle, shorten(name, 10), **style)
+        name = shorten(path.classes[index], 10)
+        axes.text(left + 0.03, middle, name, parse_math=False, **style)
         if len(name) <= 3:
             share = f"{100 * chance:.0f} %"
             axes.text(left + CELL - 0.02, middle, share, ha="right", **style)

@@ -15,6 +15,7 @@ from foveal import geometry
 from foveal.evaluation.agent import Moment
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.names import printable
 from foveal.viz.drawing import shorten
 from foveal.viz.scanpath import Scanpath, leading_classes, reconstruct, viewable
 from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
@@ -124,7 +125,9 @@ def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
     result = Image.new("RGB", (width, height), theme.background)
     draw = ImageDraw.Draw(result)
     title = f"{path.name + ', ' if path.name else ''}look {look + 1} of {path.num_looks}"
-    draw.text((MARGIN, MARGIN // 2), title, fill=theme.text, font=ImageFont.load_default(15))
+    draw.text(
+        (MARGIN, MARGIN // 2), printable(title), fill=theme.text, font=ImageFont.load_default(15)
+    )
     left, top = MARGIN, 2 * LINE + MARGIN
     for part, heading in parts:
         draw.text((left, LINE + MARGIN), heading, fill=theme.faint, font=font)
@@ -133,7 +136,8 @@ def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
     draw.text((left, LINE + MARGIN), "belief", fill=theme.faint, font=font)
     _draw_beliefs(draw, path, look, (left, top), theme)
     if look == path.num_looks - 1:
-        draw.text((MARGIN, height - LINE - 2), path.verdict(), fill=theme.text, font=font)
+        verdict = printable(path.verdict())
+        draw.text((MARGIN, height - LINE - 2), verdict, fill=theme.text, font=font)
     return result
 
 

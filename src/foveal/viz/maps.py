@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.evaluation.classifier import Gaze
+from foveal.names import printable
 from foveal.viz.theme import DENSITY_MAP, LIGHT, Theme
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def draw_maps(
     upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
     for part in (upper, lower):
         part.set_facecolor(theme.background)
-    upper.suptitle(title, size=9, color=theme.text)
+    upper.suptitle(printable(title), size=9, color=theme.text, parse_math=False)
     axes = upper.subplots(rows, COLUMNS, squeeze=False)
     # A look that falls on one place alone would leave nothing to be seen of the others.
     # And by the square root, what is looked at now and then is seen beside what always is.

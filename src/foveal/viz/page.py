@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.io.files import write_file
+from foveal.names import printable
 from foveal.viz.scanpath import Scanpath
 from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
 
 TEMPLATE = Path(__file__).with_name("page.html")
 EXACT_UP_TO = 256  # pixels a side; larger images are shown as a smaller copy, compressed
+DIGITS = 3  # of a probability: tenths of a percent, as everywhere on a page
 SHOWN = 512  # pixels a side of that copy
 MOST_BYTES = 32_000  # of an image, so that twenty make less than 2 MB with their glimpses
 QUALITIES = (85, 60, 35, 10)  # of the compression, until it is as small
@@ -37,7 +39,7 @@ def save_page(images: Sequence[Sequence[Scanpath]], title: str, out: Path) -> No
 def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
     """A page in which one steps through looks, and switches between mean and sampled policy.
 
-    It holds all its data: glimpses as the model saw them, in 256 levels, probabilities to four
+    It holds all its data: glimpses as the model saw them, in 256 levels, probabilities to three
     places, and the images; those of more than 256 pixels a side, or 32 kB, as a compressed copy.
     What a browser shows as seen by then it composes of the glimpses, as
     `foveal.viz.scanpath.reconstruct` does.
@@ -48,7 +50,7 @@ def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
     """
     data = json.dumps({"title": title, "images": [_image(paths) for paths in images]})
     values = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(printable(title)),
         "LIGHT": _variables(LIGHT),
         "DARK": _variables(DARK),
         "SCALE_COLORS": json.dumps(SCALE_COLORS),
@@ -77,7 +79,7 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
                     [path.square(look, scale)[:2] for scale in range(len(path.patch_sizes))]
                     for look in range(path.num_looks)
                 ],
-                "probabilities": np.round(path.probabilities.astype(float), 4).tolist(),
+                "probabilities": np.round(path.probabilities.astype(float), DIGITS).tolist(),
                 "glimpses": _data_url(_encoded(_bytes_of(_strip(path.glimpses)), "png"), "png"),
             }
             for path in paths

@@ -86,6 +86,7 @@ function start() {
   game = props.value;
   [time, paddle, moves, tapped] = [0, game.paddles[0], [], null];
   find("[data-who=you]").hidden = !game.against;
+  find(".foveal-board").classList.toggle("foveal-watched", !game.against);
   enable(game.against);
   pause.disabled = false;
   draw();

@@ -43,7 +43,7 @@ def explained(
         return ValueError(f"{path} takes more memory than there is. Scale it down, or cut it up.")
     if "imagecodecs" in words:
         return ValueError(
-            f'{path} needs a codec that is not installed; pip install "foveal[wsi]" brings it.'
+            f"{path} needs a codec that is not here; pip install --upgrade imagecodecs brings it."
         )
     unread = not isinstance(problem, TypeError) and re.search(UNREAD, words, re.IGNORECASE)
     if isinstance(problem, NotImplementedError) or unread:

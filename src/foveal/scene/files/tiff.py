@@ -42,7 +42,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 class TiffSource(Source):
     """A TIFF file, of which only the tiles under a window are read; see `Source`.
 
-    Tiles of any compression that tifffile decodes (most need the extra ``foveal[wsi]``); strips
+    Tiles of any compression that tifffile and imagecodecs decode; strips
     that are not compressed, through a memory map; compressed strips as long as one is small. It is
     the first image of several. Pixels are upright, and black where they are transparent; unsigned
     numbers of any width become [0, 1] by their own largest, and floats must be in it.
@@ -293,8 +293,8 @@ def _check_page(page: Any, path: Path) -> Any:
         except KeyError:
             name = getattr(page.compression, "name", page.compression)
             raise ValueError(
-                f'{path} has tiles compressed with {name}. pip install "foveal[wsi]" brings the '
-                "codecs; if it is installed, write the file with deflate or JPEG."
+                f"{path} is compressed with {name}, which is not read; pip install --upgrade "
+                "imagecodecs may bring it. Or write the file with deflate or LZW."
             ) from None
     return page
 

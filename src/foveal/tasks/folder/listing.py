@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
+from foveal.names import printable
 from foveal.tasks.folder.pictures import (
     count_files,
     find_pictures,
@@ -122,9 +123,8 @@ def list_images(data: Path) -> Listing:
 
 
 def class_name(text: str) -> str:
-    """A name in the Unicode form in which names are compared; what is not UTF-8 is spelled out."""
-    plain = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return unicodedata.normalize("NFC", plain)
+    """A name in the Unicode form in which names are compared; controls are spelled out."""
+    return unicodedata.normalize("NFC", printable(text))
 
 
 def split_of(name: str) -> tuple[str, bool]:

@@ -1,0 +1,189 @@
+"""What is exported: a model as one graph, with what is done to the images before it looks.
+
+The glimpses are unrolled: there is no loop, and the batch and the images' height and width are left
+open. The graph reads windows from the images, as `GlimpseSensor` does for a single look. It has no
+randomness: it takes the policy's mean, and its first location is an input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.geometry import thumbnail_box
+from foveal.model.attention import RecurrentAttention
+
+CHECK_SEED = 1406
+# What is left open, by name; the other sizes of an input are fixed.
+OPEN_SIZES = {"images": {0: "batch", 2: "height", 3: "width"}}
+MEANINGS = {
+    "first_location": "(x, y) of the first look, -1 and +1 the image's edges, clamped to these; "
+    "one for all images or one for each; the centre if not given",
+    "location": "(x, y) to look at, -1 and +1 the image's edges, clamped to these; where "
+    "next_location said",
+    "hidden": "the core's state: zeros at first, then next_hidden",
+    "cell": "the core's state: zeros at first, then next_cell",
+    "logits": "after the last glimpse",
+    "probabilities": "of the classes, after each glimpse",
+    "locations": "(x, y) looked at",
+    "next_location": "(x, y) to look at next",
+}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a graph does to the images that it is given.
+
+    Attributes:
+        uint8: they are bytes from 0 to 255, not floats from 0 to 1.
+        invert: dark becomes light, as for ink on paper.
+        side: pixels that the longer side of a larger image is brought to, by averages of whole
+            boxes; None leaves every image as it is.
+    """
+
+    uint8: bool = False
+    invert: bool = False
+    side: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` as they are given, to floats in [0, 1]."""
+        if self.uint8:
+            images = images.float() / 255
+        if self.invert:
+            images = 1 - images
+        if self.side is None:
+            return images
+        height, width = images.shape[2:]
+        box = thumbnail_box(height, width, self.side)
+        # For images of any size a box cannot be in a graph: products say which pixels it has.
+        down, across = (
+            (torch.arange(size) // box == torch.arange((size + box - 1) // box)[:, None]) / box
+            for size in (height, width)
+        )
+        averages: Tensor = down @ images @ across.t()
+        return averages
+
+    def said(self) -> str:
+        """What it takes, in words."""
+        said = "uint8 in [0, 255]" if self.uint8 else "float32 in [0, 1]"
+        if self.invert:
+            said += "; dark becomes light"
+        return said + (f"; scaled down to {self.side} pixels a side" if self.side else "")
+
+
+class Exportable(nn.Module):
+    """A model as one graph.
+
+    Args:
+        model: in eval mode.
+        prepare: what is done to the images.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    num_glimpses = 1
+
+    def __init__(self, model: RecurrentAttention, prepare: Preparation) -> None:
+        super().__init__()
+        self.model, self.prepare = model, prepare
+
+    def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What PyTorch makes of the inputs of an exported model, which answered ``got``."""
+        raise NotImplementedError
+
+    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Random inputs, for as many images of this size."""
+        generator = torch.Generator().manual_seed(CHECK_SEED)
+        shape = (batch, self.model.config.num_channels, height, width)
+        images = torch.rand(shape, generator=generator)
+        if self.prepare.uint8:
+            images = (256 * images).to(torch.uint8)
+        # Some of them outside the image, which are clamped.
+        return images, torch.rand(batch, 2, generator=generator) * 2.4 - 1.2
+
+    def about(self) -> dict[str, Any]:
+        """What a file says of it: its metadata."""
+        made = {"foveal": asdict(self.model.config), "num_glimpses": self.num_glimpses}
+        return made | {"images": asdict(self.prepare)}
+
+
+class UnrolledGlimpses(Exportable):
+    """T glimpses with the mean policy.
+
+    Args:
+        model: a `RecurrentAttention` in eval mode.
+        prepare: what is done to the images.
+        num_glimpses: T.
+    """
+
+    inputs = ("images", "first_location")
+    outputs = ("logits", "probabilities", "locations")
+
+    def __init__(self, model: RecurrentAttention, prepare: Preparation, num_glimpses: int) -> None:
+        super().__init__(model, prepare)
+        self.num_glimpses = num_glimpses
+
+    def forward(self, images: Tensor, first_location: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
+
+        Returns:
+            ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and
+            the ``(B, T, 2)`` locations looked at.
+        """
+        return self._look(images, first_location, None)
+
+    def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What PyTorch makes of each look that an exported model took: no rounding adds up."""
+        return self._look(inputs[0], inputs[1], got[2])
+
+    def _look(
+        self, images: Tensor, first_location: Tensor, path: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        images = self.prepare(images)
+        first = first_location.clamp(-1, 1).expand(images.shape[0], 2)
+        location, state = self.model.begin(images, location=first)
+        locations, logits = [], []
+        for look in range(self.num_glimpses):
+            locations.append(location)
+            step = self.model.step(images, location if path is None else path[:, look], state)
+            logits.append(step.logits)
+            location, state = step.next_location, step.state
+        return logits[-1], torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
+
+
+class OneGlimpse(Exportable):
+    """One step of a stream: what an agent needs of a frame. Its arguments are `Exportable`'s."""
+
+    def __init__(self, model: RecurrentAttention, prepare: Preparation) -> None:
+        super().__init__(model, prepare)
+        state = model.core.state_names
+        if len(state) != len(model.state_sizes):
+            state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
+        self.inputs = ("images", "location", *state)
+        self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
+
+    def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
+
+        Returns:
+            ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state,
+            ``(B, size)`` each.
+        """
+        step = self.model.step(self.prepare(images), location.clamp(-1, 1), state)
+        return step.logits, step.logits.softmax(-1), step.next_location, *step.state
+
+    def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What PyTorch makes of the inputs."""
+        outputs: tuple[Tensor, ...] = self(*inputs)
+        return outputs
+
+    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """Random inputs, for as many images of this size."""
+        generator = torch.Generator().manual_seed(CHECK_SEED + 1)
+        shapes = [(batch, size) for size in self.model.state_sizes]
+        state = [torch.rand(*shape, generator=generator) for shape in shapes]
+        return *super().example(batch, height, width), *state
