@@ -69,20 +69,23 @@ class ClassifierRun(Run):
     def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
         """See `Run`: the test error. The test split is used here, once a run."""
         test = evaluate(model, task, "test")
-        looks, (height, width) = 1, task.image_size
-        pixels, more = task.num_channels * height * width, {}
         if isinstance(model, RecurrentAttention):
-            looks, pixels = self.model.num_glimpses, model.count_pixels_read()
-            more = {"num_glimpses": looks}
+            looks = self.model.num_glimpses
+            costs = {
+                "num_glimpses": looks,
+                "multiply_adds": model.count_multiply_adds(looks),
+                "pixels_read": model.count_pixels_read(),
+            }
+        else:
+            pixels = task.num_channels * task.image_size[0] * task.image_size[1]
+            costs = {"multiply_adds": model.count_multiply_adds(), "pixels_read": pixels}
         return {
             "network": self.network,
             "error": test.error,
             "interval": list(test.interval),
             "protocol": PROTOCOL,
             "parameters": model.count_parameters(),
-            **more,
-            "multiply_adds": looks * model.count_multiply_adds(),
-            "pixels_read": pixels,
+            **costs,
         }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:
