@@ -181,7 +181,8 @@ def test_looks_take_every_form(foveal: Foveal, digits: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["fc-64", "conv"])
-def test_a_network_that_sees_the_whole_image(network: str, foveal: Foveal, train: str) -> None:
+def test_a_network_that_sees_the_whole_image(network: str, foveal: Foveal, digits: Path) -> None:
+    train = f"train mnist-28 --digits {digits} --batch-size 50 --threads 1 --log-every 5"
     code, out, err = foveal(f"{train} --network {network} --epochs 20 --out run --lr 0.01")
     assert (code, err) == (0, "")
     assert "foveal look" not in out
@@ -425,14 +426,32 @@ WRONG = {
     "train mnist28": "unknown task 'mnist28'; .* Did you mean mnist-28?",
     "train mnist-28 --recipe fats": "unknown recipe 'fats'; .* Did you mean fast?",
     "train mnist-28 --num-glimpse 3": "unknown flag --num-glimpse. Did you mean --num-glimpses?",
-    "train mnist-28 --num-glimpses 0": "num_glimpses must be .* at least 1; got 0",
+    "train mnist-28 --core-size 1000000000": "core_size must be .* 65,536; got 1000000000",
+    "train mnist-28 --core-size 60000": "about 14,462,113,728 weights; it may have 134,217,728",
+    "train mnist-28 --num-scales 1000000000": "num_scales must be .* from 1 to 17",
+    "train mnist-28 --lr nan": "lr must be .* above 0 and at most 1,000,000,000; got nan",
+    "train mnist-28 --location-gradient inf": "location_gradient must be .* got inf",
+    "train mnist-28 --glimpse-weight nan": "glimpse_weight must be at least 0; got nan",
+    "train mnist-28 --baseline-weight inf": "baseline_weight must be .* number; got inf",
+    "train mnist-28 --seed -1": "seed must be a whole number from 0",
+    "train catch --env-options size=1000000": "size must be .* from 2 to 1,024; got 1000000",
+    "train catch --num-envs 1000000": "1,000,000 games of 24 x 24 pixels take too much memory",
+    "evaluate mnist-28 --digits uci --num-glimpses 1000000000": "num_glimpses must be .* to 1,000;",
+    "evaluate mnist-28 --digits uci --rollouts 1000000000": "rollouts must be .* from 1 to 1,000",
+    "look mnist-28 --num-glimpses 1000000000": "num_glimpses must be .* from 1 to 1,000",
+    "predict mnist-28 x.png --num-glimpses 1000000000": "num_glimpses must be .* from 1 to 1,000",
+    "predict mnist-28 x.png --seed 99999999999999999999": "seed must be a whole number from 0",
+    "export mnist-28 --out m.pt2 --num-glimpses 1000000000": "num_glimpses must be .* to 1,000",
+    "train mnist-28 --network conv --core lstm": "--core is of a network that looks; conv sees the",
+    "train mnist-28 --network fc-64 --no-detach-policy": "--no-detach-policy is of a network that",
+    "train mnist-28 --num-glimpses 0": "num_glimpses must be .* from 1 to 1,000; got 0",
     "train mnist-28 --num-glimpses x": "--num-glimpses: invalid literal .* 'x'",
-    "train mnist-28 --glimpse-size 999": "glimpse_size must be at most 256 pixels; got 999",
+    "train mnist-28 --glimpse-size 999": "from 1 to 256; got 999. To see more",
     "train mnist-28 --digits uci --glimpse-size 29": "at most the image's 28 pixels; got 29",
     "train mnist-28 --digits uci --num-classes 3": "num_classes must be 10, .* got 3",
     "train mnist-28 --digits uci --batch-size 5000": "at most the 1,199 training images",
     "train mnist-28 --digits uci --glimpse-weight -1": "glimpse_weight must be at least 0; got -1",
-    "train mnist-28 --digits uci --threads -1": "threads must be at least 0",
+    "train mnist-28 --digits uci --threads -1": "threads must be a whole number from 0",
     "train mnist-28 --digits /nowhere": "got '/nowhere', which does not exist",
     "train mnist-28 --digits empty": "empty holds no images",
     "train mnist-28 --digits text": "Pass the directory that holds it",
@@ -444,7 +463,7 @@ WRONG = {
     "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
     "train mnist-28 --digits uci --start mnist-29": "there is no directory .* mean mnist-28?",
     "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
-    "train catch --env-options size=1": "size must be a whole number of at least 2 pixels",
+    "train catch --env-options size=1": "size must be a whole number from 2 to 1,024",
     "train catch --env-options sze=9": "could not be made with sze=9",
     "train catch --num-envs 6": "num_envs must be a multiple of num_minibatches; got 6 and 4",
     "train catsh": "unknown task 'catsh'; .* Did you mean catch?",
@@ -628,6 +647,37 @@ def test_the_demo_tells_its_story(foveal: Foveal) -> None:
     assert Path("demo/look.png").exists()
     command = lines[-1].split("foveal ")[1]
     assert foveal(command)[0] == 0, "what it says to run next works"
+
+
+def test_a_demo_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    command = "demo --epochs 8 --threads 1 --json --out stopped"
+    process = run_in_background(command, tmp_path)
+    wait_for((tmp_path / "stopped" / "metrics.jsonl").exists, process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    again, _ = run_in_background(command, tmp_path).communicate(timeout=120)
+    whole = run_in_background(command.replace("stopped", "whole"), tmp_path)
+    assert json.loads(again) == json.loads(whole.communicate(timeout=120)[0])
+
+
+def test_a_run_goes_on_without_the_model_that_it_started_from(
+    foveal: Foveal, train: str, tmp_path: Path
+) -> None:
+    assert foveal(f"{train} --epochs 1 --out first")[0] == 0
+    process = run_in_background(f"{train} --epochs 400 --start first --out run", tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), process)
+    process.kill()
+    process.communicate()
+    (tmp_path / "first").rename(tmp_path / "elsewhere")
+    process = run_in_background("train --resume run", tmp_path)
+    wait_for(lambda: len(list((tmp_path / "run").glob("events*"))) == 2, process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Go on with: foveal train --resume run" in err, err
 
 
 def test_bench_measures(foveal: Foveal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from foveal import CORES, RAMConfig, RecurrentAttention
+from foveal import CORES, PartSettings, RAMConfig, RecurrentAttention
 from foveal.model.core import RNNCore
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +74,34 @@ def test_two_parts_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match=r"two cores named 'lstm'.*RNNCore.*Give one another name"):
         CORES.add("lstm")(RNNCore)
     assert CORES.add("rnn")(RNNCore) is CORES["rnn"], "the same again, as in a notebook"
+
+
+@dataclass(frozen=True)
+class Layers(PartSettings):
+    layers: int = 1
+    rate: float = 0.5
+
+
+def test_settings_of_a_part_that_is_not_chosen_are_refused() -> None:
+    try:
+        CORES.add("layered", settings=Layers)(type("Layered", (RNNCore,), {}))
+        chosen = RAMConfig(core="layered", core_settings=Layers(3))
+        with pytest.raises(ValueError, match="core_settings are those of another core than 'rnn'"):
+            RAMConfig(core_settings=Layers(3))
+        assert RAMConfig(core_settings=Layers()).core_settings == PartSettings(), "says nothing"
+        assert RAMConfig(core="layered").core_settings == Layers(1)
+        with pytest.raises(ValueError, match="layers must be .* to 4,096; got 1000000000"):
+            RAMConfig(core="layered", core_settings=Layers(10**9))
+        with pytest.raises(ValueError, match="another core than 'lstm'"):
+            dataclasses.replace(chosen, core="lstm")
+        assert chosen.with_parts(core="lstm").core_settings == PartSettings()
+        assert chosen.with_parts(policy="random").core_settings == Layers(3), "the core is the same"
+        with pytest.raises(ValueError, match="rate must be a number; got nan"):
+            Layers(rate=math.nan)
+        with pytest.raises(ValueError, match="layers must be a whole number .*; got '3'"):
+            Layers("3")  # type: ignore[arg-type]
+    finally:
+        del CORES["layered"], CORES.settings["layered"]
 
 
 def test_a_part_that_gives_a_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

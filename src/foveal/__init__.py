@@ -6,9 +6,16 @@ What one trains and evaluates with in Python is here, by name, and imported when
 from __future__ import annotations
 
 import importlib
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
+_is_command = "".join(sys.argv[:1]).endswith(("-m", "/foveal", "\\foveal.exe"))
+if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C ends the imports at once and without a word; what follows hears it (`foveal.cli`).
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import gymnasium  # noqa: E402 (slow)
 
 if TYPE_CHECKING:
     from foveal.evaluation.classifier import evaluate

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +36,7 @@ COMMANDS = {
     "bench": "how fast the training step and the sensor are on this machine",
 }
 USAGE = "usage: foveal [--import MODULE]... COMMAND [flags]"
+NO_ROOM = (errno.ENOSPC, errno.EIO)
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
 
 
@@ -50,14 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"foveal {__version__}")
             return 0
         name = choose(arguments[0], COMMANDS, "command")
-        return _call(name, arguments[1:])
+        code = _call(name, arguments[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except BrokenPipeError:  # whoever read our output, as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return INTERRUPTED
     except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
         one_line = printable(" ".join(str(problem).split()))
+        if isinstance(problem, OSError) and problem.errno in NO_ROOM and not problem.filename:
+            one_line = f"what it prints could not be written ({problem.strerror})."
+            _drop_output()
         print(f"foveal{' ' if name else ''}{name}: {one_line}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -66,7 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> None:
     """The entry point of the installed command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever a file's name is
     sys.exit(main())
+
+
+def _drop_output() -> None:
+    """Send what is yet to be printed nowhere, so that Python does not try again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _import(arguments: list[str]) -> None:
@@ -98,6 +115,8 @@ def _call(name: str, arguments: list[str]) -> int:
 
     place = name.replace("-", "_")
     module = importlib.import_module(f"foveal.commands.{place}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # until here it ended the imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if hasattr(module, "run"):
             module.run(arguments)

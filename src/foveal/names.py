@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from foveal.fields import check_fields
+
 T = TypeVar("T", bound=Callable[..., Any])
 # What a terminal or a picture would act on (controls, line ends, turned directions), or refuse.
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -54,13 +56,20 @@ def in_markdown(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`` Did you mean ...?`` with the nearest name; nothing if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 @dataclass(frozen=True)
 class PartSettings:
-    """What a part can be told beside its sizes: nothing. A part's own settings are a subclass."""
+    """What a part can be told beside its sizes: nothing. A part's own settings are a subclass.
+
+    Raises:
+        ValueError: when made, if a value is not of its type or not finite.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Registry(dict[str, T], Generic[T]):

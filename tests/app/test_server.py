@@ -37,7 +37,7 @@ def test_the_next_free_port_is_taken_unless_one_was_asked_for() -> None:
         ("app --host 203.0.113.7", "host must be an address of this machine"),
         ("app --host no.such.host.invalid", "host must be an address of this machine"),
         ("app --max-upload 0", "max-upload must be at least 1 megabyte; got 0"),
-        ("app --threads -1", "threads must be at least 0"),
+        ("app --threads -1", "threads must be a whole number from 0 to 1,024; got -1"),
     ],
 )
 def test_wrong_flags_give_one_line(

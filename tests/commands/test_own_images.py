@@ -94,6 +94,20 @@ def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  #
     assert foveal("train --resume run --json")[0] == 0
 
 
+@pytest.mark.parametrize("words", ["", "--held-out 0.45", "--split-seed 3"])
+@pytest.mark.parametrize("count", [3, 10])
+def test_the_batch_fits_the_images_that_it_was_chosen_for(
+    words: str,
+    count: int,
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write_bars(tmp_path / "few", count)
+    line = f"train folder --data few --epochs 1 --threads 1 --workers 0 --json {words} --out run"
+    code, _, err = foveal(line)
+    assert (code, err) == (0, "")
+
+
 def test_an_answer_does_not_depend_on_the_other_files(foveal: Foveal, bars: Path) -> None:  # noqa: F811
     names = [str(path) for path in sorted(bars.rglob("*.png"))[:7]]
     together = foveal("predict mnist-28 --json " + " ".join(f"'{name}'" for name in names))[1]
@@ -207,11 +221,11 @@ WRONG = {
     "train folder --data lone": "has 1 image of class 'b'; at least 3 are needed",
     "train folder --data texts": "holds no readable image; the first: .*is not a PNG",
     "train folder --data m.csv": "m.csv has an unknown column 'lable'",
-    "train folder --data bars --held-out 0.7": "held_out must be above 0 and below 0.5; got 0.7",
-    "train folder --data bars --shift 3": "shift must be 0 to 1; got 3.0",
+    "train folder --data bars --held-out 0.7": "held_out must be .* above 0 and below 0.5; got 0.7",
+    "train folder --data bars --shift 3": "shift must be a number from 0 to 1; got 3.0",
     "train folder --data bars --colour red": "invalid choice 'red'",
-    "train folder --data bars --workers -2": "workers must be at least 0, or -1",
-    "train folder --data bars --cache-gb -1": "cache_gb must be at least 0",
+    "train folder --data bars --workers -2": "workers must be a whole number from -1",
+    "train folder --data bars --cache-gb -1": "cache_gb must be a number from 0",
     "train folder --data bars --recipe fats": "unknown recipe 'fats'; .* mean fast?",
     "train folder --data bars --num-class 3": "unknown flag --num-class",
     "train folder --data bars --network conv": "the images must have one size; they differ",

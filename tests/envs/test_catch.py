@@ -170,9 +170,9 @@ def test_wrong_use_is_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"size": 1}, "size must be a whole number of at least 2 pixels.*got 1"),
-        ({"size": 3, "paddle_width": 4}, "at least 4 pixels, so that the paddle fits; got 3"),
-        ({"paddle_width": 0}, "paddle_width must be a whole number of at least 1; got 0"),
+        ({"size": 1}, "size must be a whole number from 2 to 1,024; got 1"),
+        ({"size": 3, "paddle_width": 4}, "paddle_width must be a whole number from 1 to 3; got 4"),
+        ({"paddle_width": 0}, "paddle_width must be a whole number from 1 to 24; got 0"),
         ({"speed": -1.0}, "speed must be 0 to 23 pixels a step.*got -1.0"),
         ({"speed": 24.0}, "speed must be 0 to 23 pixels a step.*got 24.0"),
     ],

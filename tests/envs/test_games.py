@@ -248,7 +248,7 @@ def test_options_of_the_wrong_kind_are_refused() -> None:
         read_options(["size"])
     with pytest.raises(ValueError, match="could not be made with sze=3: .* argument 'sze'"):
         Games(EnvConfig(CATCH_ID, ("sze=3",)), 2)
-    with pytest.raises(ValueError, match="size must be a whole number of at least 2"):
+    with pytest.raises(ValueError, match="size must be a whole number from 2 to 1,024"):
         Games(EnvConfig(CATCH_ID, ("size=1",)), 2)
     with pytest.raises(ValueError, match="must be images.*from 0 to 1"):
         Games(EnvConfig("test/Countdown-v0", ("high=7",)), 2)

@@ -190,9 +190,9 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"num_glimpses": 0}, "num_glimpses must be a whole number of at least 1; got 0"),
-        ({"glimpse_size": 1000}, "glimpse_size must be at most 256 pixels; got 1000"),
-        ({"num_classes": 2.5}, "num_classes must be a whole number of at least 1; got 2.5"),
+        ({"num_glimpses": 0}, "num_glimpses must be a whole number from 1 to 1,000; got 0"),
+        ({"glimpse_size": 1000}, "glimpse_size must be .* from 1 to 256; got 1000. To see more"),
+        ({"num_classes": 2.5}, "num_classes must be a whole number from 1 to 1,000,000; got 2.5"),
         (
             {"policy": "centre"},
             "unknown policy 'centre'; it must .* Did you mean center",
@@ -201,7 +201,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
             {"core": "gru"},
             "unknown core 'gru'; .* rnn, lstm, or one that foveal --import",
         ),
-        ({"location_std": 0.0}, "location_std must be above 0; got 0.0"),
+        ({"location_std": 0.0}, "location_std must be a number above 0 and at most 1,000; got 0.0"),
     ],
 )
 def test_impossible_configurations_are_refused(values: dict[str, object], words: str) -> None:

@@ -133,11 +133,12 @@ def test_cuda_agrees_with_the_cpu(generator: torch.Generator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0, 1), "glimpse_size must be a whole number of at least 1; got 0"),
-        ((8, 0), "num_scales must be a whole number of at least 1; got 0"),
-        ((8, 2, 1.5), "scale_factor must be a whole number of at least 2; got 1.5"),
-        ((8, 2, 1), "scale_factor must be a whole number of at least 2; got 1"),
-        ((8, 30), "widest patch must be at most 65536 pixels"),
+        ((0, 1), "glimpse_size must be a whole number from 1 to 65,536; got 0"),
+        ((8, 0), "num_scales must be a whole number from 1 to 17; got 0"),
+        ((8, 2, 1.5), "scale_factor must be a whole number from 2 to 65,536; got 1.5"),
+        ((8, 2, 1), "scale_factor must be a whole number from 2 to 65,536; got 1"),
+        ((8, 30), "num_scales must be a whole number from 1 to 17; got 30"),
+        ((8, 15), "widest patch must be at most 65536 pixels"),
     ],
 )
 def test_an_impossible_retina_is_refused(arguments: tuple[int, ...], words: str) -> None:

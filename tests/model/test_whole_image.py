@@ -69,7 +69,7 @@ def test_sizes_are_the_papers() -> None:
 
 
 def test_impossible_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match="every size must be at least 1"):
+    with pytest.raises(ValueError, match="hidden must be a whole number from 1 to 65,536; got 0"):
         ReferenceConfig(hidden=0)
     with pytest.raises(ValueError, match="at least 10 x 10 pixels.*got 9 x 28"):
         make_reference_network("conv", (9, 28), 10)

@@ -203,7 +203,7 @@ WRONG = {
     "mnist-28 --out taken.onnx": "taken.onnx cannot be written: is a directory",
     "mnist-28 --out file/model.onnx": "file is no directory that can be written",
     "mnist-28 --out /proc/model.onnx": "/proc is no directory that can be written",
-    "mnist-28 --out model.onnx --num-glimpses 0": "num_glimpses must be at least 1; got 0",
+    "mnist-28 --out model.onnx --num-glimpses 0": "num_glimpses must be .* from 1 to 1,000; got 0",
     "catch --out model.onnx --num-glimpses 3": "what is exported here is one step",
     "random --out model.pt2": "policy is random, and an exported model has no source",
     "random --out model.onnx --fit": "--fit needs the size of the images that random was",

@@ -96,7 +96,7 @@ def test_values_find_their_place_in_the_configuration() -> None:
     assert changed.task.num_clutter == 2  # type: ignore[union-attr]
     assert changed.objective.reward == "correct"  # type: ignore[union-attr]
     assert configured(changed, {}) == changed
-    with pytest.raises(ValueError, match="lr must be above 0"):
+    with pytest.raises(ValueError, match="lr must be a number above 0"):
         configured(config, {"lr": -1.0})
 
 

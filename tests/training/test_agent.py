@@ -157,10 +157,10 @@ def test_an_agent_learns_to_catch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"num_envs": 0}, "num_envs must be a whole number of at least 1; got 0"),
+        ({"num_envs": 0}, "num_envs must be a whole number from 1 to 1,000,000; got 0"),
         ({"num_minibatches": 3}, "num_envs must be a multiple of num_minibatches; got 1024 and 3"),
         ({"decisions": 100}, "at least those of one update.* = 23,552; got 100"),
-        ({"lr": 0.0}, "lr must be above 0"),
+        ({"lr": 0.0}, "lr must be a number above 0"),
     ],
 )
 def test_impossible_training_is_refused(values: dict[str, float], words: str) -> None:

@@ -107,8 +107,8 @@ def test_only_what_was_played_and_looked_at_is_scored(generator: torch.Generator
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"discount": 1.1}, r"discount must be in \[0, 1\]; got 1.1"),
-        ({"clip": -0.1}, "clip must be at least 0; got -0.1"),
+        ({"discount": 1.1}, r"discount must be a number from 0 to 1; got 1.1"),
+        ({"clip": -0.1}, "clip must be a number from 0 to 1,000,000; got -0.1"),
     ],
 )
 def test_impossible_objectives_are_refused(values: dict[str, float], words: str) -> None:

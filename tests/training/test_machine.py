@@ -17,10 +17,12 @@ import foveal
 from foveal.training import machine
 from foveal.training.machine import (
     DeviceFailed,
+    RunHeld,
     commit,
     device_failures_explained,
     fast_products,
     hardware,
+    hold,
     precision_on,
     stop_on_signal,
 )
@@ -145,3 +147,28 @@ def test_a_lost_device_is_explained_and_other_mistakes_are_not_hidden() -> None:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
     with pytest.raises(RuntimeError, match="shapes"), device_failures_explained(batch):
         raise RuntimeError("shapes differ")
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from foveal.training.machine import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_a_process_holds_is_left_alone_until_it_is_no_more(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        words = rf"\(process {holder.pid} on .*\)\. Let it finish"
+        with pytest.raises(RunHeld, match=words), hold(tmp_path):
+            pass
+        holder.kill()
+    with hold(tmp_path):
+        words = rf"\(process {os.getpid()} on"
+        with pytest.raises(RunHeld, match=words), hold(tmp_path):
+            pass

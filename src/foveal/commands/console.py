@@ -24,7 +24,7 @@ from foveal.names import printable
 from foveal.randomness import rank
 from foveal.training.engine import Progress as Report
 from foveal.training.engine import TrainingDiverged, TrainingStopped
-from foveal.training.machine import DeviceFailed
+from foveal.training.machine import DeviceFailed, RunHeld
 from foveal.training.parallel import ProcessLost
 
 
@@ -71,6 +71,8 @@ def stops_explained(next_step: str) -> Iterator[None]:
         raise Stop(str(diverged), FAILED) from None
     except ProcessLost as lost:
         raise Stop(f"{lost}. Go on with: {next_step}", FAILED) from None
+    except RunHeld as held:
+        raise Stop(str(held), FAILED) from None
     except DeviceFailed as failed:
         raise Stop(f"{failed}. To go on as it was: {next_step}", FAILED) from None
 

@@ -32,7 +32,8 @@ def demo(
     minutes on two cores, and writes the model and a picture of its scanpath.
 
     Args:
-        out: directory for the model and the picture; an earlier demo there is replaced.
+        out: directory for the model and the picture; an earlier demo there is replaced, one
+            that was stopped goes on.
         epochs: passes over the digits; fewer for a quick look at the machinery.
         threads: cores for arithmetic; 0 for all.
         json: print the figures as one JSON object.

@@ -7,11 +7,13 @@ import functools
 import io
 import itertools
 import os
+import re
 from typing import Any
 
 import torch
 import tyro
 
+from foveal.fields import Range, check_value
 from foveal.names import nearest
 
 
@@ -64,6 +66,7 @@ def _unboxed(message: str) -> str:
     lines = (line.strip("│ ") for line in message.splitlines()[1:])
     sections = itertools.groupby(lines, lambda line: bool(line.strip("─-")))
     words = next(" ".join(section) for is_text, section in sections if is_text).rstrip(".")
+    words = re.sub(r"(?<=\d,) (?=\d{3}\b)", "", words)  # a number that was broken at its commas
     part, _, reason = words.partition(": ")  # of a configuration, which checked itself, or a flag
     return reason if part.startswith("Error parsing") and "--" not in part else words
 
@@ -95,8 +98,7 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(threads: int) -> None:
     """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
-    if threads < 0:
-        raise ValueError(f"threads must be at least 0 (all cores); got {threads}.")
+    check_value("threads", threads, int, Range(0, 1024, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

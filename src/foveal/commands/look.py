@@ -17,6 +17,7 @@ from foveal.commands.flags import choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.config import check_looks
 from foveal.runs.saved import Saved
 from foveal.scene import Scene, as_scene
 from foveal.scene.files import is_large, open_source
@@ -95,6 +96,7 @@ def look(
         out = Path("look.png")
     changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
     _check(out, maps, count)
+    check_looks(num_glimpses)
     tests = [maps, task, *changes.values()]
     if image and (wrong or count > 1 or any(flag is not None for flag in tests)):
         raise ValueError(

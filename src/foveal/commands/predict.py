@@ -15,8 +15,10 @@ import tyro
 from foveal.commands.console import FAILED, Stop, complain, console, counting, print_json, say
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
+from foveal.fields import SEEDS, check_value
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
 from foveal.model.policy import uniform_locations
 from foveal.names import printable
 from foveal.scene import as_scene
@@ -69,6 +71,8 @@ def predict(
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
     if workers < -1:
         raise ValueError(f"workers must be at least 0, or -1 for all; got {workers}.")
+    check_looks(num_glimpses)
+    check_value("seed", seed, int, SEEDS)
     if not images:
         raise ValueError(
             "which images? Name files, directories or patterns, or - to read names from standard "
@@ -91,15 +95,16 @@ def predict(
         done = 0
         readable = _readable(decoder, paths, unreadable, strict=strict)
         for group in grouped(readable, lambda item: item[1]):
+            found: list[dict[str, Any]] = []
             try:
-                for answer in _answers(network, group, classes, first, top_k, num_glimpses):
-                    _print(answer, json)
+                found += _answers(network, group, classes, first, top_k, num_glimpses)
             except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
                 _leave_out(group[0][0], problem, unreadable, strict=strict)
-            else:
-                done += len(group)
             finally:
                 close_sources(picture for _, picture in group)
+            for answer in found:  # what fails here is the output's, and no file's
+                _print(answer, json)
+            done += len(found)
             count(done + len(unreadable), len(paths))
     decoder.close()
     if unreadable:

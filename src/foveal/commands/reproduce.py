@@ -6,8 +6,6 @@ import dataclasses
 import os
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +138,7 @@ def _list(plan: _Plan, json: bool) -> None:
             {
                 "row": row.name,
                 "what": row.title,
-                "paper": row.paper,
+                "paper": None if plan.quick else row.paper,
                 "measure": row.measure,
                 row.measure: None if result is None else result[row.measure],
                 "interval": None if result is None else result["interval"],
@@ -193,29 +191,11 @@ def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
         "command": plan.command(row),
     }
     with (
-        _alone(directory),
         training_bar(f"{row.name}, seed {seed}", quiet=json) as show,
         stops_explained("the same command"),
     ):
         train_run(config, about, directory, choose_device(plan.device), show)
         _collect(plan, row)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold a run directory, so that no second process trains in it."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415 (only here)
-
-    lock = directory.with_name(f".{directory.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            yield
-    except Timeout:
-        raise Stop(
-            f"another process is training {directory}; leave it to finish, or stop it first",
-            FAILED,
-        ) from None
 
 
 def _collect(plan: _Plan, row: Row) -> None:
@@ -230,7 +210,9 @@ def _collect(plan: _Plan, row: Row) -> None:
     else:
         seeds = tuple(result["seed"] for result in results)
         command = dataclasses.replace(plan, seeds=seeds).command(row)
-    write_row(plan.out, row_result(row, command, results))
+    config = row.config.shortened(row.config.training.seed, QUICK if plan.quick else 1)
+    trained = dataclasses.replace(row, config=config)
+    write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
 
 
 def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> None:
@@ -295,7 +277,7 @@ def _show(plan: _Plan, json: bool) -> None:
         print_json({"results": [result for _, result in results]})
         return
     for row, result in results:
-        paper = "" if row.paper is None else f"; the paper {row.paper:.2f} %"
+        paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"
         low, high = result["interval"]
         say(
             f"{row.name}: {_in_words(row, result)} (95 % interval {low:.2f} to {high:.2f}; "

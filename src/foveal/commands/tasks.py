@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from foveal.commands.console import console, print_json, say
-from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
+from foveal.runs.recipes import AGENT_RECIPES, AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
 
 
@@ -26,7 +26,7 @@ def tasks(json: bool = False) -> None:
                 "glimpse_size": model.glimpse_size,
                 "num_scales": model.num_scales,
                 "num_glimpses": model.num_glimpses,
-                "recipes": list(RECIPES),
+                "recipes": list(AGENT_RECIPES if name in AGENT_TASKS else RECIPES),
             }
             for name, model in models.items()
         ]
@@ -41,7 +41,8 @@ def tasks(json: bool = False) -> None:
         size, scales = model.glimpse_size, model.num_scales
         retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
         looks = "1 a decision" if name in AGENT_TASKS else str(model.num_glimpses)
-        table.add_row(name, described[name], retina, looks, ", ".join(RECIPES))
+        recipes = AGENT_RECIPES if name in AGENT_TASKS else RECIPES
+        table.add_row(name, described[name], retina, looks, ", ".join(recipes))
     for name, description in FOLDER_TASKS.items():
         table.add_row(name, description, "by the images", "by the images", ", ".join(RECIPES))
     console.print(table)

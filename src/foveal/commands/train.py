@@ -113,7 +113,7 @@ def _resume(
     saved = load(resume)
     if saved.run is None:
         raise ValueError(f"{resume} holds a model, and no run to go on with.")
-    set_threads(saved.content["threads"] if threads is None else threads)
+    set_threads(saved.content.get("threads", 0) if threads is None else threads)
     train(saved.run, saved.content, resume, choose_device(device), json, capture=capture)
 
 

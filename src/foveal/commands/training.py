@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,7 +21,8 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import parse
 from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
-from foveal.model.config import PARTS
+from foveal.model.config import PARTS, RAMConfig
+from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import choose
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
@@ -29,6 +31,8 @@ from foveal.runs.run import Completed, Run, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
 from foveal.tasks.task import Task
+from foveal.training.machine import LOCK_FILES
+from foveal.training.objective import ObjectiveConfig
 
 RECIPE = "fast"  # where none is named
 Options = TypeVar("Options")
@@ -70,11 +74,16 @@ def read_options(
         choose(name, RECIPES, "recipe")
         with counting("reading headers", quiet="--json" in arguments) as count:
             found = survey(data or "", count)
-        config, reasons = suggest(FolderConfig(data=data or ""), found, name)
+        share = value_of("--held-out", arguments)
+        images = FolderConfig(data=data or "")
+        with contextlib.suppress(ValueError):  # said when all flags are read
+            images = images if share is None else dataclasses.replace(images, held_out=float(share))
+        config, reasons = suggest(images, found, name)
     # The settings of the parts that flags choose become flags by that.
     words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
     chosen: Any = {part: word for part, word in words.items() if word is not None}
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **chosen))
+    check_heard(arguments)
+    config = dataclasses.replace(config, model=config.model.with_parts(**chosen))
     usual = default(task, config)
     options: Options = parse(
         type(usual), command, arguments if positional else [task, *arguments], usual
@@ -84,6 +93,27 @@ def read_options(
         if not {"--json", *reason.flags} & given:
             say(reason.words)
     return options, found
+
+
+def check_heard(arguments: list[str]) -> None:
+    """Refuse flags of a model that looks where the network sees the whole image.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    network = value_of("--network", arguments)
+    if network not in REFERENCE_NETWORKS:
+        return
+    fields = (*dataclasses.fields(RAMConfig), *dataclasses.fields(ObjectiveConfig))
+    unheard = {"final_location_std", *(field.name for field in fields)}
+    for word in arguments:
+        flag = word.partition("=")[0]
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        if flag.startswith("--") and name in unheard:
+            raise ValueError(
+                f"{flag} is of a network that looks; {network} sees the whole image. Leave it out, "
+                "or pass --network ram."
+            )
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -147,7 +177,7 @@ def check_empty(directory: Path) -> None:
             f"{directory} holds a run already. Go on with it: foveal train --resume {directory}, "
             "or choose another --out."
         )
-    if any(directory.iterdir()):
+    if any(path.name not in LOCK_FILES for path in directory.iterdir()):
         raise FileExistsError(
             f"--out must be a new or empty directory; {directory} holds other files."
         )

@@ -18,8 +18,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.fields import Range, check_fields
+
 ACTIONS = ("left", "stay", "right")
 RENDER_MODES = ("rgb_array", "ansi")
+LARGEST_SCREEN = 1024  # pixels a side
+MOST_PIXELS = 2**27  # of the screens of all games at once
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,7 @@ class CatchConfig:
     paddle_width: int = 2  # pixels
 
     def __post_init__(self) -> None:
-        if not isinstance(self.paddle_width, int) or self.paddle_width < 1:
-            raise ValueError(
-                f"paddle_width must be a whole number of at least 1; got {self.paddle_width!r}."
-            )
-        least = max(2, self.paddle_width)
-        if not isinstance(self.size, int) or self.size < least:
-            raise ValueError(
-                f"size must be a whole number of at least {least} pixels, so that the paddle fits; "
-                f"got {self.size!r}."
-            )
+        check_fields(self, size=Range(2, LARGEST_SCREEN), paddle_width=Range(1, self.size))
         if not 0 <= self.speed <= self.size - 1:
             raise ValueError(
                 f"speed must be 0 to {self.size - 1} pixels a step, so that the ball bounces at "
@@ -249,7 +244,13 @@ class CatchVectorEnv(VectorEnv[NDArray[np.uint8], NDArray[np.int64], NDArray[Any
             raise ValueError(f"render_mode must be None or rgb_array; got {render_mode!r}.")
         self.render_mode = render_mode
         self.num_envs = num_envs
-        self.games = CatchGames(CatchConfig(size, speed, paddle_width), num_envs)
+        config = CatchConfig(size, speed, paddle_width)
+        if num_envs * size**2 > MOST_PIXELS:
+            raise ValueError(
+                f"{num_envs:,} games of {size:,} x {size:,} pixels take too much memory. Play "
+                "fewer at once, or smaller ones."
+            )
+        self.games = CatchGames(config, num_envs)
         self.single_observation_space, self.single_action_space = _spaces(self.games.config)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -16,9 +16,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.fields import check_fields
 from foveal.names import nearest
-
-CHANNELS = ("auto", "first", "last")
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,7 @@ class EnvConfig:
     env_channels: Literal["auto", "first", "last"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.env_channels not in CHANNELS:
-            raise ValueError(
-                f"env_channels must be one of {', '.join(CHANNELS)}; got {self.env_channels!r}."
-            )
+        check_fields(self)
 
 
 class Turn(NamedTuple):

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from foveal.fields import Range, check_value
 from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.config import check_looks
 from foveal.scene import Scene, as_scene
 from foveal.tasks.task import Task
 
 EVALUATION_SEED = 2014  # of the first locations when a model is evaluated
+MOST_ROLLOUTS = 1000
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ def answers(
         The right classes and those answered, ``(N,)`` int64 each, on the CPU.
 
     Raises:
-        ValueError: if the split has no images.
+        ValueError: if the split has no images, or the looks or rollouts are out of their range.
     """
+    check_looks(num_glimpses)
+    check_value("rollouts", rollouts, int, Range(1, MOST_ROLLOUTS))
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
     training = model.training
     model.eval()

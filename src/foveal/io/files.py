@@ -5,12 +5,13 @@ Nothing here unpickles: a file from a stranger can be wrong, but it cannot run c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:  # a number of too many digits, depth
         raise ValueError(f"{path} must be JSON; it is damaged or not ours ({problem}).") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a JSON object; got a {type(content).__name__}.")
@@ -87,13 +88,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or of another format.
     """
+    with _opened(path) as file:
+        about = json.loads((file.metadata() or {}).get("about", "{}"))
+        if not isinstance(about, dict):
+            raise ValueError(f"a description that is a {type(about).__name__}")
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in a file, by its header alone; see `read_tensors`."""
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing.")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as problem:
+            yield file
+    except (SafetensorError, ValueError, RecursionError, AttributeError, OSError) as problem:
         raise ValueError(
             f"{path} is truncated or not a safetensors file ({problem}). "
             "Restore it from a copy, or remove it to start again."

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from foveal.fields import Range, check_value
 from foveal.io import hub
-from foveal.io.files import read_json, read_tensors, write_json, write_tensors
+from foveal.io.files import read_json, read_shapes, read_tensors, write_json, write_tensors
 from foveal.names import nearest
+
+T = TypeVar("T")
 
 FORMAT = "foveal"
 VERSION = 2
@@ -23,6 +26,7 @@ CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")  # of a run
 # only training used.
 MOVED_TO_OBJECTIVE = ("detach_baseline", "privileged_baseline")
 TRAINING_WEIGHTS = ("baseline_head.", "glimpse_head.")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of weights
 PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship with the package
 
 
@@ -85,12 +89,34 @@ def read_config(directory: Path) -> dict[str, Any]:
     content = read_json(path)
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} is not foveal's: another program wrote it. Choose another path.")
-    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
+    version = content.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise ValueError(
-            f"{path} has version {content.get('version')}; this foveal reads up to {VERSION}. "
-            "Update foveal."
+            f"{path} has version {version}; this foveal reads up to {VERSION}. Update foveal."
         )
+    try:
+        _check_about(content)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from None
     return upgraded(content)
+
+
+def _check_about(content: Mapping[str, Any]) -> None:
+    """Refuse what a configuration says beside its values, of the classes first, unless it fits."""
+    for key in ("name", "recipe", "command"):
+        check_value(key, content.get(key, ""), str)
+    model, names, size = (content.get(key) for key in ("model", "classes", "image_size"))
+    if not isinstance(model, dict | None):
+        raise ValueError(f"model must be an object; got a {type(model).__name__}.")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+            raise ValueError("classes must be a list of names.")
+        wanted = (model or {}).get("num_classes", len(names))
+        if content.get("network", "ram") == "ram" and len(names) != wanted:
+            raise ValueError(f"there are {len(names)} classes, but num_classes is {wanted}.")
+    if size is not None:
+        whole = tuple(size) if isinstance(size, list) else size
+        check_value("image_size", whole, tuple[int, int], Range(1, 10**6))
 
 
 def upgraded(content: dict[str, Any]) -> dict[str, Any]:
@@ -124,12 +150,13 @@ def load_weights(directory: Path, model: torch.nn.Module) -> None:
         ValueError: if the file is damaged or belongs to another configuration.
     """
     path = directory / WEIGHTS_FILE
+    _check_shapes(model, of_the_model(read_shapes(path)), path)  # before anything is read
     tensors, _ = read_tensors(path)
     load_state(model, of_the_model(tensors), path)
 
 
-def of_the_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a saved model, less those of version 1 that only training used."""
+def of_the_model(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Weights of a saved model, or their shapes, less those that only training used."""
     return {k: v for k, v in tensors.items() if not k.startswith(TRAINING_WEIGHTS)}
 
 
@@ -137,10 +164,21 @@ def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path
     """Load a state dict, with one clear line if it is another model's.
 
     Raises:
-        ValueError: if it is another model's: names or shapes differ.
+        ValueError: if it is another model's, as names or shapes differ; or holds what is no number.
     """
+    _check_shapes(model, {name: tuple(value.shape) for name, value in tensors.items()}, path)
+    for name, own in model.state_dict().items():
+        value, kinds = tensors[name], FLOATS if own.is_floating_point() else (own.dtype,)
+        if value.dtype not in kinds or not bool(value.isfinite().all()):
+            raise ValueError(
+                f"{path} is damaged: {name} must be finite numbers; it holds others "
+                f"({str(value.dtype).removeprefix('torch.')}). Restore it from a copy."
+            )
+    model.load_state_dict(dict(tensors))
+
+
+def _check_shapes(model: torch.nn.Module, got: Mapping[str, tuple[int, ...]], path: Path) -> None:
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | got if wanted.get(name) != got.get(name))
     if wrong:
         name = wrong[0]
@@ -148,4 +186,3 @@ def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path
             f"{path} belongs to another configuration: {name} must be "
             f"{wanted.get(name, 'absent')}; got {got.get(name, 'none')}."
         )
-    model.load_state_dict(dict(tensors))

@@ -519,7 +519,8 @@ class RecurrentAttention(nn.Module):
                 state = self.remember(features, state)
                 self.decide(state, generator=torch.Generator(weight.device))
                 self.action_head(state[0])
-        return (once.get_total_flops() + num_glimpses * each.get_total_flops()) // 2
+        total: int = once.get_total_flops() + num_glimpses * each.get_total_flops()
+        return total // 2
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
         """Numbers that T glimpses bring in from one image, whatever the image's size.

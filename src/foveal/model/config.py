@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from foveal.fields import Range, check_fields, check_value, positive
+from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES
 from foveal.model.glimpse import GLIMPSE_NETWORKS
@@ -14,6 +16,12 @@ from foveal.model.sensor import check_sensor
 from foveal.names import PartSettings, Registry
 
 WIDEST_FINE_PATCH = 256  # pixels; more in the finest patch is a convolution's work
+MOST_GLIMPSES = 1000
+MOST_CHANNELS = 1024
+MOST_CLASSES = 1_000_000
+MOST_UNITS = 65_536  # of a layer
+OF_A_PART = Range(-4096, 4096)  # the whole numbers among a part's own settings
+MOST_WEIGHTS = 2**27  # of a network; half a gigabyte
 NO_SETTINGS = PartSettings()
 # The fields that choose a part, and those that hold its settings.
 PARTS: dict[str, tuple[Registry[Any], str]] = {
@@ -59,24 +67,26 @@ class RAMConfig:
     context_settings: PartSettings = NO_SETTINGS  # the context's own
 
     def __post_init__(self) -> None:
+        sizes = Range(1, MOST_UNITS)
+        gains = positive(1e6, "Plain averages: pass 1.")
+        check_fields(
+            self,
+            glimpse_size=Range(1, WIDEST_FINE_PATCH, "To see more of the image raise num_scales."),
+            glimpse_gain=gains,
+            scale_gain=gains,
+            num_glimpses=Range(1, MOST_GLIMPSES),
+            num_channels=Range(1, MOST_CHANNELS),
+            pixel_mean=Range(-1e6, 1e6),
+            pixel_std=positive(1e6),
+            num_classes=Range(1, MOST_CLASSES),
+            glimpse_hidden=sizes,
+            location_hidden=sizes,
+            glimpse_features=sizes,
+            core_size=sizes,
+            location_std=positive(1e3, "For a policy without noise call the model in eval mode."),
+            location_gradient=Range(0, 1e6),
+        )
         check_sensor(self.glimpse_size, self.num_scales, self.scale_factor)
-        if self.glimpse_size > WIDEST_FINE_PATCH:
-            raise ValueError(
-                f"glimpse_size must be at most {WIDEST_FINE_PATCH} pixels; got "
-                f"{self.glimpse_size}. To see more of the image raise num_scales."
-            )
-        for name in (
-            "num_glimpses",
-            "num_channels",
-            "num_classes",
-            "glimpse_hidden",
-            "location_hidden",
-            "glimpse_features",
-            "core_size",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
         for name in ("pixel_mean", "pixel_std"):
             value = getattr(self, name)
             if len(value) not in (0, self.num_channels):
@@ -84,28 +94,40 @@ class RAMConfig:
                     f"{name} must have a number for each of the {self.num_channels} channel(s), "
                     f"or none; got {len(value)}."
                 )
-        if not all(std > 0 for std in self.pixel_std):
-            raise ValueError(f"pixel_std must be above 0; got {self.pixel_std}.")
-        for name in ("glimpse_gain", "scale_gain"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{name} must be above 0; got {getattr(self, name)!r}. Plain averages: pass 1."
-                )
-        if not self.location_gradient >= 0:
-            raise ValueError(
-                f"location_gradient must be at least 0; got {self.location_gradient!r}."
-            )
-        if not self.location_std > 0:
-            raise ValueError(
-                f"location_std must be above 0; got {self.location_std!r}. "
-                "For a policy without noise call the model in eval mode."
-            )
+        check_weights(self._weights())
         for field, (parts, settings) in PARTS.items():
             word = getattr(self, field)
             kind = parts.settings_of(word)
-            # Settings that were not given, or are those of a part chosen before, are the defaults.
-            if type(getattr(self, settings)) is not kind:
-                object.__setattr__(self, settings, kind())
+            given = getattr(self, settings)
+            if type(given) is kind:
+                whole = [name for name, value in vars(given).items() if isinstance(value, int)]
+                check_fields(given, **dict.fromkeys(whole, OF_A_PART))
+                continue
+            # Those that were not given, or that say nothing, are the defaults.
+            if given != NO_SETTINGS and changed(given):
+                raise ValueError(
+                    f"{settings} are those of another {parts.kind} than {word!r}: got {given}. "
+                    "Leave them out."
+                )
+            object.__setattr__(self, settings, kind())
+
+    def _weights(self) -> int:
+        """About how many weights an LSTM and the paper's glimpse network of these sizes have."""
+        pixels = self.num_scales * self.num_channels * self.glimpse_size**2
+        return (
+            self.glimpse_hidden * pixels
+            + self.glimpse_features * (self.glimpse_hidden + self.location_hidden)
+            + self.core_size * (4 * (self.core_size + self.glimpse_features) + self.num_classes)
+        )
+
+    def with_parts(self, **words: str) -> RAMConfig:
+        """The same with other parts, by field; a part that changes gets its default settings.
+
+        Raises:
+            ValueError: if there is no such part.
+        """
+        new = {PARTS[name][1]: NO_SETTINGS for name in words if words[name] != getattr(self, name)}
+        return replace(self, **words, **new)  # type: ignore[arg-type]
 
     @staticmethod
     def field_types(values: dict[str, Any]) -> dict[str, Any]:
@@ -119,3 +141,25 @@ class RAMConfig:
             if field in values:
                 types[settings] = parts.settings_of(values[field])
         return types
+
+
+def check_looks(num_glimpses: int | None) -> None:
+    """Refuse a number of glimpses that no model may take; None is the model's own.
+
+    Raises:
+        ValueError: saying how many it may be.
+    """
+    check_value("num_glimpses", num_glimpses, int | None, Range(1, MOST_GLIMPSES))
+
+
+def check_weights(count: int) -> None:
+    """Refuse sizes that make more weights than a network may have, before any are made.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if count > MOST_WEIGHTS:
+        raise ValueError(
+            f"these sizes make a network of about {count:,} weights; it may have {MOST_WEIGHTS:,}. "
+            "Lower the sizes."
+        )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal import geometry
+from foveal.fields import Range, check_value
 from foveal.scene import Images, Scene, as_scene
 
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for
@@ -160,15 +161,12 @@ class _SlopedGlimpse(torch.autograd.Function):
 
 def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:
     """Raise `ValueError` unless the three make a retina; see `GlimpseSensor`."""
-    sizes = {
-        "glimpse_size": glimpse_size,
-        "num_scales": num_scales,
-        "scale_factor": scale_factor,
-    }
-    for name, value in sizes.items():
-        least = 2 if name == "scale_factor" else 1
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    for name, value, most in (
+        ("glimpse_size", glimpse_size, Range(1, WIDEST_PATCH)),
+        ("num_scales", num_scales, Range(1, WIDEST_PATCH.bit_length())),
+        ("scale_factor", scale_factor, Range(2, WIDEST_PATCH)),
+    ):
+        check_value(name, value, int, most)
     widest = glimpse_size * scale_factor ** (num_scales - 1)
     if widest > WIDEST_PATCH:
         raise ValueError(

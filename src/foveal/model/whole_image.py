@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from foveal.fields import Range, check_fields
+from foveal.model.config import MOST_CHANNELS, MOST_CLASSES, MOST_UNITS, check_weights
+
+LARGEST_IMAGE = 16_384  # pixels a side
 FILTERS, FILTER_SIZE, STRIDE = 8, 10, 5  # of the paper's convolutional layer
 
 
@@ -16,7 +20,7 @@ class ReferenceConfig:
     """The size of a reference network.
 
     Raises:
-        ValueError: when made, if a size is below 1.
+        ValueError: when made, if a size is below 1, or the sizes make too many weights.
     """
 
     image_size: tuple[int, int] = (28, 28)  # height, width
@@ -25,9 +29,16 @@ class ReferenceConfig:
     hidden: int = 256  # units of each hidden layer
 
     def __post_init__(self) -> None:
-        sizes = (*self.image_size, self.num_channels, self.num_classes, self.hidden)
-        if min(sizes) < 1:
-            raise ValueError(f"every size must be at least 1; got {self}.")
+        check_fields(
+            self,
+            image_size=Range(1, LARGEST_IMAGE),
+            num_channels=Range(1, MOST_CHANNELS),
+            num_classes=Range(1, MOST_CLASSES),
+            hidden=Range(1, MOST_UNITS),
+        )
+        height, width = self.image_size
+        units = self.num_channels * height * width + self.hidden + self.num_classes
+        check_weights(self.hidden * units)
 
 
 class ReferenceNetwork(nn.Module):

@@ -71,21 +71,21 @@ class ClassifierRun(Run):
         test = evaluate(model, task, "test")
         if isinstance(model, RecurrentAttention):
             looks = self.model.num_glimpses
-            costs = {
-                "num_glimpses": looks,
-                "multiply_adds": model.count_multiply_adds(looks),
-                "pixels_read": model.count_pixels_read(),
-            }
+            more = {"num_glimpses": looks}
+            costs = (model.count_multiply_adds(looks), model.count_pixels_read())
         else:
-            pixels = task.num_channels * task.image_size[0] * task.image_size[1]
-            costs = {"multiply_adds": model.count_multiply_adds(), "pixels_read": pixels}
+            height, width = task.image_size
+            more = {}
+            costs = (model.count_multiply_adds(), task.num_channels * height * width)
         return {
             "network": self.network,
             "error": test.error,
             "interval": list(test.interval),
             "protocol": PROTOCOL,
             "parameters": model.count_parameters(),
-            **costs,
+            **more,
+            "multiply_adds": costs[0],
+            "pixels_read": costs[1],
         }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
 from foveal.runs.graphs import (
     MEANINGS,
     OPEN_SIZES,
@@ -103,8 +104,7 @@ def export_model(
             "Export one whose policy is learned or center."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
-    if looks < 1:
-        raise ValueError(f"num_glimpses must be at least 1; got {looks}.")
+    check_looks(looks)
     still = copy.deepcopy(model).requires_grad_(False).eval()
     module = OneGlimpse(still, prepare) if one_step else UnrolledGlimpses(still, prepare, looks)
     if out.suffix.lower() == ".onnx":

@@ -16,6 +16,7 @@ import torch
 
 from foveal import __version__
 from foveal.envs import EnvConfig
+from foveal.fields import check_fields
 from foveal.io.files import config_from_dict, read_json, write_json
 from foveal.io.models import (
     CONFIG_FILE,
@@ -72,6 +73,9 @@ class Run(ABC):
     training: Any
     task: Any = None
     env: EnvConfig | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def read(cls, content: Mapping[str, Any], directory: Path) -> Self:
@@ -204,6 +208,8 @@ def train_run(
             if task is not None:
                 task.save(directory)
             write_json(directory / CONFIG_FILE, content)
+            if config.start is not None:
+                trainer.save(0.0)  # it may be gone when the run goes on
     outcome = trainer.run()
     if not trainer.writes:
         return {}

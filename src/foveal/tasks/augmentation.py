@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
+from foveal.fields import Range, check_fields
 from foveal.geometry import PaddedImages
 from foveal.randomness import random_rows
 
-FLIPS = ("none", "horizontal", "vertical", "both")
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
 
 
@@ -31,11 +31,13 @@ class AugmentationConfig:
     flips: Literal["none", "horizontal", "vertical", "both"] = "none"  # mirrored half of the time
 
     def __post_init__(self) -> None:
-        for name, most in (("shift", 1.0), ("rescale", 10.0), ("rotation", 180.0), ("warp", 0.2)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 0 to {most:g}; got {getattr(self, name)!r}.")
-        if self.flips not in FLIPS:
-            raise ValueError(f"flips must be one of {', '.join(FLIPS)}; got {self.flips!r}.")
+        check_fields(
+            self,
+            shift=Range(0, 1),
+            rescale=Range(0, 10),
+            rotation=Range(0, 180),
+            warp=Range(0, 0.2),
+        )
 
 
 def augment(

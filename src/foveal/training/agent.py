@@ -16,6 +16,7 @@ from torch import Tensor
 
 from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
+from foveal.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import RecurrentAttention
 from foveal.model.core import State
@@ -24,7 +25,7 @@ from foveal.training.control_objective import ControlObjective, control_loss, ge
 from foveal.training.critic import Learner
 from foveal.training.engine import Engine, Illustrator, Progress
 from foveal.training.journal import GAZE, with_fit_and_spread
-from foveal.training.optimizers import OptimizationConfig, check_whole
+from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
 
 VALIDATION_SEED = 1406
 
@@ -48,16 +49,17 @@ class ControlConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole(
+        games = Range(1, MOST_AT_ONCE)
+        check_fields(
             self,
-            "decisions",
-            "num_envs",
-            "rollout_length",
-            "update_epochs",
-            "num_minibatches",
-            "validate_every",
-            "validation_episodes",
-            "test_episodes",
+            decisions=Range(1, 10**12),
+            num_envs=games,
+            rollout_length=games,
+            update_epochs=COUNT,
+            num_minibatches=games,
+            validate_every=COUNT,
+            validation_episodes=games,
+            test_episodes=games,
         )
         if self.num_envs % self.num_minibatches:
             raise ValueError(

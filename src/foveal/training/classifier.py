@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.classifier import evaluate
+from foveal.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import Rollout
 from foveal.randomness import rank, world_size
@@ -24,7 +25,7 @@ from foveal.training.objective import (
     ObjectiveConfig,
     hybrid_loss,
 )
-from foveal.training.optimizers import OptimizationConfig, check_whole
+from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TrainConfig(OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole(self, "epochs", "batch_size", "validate_every")
+        check_fields(self, epochs=COUNT, batch_size=Range(1, MOST_AT_ONCE), validate_every=COUNT)
 
 
 class Trainer(Engine):

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foveal.fields import Range, check_fields
+
 
 @dataclass(frozen=True)
 class ControlObjective:
@@ -34,12 +36,15 @@ class ControlObjective:
     standardize_advantages: bool = True  # divide them by their standard deviation in the batch
 
     def __post_init__(self) -> None:
-        for name in ("discount", "credit_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1]; got {getattr(self, name)!r}.")
-        for name in ("clip", "baseline_weight", "entropy_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+        share, weight = Range(0, 1), Range(0, 1e6)
+        check_fields(
+            self,
+            discount=share,
+            credit_decay=share,
+            clip=weight,
+            baseline_weight=weight,
+            entropy_weight=weight,
+        )
 
 
 class ControlTerms(NamedTuple):

@@ -11,6 +11,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal, NoJournal
-from foveal.training.machine import device_failures_explained, fast_products, stop_on_signal
+from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
 from foveal.training.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -167,13 +168,14 @@ class Engine(ABC):
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
             ProcessLost: if another of several processes ended; the last checkpoint is kept.
             DeviceFailed: if the device ran out of memory or was lost; the last checkpoint is kept.
-            OSError: if the run directory cannot be written.
+            OSError: if the run directory cannot be written, or another process trains in it.
         """
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
         self.wrapped, *self.stepped = self.fabric.setup(self.learner, *self.optimizers)
         try:
             precise = fast_products(self.device, self.optimization.precision)
-            with device_failures_explained(self.batch), precise:
+            alone = hold(self.directory) if self.writes else nullcontext()
+            with alone, device_failures_explained(self.batch), precise:
                 return self._run()
         finally:
             del self.wrapped, self.stepped
@@ -247,18 +249,29 @@ class Engine(ABC):
         """Go back to the run directory's checkpoint; False if it has none yet.
 
         Raises:
+            OSError: if another process trains in the directory.
             ValueError: if the checkpoint is damaged, or of another configuration.
         """
         path = self.directory / CHECKPOINT_FILE
         if not path.exists():
             return False
-        tensors, about = read_tensors(path)
+        with hold(self.directory) if self.writes else nullcontext():
+            tensors, about = read_tensors(path)
         known = [fingerprint(self._identity), fingerprint(self._identity_of_version_1())]
         if about.get("identity") not in known:
             raise ValueError(
                 f"{path} belongs to another configuration than the run's config.json. "
                 "Restore the file that belongs to it, or start a new run."
             )
+        try:
+            self._resume(tensors, about, path)
+        except (KeyError, TypeError, RuntimeError, AttributeError) as problem:
+            raise ValueError(
+                f"{path} is damaged ({problem!r}). Restore it from a copy, or start a new run."
+            ) from None
+        return True
+
+    def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
         tensors = {_of_version_2(name): value for name, value in tensors.items()}
         wanted = ("model.", "critic.", "glimpse_head.")
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
@@ -272,7 +285,6 @@ class Engine(ABC):
         self.totals.zero_()[: self.known] = totals[: self.known]
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation = about["seconds"], about["validation"]
-        return True
 
     def _identity_of_version_1(self) -> dict[str, Any]:
         """As an earlier version kept it: what only training needs was part of the model."""

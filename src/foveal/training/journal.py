@@ -102,11 +102,14 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file of JSON objects, less a last one that a kill left unfinished."""
+    """The lines of a file of JSON objects, up to one that a kill left unfinished."""
     if not path.exists():
         return
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             return
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            return
+        yield line

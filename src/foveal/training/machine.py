@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from types import FrameType
 from typing import Literal
 
 import torch
+
+LOCK_FILES = (".lock", ".holder")  # of a run directory: held by a process, and by which
 
 
 def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
@@ -78,6 +81,34 @@ def stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
+
+
+class RunHeld(OSError):
+    """Another process trains the run."""
+
+
+@contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Keep other processes out of a run directory. One that is no more keeps nobody out.
+
+    Raises:
+        RunHeld: if another process holds it; says which.
+        OSError: if the directory cannot be written.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (only where something is trained)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    holder = directory / LOCK_FILES[1]
+    try:
+        lock = FileLock(directory / LOCK_FILES[0]).acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "its name is not known"
+        raise RunHeld(
+            f"another process is training {directory} ({who}). Let it finish, or stop it first."
+        ) from None
+    with lock:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
 
 
 class DeviceFailed(Exception):

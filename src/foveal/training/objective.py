@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from foveal.fields import Range, check_fields
 from foveal.model.attention import Rollout
 from foveal.names import Registry, choose
 from foveal.training.parallel import spread
@@ -54,17 +55,9 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         REWARDS.check(self.reward)
         choose(self.look_reward, LOOK_REWARDS, "look_reward")
-        if not 0 <= self.credit_decay <= 1:
-            raise ValueError(f"credit_decay must be in [0, 1]; got {self.credit_decay!r}.")
-        for name in (
-            "reinforce_weight",
-            "baseline_weight",
-            "glimpse_weight",
-            "step_weight",
-            "look_weight",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
+        weights = ("reinforce", "baseline", "glimpse", "step", "look")
+        ranges = {f"{name}_weight": Range(0, 1e6) for name in weights}
+        check_fields(self, credit_decay=Range(0, 1), **ranges)
 
     @property
     def glimpse_head(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,8 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = ("muon", "adam", "sgd")
-PRECISIONS = ("auto", "32-true", "tf32", "bf16-mixed")
+from foveal.fields import SEEDS, Range, check_fields, positive
+
+MOST_AT_ONCE = 10**6  # images, or games
+COUNT = Range(1, 10**9)
 NARROW = 16  # a matrix with a side below this reads a location or gives an answer
 
 
@@ -36,35 +37,21 @@ class OptimizationConfig:
     checkpoint_minutes: float = 2.0  # between checkpoints
 
     def __post_init__(self) -> None:
-        check_whole(self, "log_every")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise ValueError(f"lr must be above 0; got {self.lr!r}.")
-        for name in ("weight_decay", "final_location_std", "gradient_clip", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)!r}.")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1); got {self.momentum!r}.")
-        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
-                )
+        check_fields(
+            self,
+            lr=positive(1e9),
+            momentum=Range(0, 1, below=True),
+            weight_decay=Range(0, 1e3),
+            final_location_std=Range(0, 1e3),
+            gradient_clip=Range(0, 1e9),
+            seed=SEEDS,
+            log_every=COUNT,
+            checkpoint_minutes=Range(0, 1e6),
+        )
 
     def remaining(self, progress: float) -> float:
         """Give the share of the rate that is left after ``progress`` (0 to 1) of the run."""
         return 1 - progress
-
-
-def check_whole(config: object, *names: str) -> None:
-    """Refuse fields of a configuration that are not whole numbers of at least 1.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
 
 
 def make_optimizers(
@@ -78,7 +65,7 @@ def make_optimizers(
 
     Args:
         model: on the device where it is to train.
-        name: one of `OPTIMIZERS`; "sgd" is the paper's.
+        name: "muon", "adam" or "sgd"; "sgd" is the paper's.
         lr: learning rate at the start.
         weight_decay: a step, times the rate; apart from the gradient, except with "sgd".
         momentum: of "sgd".

@@ -163,8 +163,11 @@ def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> No
     ("values", "words"),
     [
         ({"canvas_size": 20}, "canvas_size must be at least a digit's 28 pixels; got 20"),
-        ({"canvas_size": -1}, "canvas_size must be 0 .* got -1"),
-        ({"num_clutter": -2, "canvas_size": 60}, "num_clutter must be at least 0; got -2"),
+        (
+            {"canvas_size": -1},
+            "canvas_size must be .* from 0 to 131,072; got -1. 0 is the digit alone",
+        ),
+        ({"num_clutter": -2, "canvas_size": 60}, "num_clutter must be a whole number from 0"),
         (
             {"canvas_size": 60, "num_clutter": 1, "clutter_size": 29},
             "clutter_size must be at most a digit's 28 pixels",

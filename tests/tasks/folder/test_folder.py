@@ -101,7 +101,7 @@ def test_a_normalized_glimpse_is_what_the_first_layer_gets() -> None:
     torch.testing.assert_close(got, plain.perceive(by_hand, places))
     with pytest.raises(ValueError, match="pixel_mean must have a number for each of the 1"):
         dataclasses.replace(TINY, pixel_mean=mean)
-    with pytest.raises(ValueError, match="pixel_std must be above 0"):
+    with pytest.raises(ValueError, match="pixel_std must be a number above 0"):
         dataclasses.replace(TINY, pixel_std=(0.0,))
 
 
@@ -242,8 +242,8 @@ def test_rescaling_changes_areas_and_rotation_keeps_them() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"shift": 2.0}, "shift must be 0 to 1; got 2.0"),
-        ({"rotation": -1.0}, "rotation must be 0 to 180"),
+        ({"shift": 2.0}, "shift must be a number from 0 to 1; got 2.0"),
+        ({"rotation": -1.0}, "rotation must be a number from 0 to 180"),
         ({"flips": "some"}, "flips must be one of none, horizontal, vertical, both; got 'some'"),
     ],
 )

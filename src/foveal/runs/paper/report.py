@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ TABLE_FILE = "README.md"
 TEST_IMAGES = 10_000
 
 
-def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def row_result(
+    row: Row, command: str, results: Sequence[dict[str, Any]], *, quick: bool = False
+) -> dict[str, Any]:
     """The content of ``<row>.json``.
 
     Args:
         row: which.
         command: that makes it.
         results: of one run a seed, as `foveal.runs.run.train_run` returns them.
+        quick: whether the row's run is cut short, which makes no figure to compare.
 
     Returns:
         The mean over the seeds, its Wilson interval over the test images or games, the spread over
@@ -45,7 +49,7 @@ def row_result(row: Row, command: str, results: Sequence[dict[str, Any]]) -> dic
         "config": dataclasses.asdict(row.config),
         "seeds": [result["seed"] for result in results],
         "runs": list(results),
-    }
+    } | ({"quick": True, "paper": None} if quick else {})
 
 
 def read_row(directory: Path, name: str) -> dict[str, Any] | None:
@@ -98,6 +102,16 @@ spread between seeds). With several seeds the error is their mean, and ± their 
 of, from a single rollout. "Difference" is ours less the paper's.
 """
 
+BEYOND_THE_PAPER = """
+## Beyond the paper
+
+These rows first read a thumbnail of the whole, at most 1/16 of the pixels, and choose all their
+looks from it; the thumbnail is counted in the pixels read. "Best known" is the best published model
+that looks. One rollout, mean policy, last weights; nothing is drawn at random in an evaluation.
+
+"""
+COSTS = ("pixels read", "multiply-adds", "parameters")
+
 CLOSING = """
 What the choices in the recipes are worth is in [docs/reproducing.md](../docs/reproducing.md); speed
 is in [docs/performance.md](../docs/performance.md).
@@ -108,7 +122,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """The page of all rows, in Markdown; ``results`` by row, as `row_result` makes them."""
     parts = [INTRODUCTION]
     for task, description in (DESCRIPTIONS | AGENT_TASKS).items():
-        rows = [row for row in ROWS.values() if row.task == task]
+        rows = [row for row in ROWS.values() if row.task == task and not row.beyond]
         if not rows:
             continue
         agent = task in AGENT_TASKS
@@ -119,13 +133,28 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             "| minutes a seed |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        lines += [_line(row, results.get(row.name)) for row in rows]
+        lines += [_line(_cells(row, results.get(row.name))) for row in rows]
         parts.append("\n".join(lines) + "\n")
+    heads = ["row", "what", "ours", "interval", "best known", *COSTS]
+    heads += ["seeds", "images a seed", "minutes a seed"]
+    lines = [BEYOND_THE_PAPER, _line(heads), _line(["---"] * len(heads))]
+    lines += [_beyond(row, results.get(row.name)) for row in ROWS.values() if row.beyond]
+    parts.append("\n".join(lines) + "\n")
     return "\n".join(parts) + _how(results) + CLOSING
 
 
-def _line(row: Row, result: dict[str, Any] | None) -> str:
+def _beyond(row: Row, result: dict[str, Any] | None) -> str:
+    name, what, ours, interval, _, _, _, best, *trained = _cells(row, result)
+    run = {} if result is None else result["runs"][0]
+    costs = (run.get(cost.replace(" ", "_").replace("-", "_")) for cost in COSTS)
+    counted = ("" if cost is None else f"{cost:,}" for cost in costs)
+    return _line([name, what, ours, interval, best, *counted, *trained])
+
+
+def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     cells = [f"`{row.name}`", row.title]
+    if result is not None and result.get("quick"):
+        row = replace(row, paper=None, preprint=None, best_known=None)
     if result is None:
         cells += ["not yet", "", _figure(row.paper), ""]
     else:
@@ -144,7 +173,11 @@ def _line(row: Row, result: dict[str, Any] | None) -> str:
         seeds = ", ".join(str(seed) for seed in result["seeds"])
         seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
         cells += [seeds, f"{seen:,}", f"{minutes:.0f}"]
-    return "| " + " | ".join(cells) + " |"
+    return cells
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _figure(value: float | None) -> str:
@@ -156,9 +189,11 @@ def _how(results: dict[str, dict[str, Any]]) -> str:
         return ""
     runs = [run for result in results.values() for run in result["runs"]]
     machines = sorted({run["hardware"] for run in runs})
+    quick = any(result.get("quick") for result in results.values())
     commits = sorted({str(run["commit"]) for run in runs})
     return (
-        "\nA row is made by `foveal reproduce` and its name, or by the command in its file, which "
+        ("\nThe rows above are cut short: there is nothing to compare.\n" if quick else "") + "\n"
+        "A row is made by `foveal reproduce` and its name, or by the command in its file, which "
         "does the same. Hardware: "
         f"{'; '.join(machines)}. Commits: {', '.join(commits)}. Several runs shared the machine, "
         "so the minutes are upper bounds.\n"

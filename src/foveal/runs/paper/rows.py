@@ -50,12 +50,22 @@ PREPRINT = {
     "cluttered-100-ram-8": 10.83,
 }
 
+# Rows of our own, which take a coarse look at the whole first, and their controls.
+BEYOND = {
+    "translated-60": ("best",),
+    "cluttered-60": ("best", "best-random", "best-center"),
+    "cluttered-100": ("best", "best-random", "best-center"),
+}
+
 # The best reproduction that we know of: single rollouts, the paper's amount of clutter.
 BEST_KNOWN = {
     "mnist-28-ram-7": (0.85, "Element-Research/rnn"),
     "translated-60-ram-8": (0.94, "slundqui/tfRAM"),
     "cluttered-60-ram-8": (2.63, "slundqui/tfRAM"),
     "cluttered-100-ram-8": (5.9, "slundqui/tfRAM"),
+    "translated-60-best": (0.94, "slundqui/tfRAM, no thumbnail"),
+    "cluttered-60-best": (2.63, "slundqui/tfRAM, no thumbnail"),
+    "cluttered-100-best": (1.20, "DCN, 8 looks, on validation"),
     "catch": (89.0, "samrudhdhirangrej, 15 million games"),
 }
 CATCH_PAPER = 85.0  # "about"
@@ -88,7 +98,9 @@ class Row:
         config: how we train it, seed 0.
         paper: the figure of the proceedings; None for the controls that are ours.
         preprint: that of the preprint, where known.
-        best_known: the best reproduction's figure and its name, where known.
+        best_known: the best reproduction's figure and its name, where known; of a row beyond the
+            paper, the best model's of its kind.
+        beyond: whether it is beyond the paper: its first look is a thumbnail of the whole.
     """
 
     name: str
@@ -98,6 +110,7 @@ class Row:
     paper: float | None
     preprint: float | None = None
     best_known: tuple[float, str] | None = None
+    beyond: bool = False
 
     @property
     def measure(self) -> str:
@@ -152,6 +165,17 @@ def _row(task: str, kind: str) -> Row:
     )
 
 
+def _beyond(task: str, kind: str) -> Row:
+    name, control = f"{task}-{kind}", kind.removeprefix("best").removeprefix("-")
+    config = recipe(task, "best")
+    title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
+    if control:
+        model = config.model.with_parts(policy=control)
+        config = dataclasses.replace(config, model=model)
+        title += {"random": " at random", "center": " of the centre"}[control]
+    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), beyond=True)
+
+
 def _catch(kind: str, title: str, config: AgentRun, paper: float | None = None) -> Row:
     name = "catch" if kind == "fast" else f"catch-{kind}"
     return Row(name, title, "catch", config, paper, best_known=BEST_KNOWN.get(name))
@@ -179,3 +203,4 @@ def _catch_rows() -> list[Row]:
 
 ROWS = {row.name: row for row in (_row(task, kind) for task in TASKS for kind in PAPER[task])}
 ROWS |= {row.name: row for row in _catch_rows()}
+ROWS |= {row.name: row for row in (_beyond(task, kind) for task in BEYOND for kind in BEYOND[task])}

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from foveal.fields import Range, check_fields
 from foveal.geometry import PaddedImages
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
@@ -26,7 +27,6 @@ from foveal.tasks.canvases.digits import SPLITS, Digits, load_digits
 from foveal.tasks.task import Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
-COMPOSITIONS = ("add", "over")
 FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
 MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a block of its own
 LARGEST_CANVAS = 131_072  # pixels a side
@@ -53,29 +53,23 @@ class TaskConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
 
     def __post_init__(self) -> None:
-        if not 0 <= self.canvas_size <= LARGEST_CANVAS:
-            raise ValueError(
-                f"canvas_size must be 0 (the digit alone) to {LARGEST_CANVAS} pixels; "
-                f"got {self.canvas_size}."
-            )
+        check_fields(
+            self,
+            canvas_size=Range(0, LARGEST_CANVAS, "0 is the digit alone."),
+            smallest_canvas=Range(0, LARGEST_CANVAS),
+            num_clutter=Range(0, 10**9),
+            clutter_size=Range(1, LARGEST_CANVAS),
+        )
         if self.smallest_canvas and not 0 < self.smallest_canvas <= self.canvas_size:
             raise ValueError(
                 f"smallest_canvas must be 0 (all canvases alike) or at most canvas_size, "
                 f"{self.canvas_size}; got {self.smallest_canvas}."
             )
-        if self.num_clutter < 0:
-            raise ValueError(f"num_clutter must be at least 0; got {self.num_clutter}.")
         if self.num_clutter and not self.canvas_size:
             raise ValueError(
                 f"clutter needs a canvas: got num_clutter {self.num_clutter} and canvas_size 0. "
                 "Pass --canvas-size 60, say."
             )
-        if self.composition not in COMPOSITIONS:
-            raise ValueError(
-                f"composition must be one of {', '.join(COMPOSITIONS)}; got {self.composition!r}."
-            )
-        if self.clutter_size < 1:
-            raise ValueError(f"clutter_size must be at least 1 pixel; got {self.clutter_size}.")
         most = MOST_COVER * self.canvas_size**2 // self.clutter_size**2
         if self.num_clutter > most > 0:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from foveal.fields import SEEDS, Range, check_fields
 from foveal.scene import Images
 from foveal.scene.files import Source
 from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
@@ -29,8 +30,6 @@ from foveal.tasks.folder.pictures import Bytes, probe
 from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
-COLOURS = ("auto", "grey", "rgb")
-CLASS_WEIGHTS = ("none", "balanced")
 
 Listener = Callable[[int, int], None]  # how many of how many are done
 
@@ -54,19 +53,13 @@ class FolderConfig:
     strict: bool = False  # stop at the first bad file, rather than leave it out
 
     def __post_init__(self) -> None:
-        for name, known in (("colour", COLOURS), ("class_weights", CLASS_WEIGHTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}."
-                )
-        if not 0 < self.held_out < 0.5:
-            raise ValueError(f"held_out must be above 0 and below 0.5; got {self.held_out!r}.")
-        if not self.cache_gb >= 0:
-            raise ValueError(f"cache_gb must be at least 0; got {self.cache_gb!r}.")
-        if self.workers < -1:
-            raise ValueError(f"workers must be at least 0, or -1 for all; got {self.workers}.")
-        if self.split_seed < 0:
-            raise ValueError(f"split_seed must be at least 0; got {self.split_seed}.")
+        check_fields(
+            self,
+            held_out=Range(0, 0.5, above=True, below=True),
+            split_seed=SEEDS,
+            cache_gb=Range(0, 1e6),
+            workers=Range(-1, 1024, "-1 is one a core."),
+        )
 
 
 @dataclass(frozen=True)
