@@ -17,7 +17,6 @@ import torch
 from foveal import cli
 from foveal.commands import reproduce
 from foveal.envs import EnvConfig
-from foveal.io.files import config_from_dict
 from foveal.io.models import read_tensors, upgraded
 from foveal.model.config import RAMConfig
 from foveal.runs.agent import AgentRun
@@ -141,9 +140,7 @@ def test_a_published_figure_was_made_by_the_row_as_it_is(name: str) -> None:
     result = report.read_row(Path(__file__).parents[2] / "results", name)
     assert result is not None
     config = ROWS[name].config
-    written = upgraded(result["config"])
-    del written["version"]
-    assert config_from_dict(type(config), written, name) == config
+    assert config.read(upgraded(result["config"]), Path(name)) == config
 
 
 def test_a_row_is_trained_evaluated_and_put_beside_the_paper(

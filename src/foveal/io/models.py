@@ -129,7 +129,7 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     kind = "folder" if isinstance(task, dict) and "data" in task else "canvases"
     if "env" in content or task is not None:
         content = {"kind": "agent" if "env" in content else kind} | content
-    if content["version"] > 1:
+    if content.get("version", 1) > 1:
         return content
     model, objective = dict(content.get("model") or {}), content.get("objective")
     moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
