@@ -113,7 +113,7 @@ def test_the_rows_are_those_of_the_paper() -> None:
     kinds = [
         row.name.removeprefix(f"{row.task}-").split("-")[0]
         for row in ROWS.values()
-        if row.task != "catch"
+        if row.task != "catch" and not row.beyond
     ]
     assert (kinds.count("ram"), kinds.count("random"), kinds.count("center")) == (15, 2, 4)
     assert kinds.count("fc") + kinds.count("conv") == 9
@@ -124,6 +124,9 @@ def test_the_rows_are_those_of_the_paper() -> None:
             assert row.config.completed(None, print, torch.device("cpu"))[0] == row.config
             continue
         assert row.measure == "error"
+        if row.beyond:
+            assert row.paper is None
+            continue
         assert (row.paper is None) == ("center" in name)
         if row.config.network == "ram":
             assert row.config.model.num_glimpses == int(name.rsplit("-", 1)[1])
@@ -138,6 +141,8 @@ def test_the_rows_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_published_figure_was_made_by_the_row_as_it_is(name: str) -> None:
     result = report.read_row(Path(__file__).parents[2] / "results", name)
+    if ROWS[name].beyond and result is None:
+        pytest.skip("this row has not been trained yet")
     assert result is not None
     config = ROWS[name].config
     assert config.read(upgraded(result["config"]), Path(name)) == config
@@ -177,7 +182,7 @@ def test_a_whole_row_is_put_beside_the_paper() -> None:
     run = {"error": 2.5, "protocol": "", "seed": 0, "seconds": 60, "images_seen": 1}
     result = report.row_result(row, "foveal", [run | {"hardware": "", "commit": ""}])
     assert result["paper"] == 1.5
-    assert "| 1.50 | +1.00 |" in report._line(row, result)
+    assert "| 1.50 | +1.00 |" in report._line(report._cells(row, result))
 
 
 def test_the_list_says_what_is_done_and_what_is_not(
