@@ -23,6 +23,7 @@ from foveal.io.models import (
     FORMAT,
     RESULT_FILE,
     VERSION,
+    ground_of,
     locate_model,
     read_config,
     save_model,
@@ -201,6 +202,7 @@ def train_run(
     content = {"format": FORMAT, "version": VERSION, **about, **saved_as(config)}
     if task is not None:
         content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
+        content["ground"] = ground_of(content)
     if not trainer.restore():
         if config.start is not None:
             begin_with(locate_model(config.start), trainer.model)
