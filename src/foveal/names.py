@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from foveal.fields import check_fields
+from foveal.io.fields import check_fields
 
 T = TypeVar("T", bound=Callable[..., Any])
 # What a terminal or a picture would act on (controls, line ends, turned directions), or refuse.

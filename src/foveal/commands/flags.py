@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import tyro
 
-from foveal.fields import Range, check_value
+from foveal.io.fields import Range, check_value
 from foveal.names import nearest
 
 

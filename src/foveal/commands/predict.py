@@ -16,7 +16,7 @@ from foveal.commands.console import FAILED, Stop, complain, console, counting, p
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
-from foveal.fields import SEEDS, check_value
+from foveal.io.fields import SEEDS, check_value
 from foveal.model.config import check_looks
 from foveal.names import printable
 from foveal.scene.preparation import Door

@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.fields import check_fields
+from foveal.io.fields import check_fields
 from foveal.names import import_here, nearest
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.fields import Range, check_value
+from foveal.io.fields import Range, check_value
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.model.config import check_looks
 from foveal.scene import Scene, as_scene

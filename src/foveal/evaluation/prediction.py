@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.fields import SEEDS, check_value
 from foveal.geometry import to_pixels
+from foveal.io.fields import SEEDS, check_value
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.model.policy import uniform_locations

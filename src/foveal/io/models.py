@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from foveal.fields import Range, check_value
 from foveal.io import hub
+from foveal.io.fields import Range, check_value
 from foveal.io.files import read_json, read_shapes, read_tensors, write_json, write_tensors
 from foveal.names import nearest
 

@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveal.fields import Range, check_fields, check_value, positive
+from foveal.io.fields import Range, check_fields, check_value, positive
 from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES

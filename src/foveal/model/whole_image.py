@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.fields import Range, check_fields
+from foveal.io.fields import Range, check_fields
 from foveal.model.config import MOST_CHANNELS, MOST_CLASSES, MOST_UNITS, check_weights
 
 LARGEST_IMAGE = 16_384  # pixels a side

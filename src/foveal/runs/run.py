@@ -16,7 +16,7 @@ import torch
 
 from foveal import __version__
 from foveal.envs import EnvConfig
-from foveal.fields import check_fields
+from foveal.io.fields import check_fields
 from foveal.io.files import config_from_dict, read_json, write_json
 from foveal.io.models import (
     CONFIG_FILE,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
-from foveal.fields import Range, check_fields
+from foveal.io.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import RecurrentAttention
 from foveal.model.core import State

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.classifier import evaluate
-from foveal.fields import Range, check_fields
+from foveal.io.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import Rollout
 from foveal.randomness import rank, world_size

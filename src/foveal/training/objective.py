@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foveal.fields import Range, check_fields
+from foveal.io.fields import Range, check_fields
 from foveal.model.attention import Rollout
 from foveal.names import Registry, choose
 from foveal.training.parallel import spread

@@ -18,8 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from foveal.fields import Range, check_fields
 from foveal.geometry import PaddedImages
+from foveal.io.fields import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from foveal.fields import Range, check_fields, positive
+from foveal.io.fields import Range, check_fields, positive
 
 
 @dataclass(frozen=True)
