@@ -13,8 +13,7 @@ from typing import Any
 import torch
 import tyro
 
-from foveal.io.fields import Range, check_value
-from foveal.names import nearest
+from foveal.names import Range, check_value, nearest
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:

@@ -16,9 +16,8 @@ from foveal.commands.console import FAILED, Stop, complain, console, counting, p
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
-from foveal.io.fields import SEEDS, check_value
 from foveal.model.config import check_looks
-from foveal.names import printable
+from foveal.names import SEEDS, check_value, printable
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, find_pictures

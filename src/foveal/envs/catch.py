@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.io.fields import Range, check_fields
+from foveal.names import Range, check_fields
 
 ACTIONS = ("left", "stay", "right")
 RENDER_MODES = ("rgb_array", "ansi")

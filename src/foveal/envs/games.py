@@ -16,8 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.io.fields import check_fields
-from foveal.names import import_here, nearest
+from foveal.names import check_fields, import_here, nearest
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.io.fields import Range, check_value
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.model.config import check_looks
+from foveal.names import Range, check_value
 from foveal.scene import Scene, as_scene
 from foveal.tasks.task import Task
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import to_pixels
-from foveal.io.fields import SEEDS, check_value
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.model.policy import uniform_locations
+from foveal.names import SEEDS, check_value
 from foveal.scene import as_scene
 from foveal.scene.files import LARGE, ArraySource, Source, naming
 from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from foveal.io import hub
-from foveal.io.fields import Range, check_value
 from foveal.io.files import read_json, read_shapes, read_tensors, write_json, write_tensors
-from foveal.names import nearest
+from foveal.names import Range, check_value, nearest
 
 T = TypeVar("T")
 

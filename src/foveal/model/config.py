@@ -6,14 +6,13 @@ import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveal.io.fields import Range, check_fields, check_value, positive
 from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES
 from foveal.model.glimpse import GLIMPSE_NETWORKS
 from foveal.model.policy import POLICIES
 from foveal.model.sensor import check_sensor
-from foveal.names import PartSettings, Registry
+from foveal.names import PartSettings, Range, Registry, check_fields, check_value, positive
 
 WIDEST_FINE_PATCH = 256  # pixels; more in the finest patch is a convolution's work
 MOST_GLIMPSES = 1000

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal import geometry
-from foveal.io.fields import Range, check_value
+from foveal.names import Range, check_value
 from foveal.scene import Images, Scene, as_scene
 
 WIDEST_PATCH = 65_536  # pixels a side; wider than any image this is meant for

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.io.fields import Range, check_fields
 from foveal.model.config import MOST_CHANNELS, MOST_CLASSES, MOST_UNITS, check_weights
+from foveal.names import Range, check_fields
 
 LARGEST_IMAGE = 16_384  # pixels a side
 FILTERS, FILTER_SIZE, STRIDE = 8, 10, 5  # of the paper's convolutional layer

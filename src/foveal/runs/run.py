@@ -16,7 +16,6 @@ import torch
 
 from foveal import __version__
 from foveal.envs import EnvConfig
-from foveal.io.fields import check_fields
 from foveal.io.files import config_from_dict, read_json, write_json
 from foveal.io.models import (
     CONFIG_FILE,
@@ -31,6 +30,7 @@ from foveal.io.models import (
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
+from foveal.names import check_fields
 from foveal.tasks.folder.task import Survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Engine, Progress

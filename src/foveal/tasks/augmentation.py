@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from foveal.geometry import PaddedImages
-from foveal.io.fields import Range, check_fields
+from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
-from foveal.io.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import RecurrentAttention
 from foveal.model.core import State
+from foveal.names import Range, check_fields
 from foveal.randomness import world_size
 from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
 from foveal.training.critic import Learner

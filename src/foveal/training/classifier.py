@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.classifier import evaluate
-from foveal.io.fields import Range, check_fields
 from foveal.io.files import changed
 from foveal.model.attention import Rollout
+from foveal.names import Range, check_fields
 from foveal.randomness import rank, world_size
 from foveal.scene import as_scene
 from foveal.tasks.task import Task

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foveal.io.fields import Range, check_fields
+from foveal.names import Range, check_fields
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foveal.io.fields import Range, check_fields
 from foveal.model.attention import Rollout
-from foveal.names import Registry, choose
+from foveal.names import Range, Registry, check_fields, choose
 from foveal.training.parallel import spread
 
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient

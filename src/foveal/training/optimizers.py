@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from foveal.io.fields import SEEDS, Range, check_fields, positive
+from foveal.names import SEEDS, Range, check_fields, positive
 
 MOST_AT_ONCE = 10**6  # images, or games
 COUNT = Range(1, 10**9)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import PaddedImages
-from foveal.io.fields import Range, check_fields
+from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment

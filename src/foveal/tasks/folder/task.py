@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foveal.io.fields import SEEDS, Range, check_fields
+from foveal.names import SEEDS, Range, check_fields
 from foveal.scene import Images
 from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
 from foveal.scene.preparation import AS_IT_IS, Door

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from foveal.io.fields import Range, check_fields, positive
+from foveal.names import Range, check_fields, positive
 
 
 @dataclass(frozen=True)
