@@ -90,6 +90,10 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     assert result["error"] <= 5
     assert result["interval"][0] <= result["error"] <= result["interval"][1]
     assert result["images_seen"] == 20 * 10 * 50
+    errors = [error for _, error in result["validation_curve"]]
+    assert result["best_validation_error"] == min(errors)
+    assert result["best_step"] == 10 * (1 + errors.index(min(errors)))
+    assert re.search(r"training: epoch 2, step 20 of 200, .*/s, \d:\d\d:\d\d left\n", out)
     assert result["pixels_read"] == 3 * 64
 
     code, out, _ = foveal("evaluate run --json")
@@ -229,15 +233,33 @@ def test_training_starts_from_the_weights_of_a_model(foveal: Foveal, train: str)
     assert load("second").run.start == content["start"] == "first"
 
 
+def test_training_starts_from_a_model_of_other_classes(foveal: Foveal, train: str) -> None:
+    config = recipe("mnist-28", "fast").model
+    words = re.findall("--([a-z-]+) ([0-9]+)", train)
+    known = {name.replace("-", "_"): int(value) for name, value in words}
+    known = {name: value for name, value in known.items() if hasattr(config, name)}
+    saved = RecurrentAttention(dataclasses.replace(config, **known | {"num_classes": 3}))
+    saved.save_pretrained("three")
+    code, out, err = foveal(f"{train} --epochs 1 --lr 1e-12 --start three --out run")
+    assert (code, err) == (0, "")
+    assert out.count("three answers with other classes") == 1
+    kept = load("run").model.state_dict()
+    for name, value in saved.state_dict().items():
+        if not name.startswith("action_head"):
+            torch.testing.assert_close(kept[name], value, msg=name)
+
+
 def test_the_default_directory_is_named_after_the_run_and_never_reused(
     foveal: Foveal, train: str
 ) -> None:
-    for _ in range(2):
-        code, out, _ = foveal(f"{train} --epochs 1 --seed 4 --json")
-        assert code == 0
-    names = {path.name for path in Path("runs").iterdir()}
-    assert names == {"mnist-28-3-fast-4", "mnist-28-3-fast-4-2"}
-    assert json.loads(out)["run"] == "runs/mnist-28-3-fast-4-2"
+    said = [foveal(f"{train} --epochs 1 --seed 4")[1].splitlines() for _ in range(2)]
+    first, second = "runs/mnist-28-3-fast-4", "runs/mnist-28-3-fast-4-2"
+    assert said[0][0] == f"The run is written to {first}, on cpu."
+    assert said[1][0] == f"The run is written to {second} ({first} is taken), on cpu."
+    assert said[0][1] == "500 training images; 10 steps of 50 images"
+    assert {str(path) for path in Path("runs").iterdir()} == {first, second}
+    third = json.loads(foveal(f"{train} --epochs 1 --seed 4 --json")[1])
+    assert third["run"] == f"{first}-3"
 
 
 def test_recipes_set_the_flags(foveal: Foveal, train: str) -> None:
@@ -351,6 +373,10 @@ def test_an_agent_trains_and_plays(foveal: Foveal) -> None:
         assert answer[name] == result[name], "the recorded figures are repeated exactly"
     with Image.open("films/play.gif") as movie:
         assert movie.format == "GIF"
+    code, out, _ = foveal("play run --gif play.gif --gif-episodes 2 --json")
+    assert (code, json.loads(out)["episodes"]) == (0, 2), "a film is of a few games"
+    with Image.open("play.gif") as movie:
+        assert movie.n_frames == 2 * 4, "of the four decisions of each"
     code, out, _ = foveal("play run --episodes 20 --env-options size=9")
     assert code == 0
     assert "20 games of foveal/Catch-v0: success" in out
@@ -402,6 +428,13 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     ]
     assert (lines[0]["last"], lines[0]["best"], lines[0]["done"]) == (curve[-1], min(curve), 1.0)
     assert "mnist-28" in foveal("runs")[1]
+    assert lines[1]["changed"]["seed"] == 1
+    assert "seed" not in lines[0]["changed"]
+    assert lines[0]["changed"].items() >= {"epochs": 2, "core_size": 16}.items()
+    assert "epochs 2" in foveal("runs")[1]
+    renamed = Path("runs/second").rename(Path("runs", 150 * "n"))
+    assert 150 * "n" in foveal("runs")[1], "a name is never cut"
+    renamed.rename("runs/second")
     code, out, _ = foveal("compare runs/first runs/second --json")
     assert code == 0
     points = json.loads(out)["curves"]["runs/first"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
+
+from foveal.envs import EnvConfig, Games
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {
@@ -35,6 +39,44 @@ def test_an_example_runs(
     if name == "look":
         with Image.open("look.png") as picture:
             assert min(picture.size) > 200
+
+
+def test_an_environment_of_ones_own_is_found_beside_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/catch.md says, but for the sizes; each time in a process of its own."""
+    shutil.copy(EXAMPLES / "find.py", tmp_path)
+
+    def foveal(line: str) -> str:
+        words = [sys.executable, "-m", "foveal", *line.split()]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    small = "--core-size 16 --glimpse-hidden 8 --location-hidden 8 --num-envs 8 --threads 1"
+    short = "--decisions 512 --rollout-length 16 --test-episodes 8 --validation-episodes 8"
+    foveal(f"train control --env find:Find-v0 --env-options noise=5 {small} {short} --out run")
+    assert "3 games of find:Find-v0" in foveal("play run --gif find.gif")
+    with Image.open(tmp_path / "find.gif") as film:
+        assert 3 <= film.n_frames <= 36
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match=r"broken could not be imported. ZeroDivisionError"):
+        Games(EnvConfig("broken:Any-v0"), 1)
+
+
+def test_find_rewards_the_name_of_the_mark() -> None:
+    find = runpy.run_path(str(EXAMPLES / "find.py"))
+    game = find["Find"](noise=1)
+    for seed in range(8):
+        screen, _ = game.reset(seed=seed)
+        ring = int((screen > 0).sum() == 16)  # a cross has 9
+        assert game.step(0)[1:4] == (0, False, False)
+        assert game.step(1 + ring)[1:3] == (1, True)
+        game.reset(seed=seed)
+        assert game.step(2 - ring)[1:3] == (-1, True)
+        game.reset()
+        assert [game.step(0)[3] for _ in range(12)] == [False] * 11 + [True]
 
 
 def test_every_example_is_short_and_says_what_it_is() -> None:

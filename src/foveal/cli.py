@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from foveal import __version__
-from foveal.names import IMPORTED, choose, printable
+from foveal.names import IMPORTED, choose, import_here, printable
 
 # A command is the function of its name, with _ for -, in the module of that name in
 # foveal.commands, or its `run`, which reads the arguments itself; imported when called: --help is
@@ -97,13 +96,7 @@ def _import(arguments: list[str]) -> None:
         module = arguments.pop(0)
     if not module or module.startswith("-"):
         raise ValueError("which module? As in: foveal --import my_parts train mnist-28")
-    if sys.path[:1] != [str(Path.cwd())]:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        importlib.import_module(module)
-    except (Exception, SystemExit) as problem:
-        said = f"{type(problem).__name__}: {problem}"
-        raise ValueError(f"{module} could not be imported. {said}") from problem
+    import_here(module)
     if module not in IMPORTED:
         IMPORTED.append(module)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from foveal.fields import check_fields
@@ -16,6 +19,21 @@ CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]
 MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
+
+
+def import_here(module: str) -> None:
+    """Import a module of the user's, from the current directory if it is there.
+
+    Raises:
+        ValueError: if it cannot be imported.
+    """
+    if sys.path[:1] != [str(Path.cwd())]:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as problem:
+        said = f"{type(problem).__name__}: {problem}"
+        raise ValueError(f"{module} could not be imported. {said}") from problem
 
 
 def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:

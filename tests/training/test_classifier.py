@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import math
@@ -20,7 +21,7 @@ from foveal.io.files import read_tensors, write_tensors
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
-from foveal.training.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
+from foveal.training.engine import CHECKPOINT_FILE, Progress, TrainingDiverged, TrainingStopped
 from foveal.training.journal import METRICS_FILE, read_metrics
 from foveal.training.objective import ObjectiveConfig
 from foveal.viz.scanpath import scanpath_of
@@ -271,3 +272,21 @@ def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
     assert json.loads(header["__metadata__"]["about"])["step"] == 0
     tensors, _ = read_tensors(tmp_path / CHECKPOINT_FILE)
     assert tensors["generator"].dtype == torch.uint8
+
+
+def test_validation_comes_early_in_a_long_run(tmp_path: Path) -> None:
+    """After the first epoch and the fourth, then every ten; training is the same."""
+    often, rarely = (
+        dataclasses.replace(BRIEF, epochs=23, validate_every=every) for every in (1, 10)
+    )
+    reports: list[Progress] = []
+    trainer = make_trainer(tmp_path / "rarely", rarely, listener=reports.append)
+    trainer.run()
+    validated = [report for report in reports if report.validated]
+    assert [report.step for report in validated] == [10, 40, 100, 200, 230]
+    assert all(report.seconds_left > 0 for report in validated[:-1])
+    assert validated[-1].seconds_left == 0
+    other = make_trainer(tmp_path / "often", often)
+    other.run()
+    for name, value in weights(other).items():
+        assert torch.equal(value, weights(trainer)[name])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foveal.training.journal import with_fit_and_spread
+from foveal.training.journal import Gap, with_fit_and_spread
 from foveal.training.objective import gaze_moments
 
 
@@ -39,3 +39,15 @@ def test_what_cannot_be_said_is_left_out() -> None:
     game = {"return": 0.1, "baseline_loss": 0.5, "target": 1.0, "target_square": 2.0}
     wanted = {"return": 0.1, "baseline_loss": 0.5, "baseline_fit": 0.5}
     assert with_fit_and_spread(game, "target") == wanted
+
+
+def test_what_does_not_generalize_is_said_once() -> None:
+    gap = Gap()
+    assert not gap({}, {"validation_error": 69}), "nothing is known of training yet"
+    assert not gap({"error": 60}, {"validation_error": 69})
+    assert not gap({"error": 1}, {"validation_error": 6}), "a small gap is nothing unusual"
+    assert not gap({"error": 0.9}, {})
+    words = gap({}, {"validation_error": 69})
+    assert "error 0.9 % in training, 69.0 % in validation" in words
+    assert not gap({"error": 0}, {"validation_error": 90}), "once is enough"
+    assert not Gap()({"return": 1}, {"validation_return": 0})

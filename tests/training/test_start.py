@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from foveal.io.models import save_model
 from foveal.model.attention import RecurrentAttention
+from foveal.model.whole_image import make_reference_network
 from foveal.training.start import begin_with
 from tests.conftest import TINY
 
@@ -28,3 +30,34 @@ def test_other_differences_are_refused(tmp_path: Path, change: dict[str, int]) -
     RecurrentAttention(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="belongs to another configuration"):
         begin_with(tmp_path, RecurrentAttention(dataclasses.replace(config, **change)))
+
+
+NAMES = ["bird", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "whole"),
+    [(2, NAMES, True), (2, [], True), (2, ["cat", "dog"], False), (3, [*NAMES, "dog"], False)],
+)
+def test_the_answer_begins_anew_where_the_classes_are_others(
+    tmp_path: Path, count: int, classes: list[str], whole: bool
+) -> None:
+    saved = RecurrentAttention(TINY)
+    save_model(tmp_path, saved, {"model": dataclasses.asdict(TINY), "classes": NAMES})
+    model = RecurrentAttention(dataclasses.replace(TINY, num_classes=count))
+    before = model.action_head.weight.clone()
+    assert begin_with(tmp_path, model, classes) is whole
+    for name, value in saved.state_dict().items():
+        if name != "action_head.bias":
+            wanted = before if name == "action_head.weight" and not whole else value
+            torch.testing.assert_close(model.state_dict()[name], wanted, msg=name)
+
+
+def test_a_network_that_sees_the_whole_image_begins_its_answer_anew(tmp_path: Path) -> None:
+    three, two = (make_reference_network("conv-86", (20, 20), count) for count in (3, 2))
+    save_model(tmp_path, three, {"network": "conv-86", "classes": ["a", "b", "c"]})
+    before = {name: value.clone() for name, value in two.state_dict().items()}
+    assert not begin_with(tmp_path, two, NAMES)
+    new = [name for name, value in two.state_dict().items() if torch.equal(value, before[name])]
+    assert {len(value) for value in map(before.get, new) if value is not None} == {2}
+    assert len(new) == 2

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from rich.table import Table
 
-from foveal.commands.console import console, print_json, say, working
+from foveal.commands.console import print_json, say, show_table, working
 from foveal.commands.flags import choose_device, set_threads
 from foveal.runs import bench as benchmark
 from foveal.training.machine import commit, hardware
@@ -100,7 +100,7 @@ def _show(found: dict[str, Any]) -> None:
         one = found["latency"]
         table.add_row(f"latency: {one['part']}", _spread(one["latency"]), "", "", "")
     if table.row_count:
-        console.print(table)
+        show_table(table)
     for row in found.get("steps", []):
         if "speedup" in row:
             say(f"{row['part']}: {row['speedup']:.1f} x as fast as with the obvious sensor")
@@ -118,7 +118,7 @@ def _show(found: dict[str, Any]) -> None:
                 f"{row['ratio']:.2f}",
                 *(" and ".join(f"{time:,.1f}" for time in row[key]) for key in ("prepare", "copy")),
             )
-        console.print(table)
+        show_table(table)
     if "environment" in found:
         games = found["environment"]
         say(

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from foveal.names import printable
@@ -143,7 +145,8 @@ def training_bar(
         if report.validated and not quiet and not console.is_terminal:
             epoch = "" if report.epoch is None else f"epoch {report.epoch + 1}, "
             done = f"step {report.step:,} of {report.total_steps:,}"
-            say(f"{title}: {epoch}{done}, {validation}{report.rate}")
+            left = timedelta(seconds=round(report.seconds_left))
+            say(f"{title}: {epoch}{done}, {validation}{report.rate}, {left} left")
         if report.measures:
             measures = _in_words(report.measures) + validation + report.rate
             shown.update(bar, total=report.total_steps, completed=report.step, measures=measures)
@@ -174,6 +177,14 @@ def left_out(name: str, problem: str) -> None:
 def say(text: str) -> None:
     """Print a line, whole: a terminal folds it, a file keeps it."""
     console.print(text, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print a table whole: a terminal folds what is long, a file has room; no name is cut."""
+    for column in table.columns:
+        column.overflow, column.no_wrap = "fold", False
+    wide = Plain(quiet=console.quiet, width=10_000)
+    (console if console.is_terminal else wide).print(table)
 
 
 def print_json(content: dict[str, Any]) -> None:

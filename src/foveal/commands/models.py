@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from foveal.commands.console import console, print_json, say
+from foveal.commands.console import print_json, say, show_table
 from foveal.io.models import pretrained_models
 from foveal.runs.saved import load
 
@@ -39,7 +39,7 @@ def models(json: bool = False) -> None:
             f"{row['parameters']:,}",
             row["command"],
         )
-    console.print(table)
+    show_table(table)
     say("See one look: foveal look cluttered-60 --out look.png")
     say("See one play: foveal play catch --gif play.gif")
 

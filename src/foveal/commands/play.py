@@ -15,10 +15,12 @@ from foveal.evaluation.agent import play as play_games
 from foveal.runs.saved import Saved
 from foveal.viz.film import FILMS, Film, check_film
 
+GAMES = 1000  # that say how good an agent is, within a percent or three
+
 
 def play(
     model: tyro.conf.Positional[str],
-    episodes: int = 1000,
+    episodes: int | None = None,
     env: str | None = None,
     env_options: tuple[str, ...] | None = None,
     gif: Path | None = None,
@@ -35,12 +37,12 @@ def play(
 
     Args:
         model: a run directory, a saved agent, or the name of a pretrained one (foveal models).
-        episodes: games to play.
+        episodes: games to play; 1,000 if not given, or with --gif those of the animation.
         env: id of the environment; the one it was trained in if not given.
         env_options: what the environment is made with, such as size=48 speed=0.5 for another size
             of the game; as in training if not given.
-        gif: write an animation of the first games, a .gif or an .mp4: screen, squares of every
-            scale, glimpses.
+        gif: write an animation of a few games, a .gif or an .mp4: screen, squares of every scale,
+            glimpses.
         gif_episodes: games in the animation.
         num_envs: games played at once.
         seed: of the games and the first looks.
@@ -48,9 +50,11 @@ def play(
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object.
     """
+    if episodes is None:
+        episodes = GAMES if gif is None else gif_episodes
     for name, value in (
-        ("episodes", episodes),
         ("gif-episodes", gif_episodes),
+        ("episodes", episodes),
         ("num-envs", num_envs),
     ):
         if value < 1:

@@ -12,15 +12,15 @@ from typing import Any
 
 import tyro
 from rich.progress import TaskID
-from rich.table import Column, Table
+from rich.table import Table
 
 from foveal.commands.console import (
     FAILED,
     Stop,
     bars,
-    console,
     print_json,
     say,
+    show_table,
     stops_explained,
     training_bar,
 )
@@ -148,12 +148,12 @@ def _list(plan: _Plan, json: bool) -> None:
     if json:
         print_json({"rows": lines})
         return
-    table = Table(Column("row", no_wrap=True), "what", "paper, %", "ours, %", "state")
+    table = Table("row", "what", "paper, %", "ours, %", "state")
     for line in lines:
         values = (line["paper"], line[line["measure"]])
         figures = ["" if value is None else f"{value:.2f}" for value in values]
         table.add_row(line["row"], line["what"], *figures, line["state"])
-    console.print(table)
+    show_table(table)
     say("Test errors, and of Catch the balls caught; the paper's are those of the proceedings")
     say("(NIPS 2014). Train and evaluate a row:")
     say("foveal reproduce cluttered-60-ram-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.table import Column, Table
+from rich.table import Table
 
-from foveal.commands.console import console, print_json, say
+from foveal.commands.console import print_json, say, show_table
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
 from foveal.runs.run import Run
 from foveal.runs.saved import Saved, load
@@ -19,7 +19,7 @@ from foveal.training.journal import read_metrics
 def runs(
     directories: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),), json: bool = False
 ) -> None:
-    """List runs: task, recipe, how far they are, and their best and last validation.
+    """List runs: task, recipe, what was changed of it, how far they are, and their validations.
 
     Args:
         directories: where to look, in all directories below as well.
@@ -38,13 +38,15 @@ def runs(
     if not rows:
         say(f"no runs in {', '.join(map(str, directories))}; foveal train begins one.")
         return
-    table = Table(Column("run", overflow="fold"), "task", "recipe", "done", "validation", "best")
+    table = Table("run", "task", "recipe", "changed", "done", "validation", "best")
     for row in rows:
         last, best = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("last", "best"))
         done = "yes" if row["finished"] else f"{100 * row['done']:.0f} %"
         measure = (row["measure"] or "").removeprefix("validation_")
-        table.add_row(row["run"], row["task"], row["recipe"], done, f"{measure} {last}", best)
-    console.print(table)
+        changed = ", ".join(f"{name} {value}" for name, value in row["changed"].items())
+        names = (row["run"], row["task"], row["recipe"], changed)
+        table.add_row(*names, done, f"{measure} {last}", best)
+    show_table(table)
     say("Their curves in one picture: foveal compare RUN RUN...")
 
 
@@ -66,6 +68,7 @@ def _describe(saved: Saved, run: Run) -> dict[str, Any]:
         "run": str(saved.directory),
         "task": saved.content.get("name", ""),
         "recipe": saved.content.get("recipe", ""),
+        "changed": saved.content.get("changed", {}),
         "finished": (saved.directory / RESULT_FILE).exists(),
         "done": saved.done,
         "measure": run.compared if values else None,

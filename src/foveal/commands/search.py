@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
-from foveal.commands.console import FAILED, Stop, bars, console, print_json, say, stops_explained
+from foveal.commands.console import FAILED, Stop, bars, print_json, say, show_table, stops_explained
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
@@ -86,7 +86,9 @@ def _options(task: str, config: Run) -> SearchOptions:
 
 
 def run(arguments: list[str]) -> None:
-    options, found = read_options("search", arguments, _options)
+    options, found, reasons, _ = read_options("search", arguments, _options)
+    for line in reasons:
+        say(line)
     plain = type(options.config).read(dataclasses.asdict(options.config), Path())
     search(dataclasses.replace(options, config=plain), arguments, found)
 
@@ -218,7 +220,7 @@ def _show(study: optuna.Study, config: Run, out: Path, json: bool) -> None:
             for value in trial.params.values()
         )
         table.add_row(Path(str(row["run"])).name, f"{trial.value:.3f}", *values)
-    console.print(table)
+    show_table(table)
     say(f"{len(ranked)} trials came to their end, {early} were ended early; runs in {out}")
     if page is not None:
         say(f"The study in pictures: {page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from foveal.commands.console import console, print_json, say
+from foveal.commands.console import print_json, say, show_table
 from foveal.runs.recipes import AGENT_RECIPES, AGENT_TASKS, RECIPES, agent_recipe, recipe
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
 
@@ -45,5 +45,5 @@ def tasks(json: bool = False) -> None:
         table.add_row(name, described[name], retina, looks, ", ".join(recipes))
     for name, description in FOLDER_TASKS.items():
         table.add_row(name, description, "by the images", "by the images", ", ".join(RECIPES))
-    console.print(table)
+    show_table(table)
     say("Train one: foveal train mnist-28 --recipe fast")

@@ -6,10 +6,11 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from foveal.commands.console import say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.training import (
     check_empty,
@@ -114,19 +115,32 @@ def _resume(
     if saved.run is None:
         raise ValueError(f"{resume} holds a model, and no run to go on with.")
     set_threads(saved.content.get("threads", 0) if threads is None else threads)
-    train(saved.run, saved.content, resume, choose_device(device), json, capture=capture)
+    place = choose_device(device)
+    if not json and not saved.result:
+        say(f"{resume} goes on, on {place}.")
+    train(saved.run, saved.content, resume, place, json, capture=capture)
 
 
-def _start(options: TrainOptions, found: Survey | None = None) -> None:
-    """Begin a run; ``found`` is what the headers of one's own images say."""
+def _start(
+    options: TrainOptions, found: Survey | None, reasons: list[str], changed: dict[str, Any]
+) -> None:
+    """Begin a run; see `read_options`."""
     set_threads(options.threads)
-    directory = options.out or free_directory(options.task, options.recipe, options.config)
-    check_empty(directory)
     device = choose_device(options.device)
+    directory, taken = (
+        (options.out, "")
+        if options.out
+        else free_directory(options.task, options.recipe, options.config)
+    )
+    check_empty(directory)
+    if not options.json:
+        for line in (f"The run is written to {directory}{taken}, on {device}.", *reasons):
+            say(line)
     config, task = made_ready(options.config, found, device, "train", quiet=options.json)
     about = {
         "name": options.task,
         "recipe": options.recipe,
+        "changed": changed,
         "threads": options.threads,
         "command": shlex.join(["foveal", *sys.argv[1:]]),
     }

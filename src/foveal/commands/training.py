@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from foveal.commands.console import (
+    complain,
     counting,
     left_out,
     print_json,
@@ -27,10 +28,12 @@ from foveal.names import choose
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
-from foveal.runs.run import Completed, Run, train_run
+from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
 from foveal.tasks.task import Task
+from foveal.training.engine import Progress
+from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
@@ -40,7 +43,7 @@ Options = TypeVar("Options")
 
 def read_options(
     command: str, arguments: list[str], default: Callable[[str, Run], Options]
-) -> tuple[Options, Survey | None]:
+) -> tuple[Options, Survey | None, list[str], dict[str, Any]]:
     """The flags of a command that trains, whose defaults are a recipe's.
 
     Args:
@@ -49,7 +52,8 @@ def read_options(
         default: gives the command's options, a dataclass, for a task and a configuration.
 
     Returns:
-        The flags and, of one's own images, what their headers say.
+        The flags; of one's own images, what their headers say, and in words what was chosen by that
+        and why; and what the flags change of the recipe, by name.
 
     Raises:
         OSError, ValueError: if there is no such task or recipe, or there are no such images or
@@ -83,16 +87,15 @@ def read_options(
     words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
     chosen: Any = {part: word for part, word in words.items() if word is not None}
     check_heard(arguments)
-    config = dataclasses.replace(config, model=config.model.with_parts(**chosen))
-    usual = default(task, config)
+    fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
+    usual: Any = default(task, fitted)
     options: Options = parse(
         type(usual), command, arguments if positional else [task, *arguments], usual
     )
     given = {word.split("=")[0] for word in arguments}
-    for reason in reasons:
-        if not {"--json", *reason.flags} & given:
-            say(reason.words)
-    return options, found
+    said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
+    changed = changes(options.config, config)  # type: ignore[attr-defined]
+    return options, found, said, {k: v for k, v in changed.items() if k != "data"}
 
 
 def check_heard(arguments: list[str]) -> None:
@@ -153,12 +156,13 @@ def made_ready(
     return config, task
 
 
-def free_directory(task: str, recipe_name: str, config: Run) -> Path:
-    """A directory below ``runs`` that does not exist yet, named after a run."""
+def free_directory(task: str, recipe_name: str, config: Run) -> tuple[Path, str]:
+    """A directory below ``runs`` that does not exist yet, named after a run; and a remark on it."""
     words = (task, config.shape, recipe_name, str(config.training.seed))
     stem = "-".join(word for word in words if word)
     names = (f"{stem}{'' if n == 1 else f'-{n}'}" for n in range(1, 10_000))
-    return next(path for name in names if not (path := Path("runs", name)).exists())
+    path = next(path for name in names if not (path := Path("runs", name)).exists())
+    return path, "" if path.name == stem else f" (runs/{stem} is taken)"
 
 
 def check_empty(directory: Path) -> None:
@@ -196,10 +200,25 @@ def train(
     """Train from where the run directory stands, with a bar, and show the result."""
     if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
-    report = partial(left_out, "train")
+    gap = Gap()
+
+    def watch(report: Progress) -> None:
+        show(report)
+        words = gap(report.measures, report.validation if report.validated else {})
+        if words:
+            complain("train", words)
+
     with training_bar(quiet=json) as show, stops_explained(f"foveal train --resume {directory}"):
         result = train_run(
-            config, about, directory, device, show, task=task, report=report, capture=capture
+            config,
+            about,
+            directory,
+            device,
+            watch,
+            task=task,
+            report=partial(left_out, "train"),
+            tell=(lambda _: None) if json else say,
+            capture=capture,
         )
     if not result:  # another of several processes speaks
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.fields import check_fields
-from foveal.names import nearest
+from foveal.names import import_here, nearest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class EnvConfig:
         ValueError: when made, if a value makes no sense.
     """
 
-    env: str = "foveal/Catch-v0"  # id of a Gymnasium environment; MODULE:ID imports MODULE first
+    # id of a Gymnasium environment; MODULE:ID imports MODULE first, as MODULE.py in this directory
+    env: str = "foveal/Catch-v0"
     env_options: tuple[str, ...] = ()  # what its maker is given, as in size=48 speed=0.5
     # Where the channels of its images are; auto: the axis that is shorter than both others.
     env_channels: Literal["auto", "first", "last"] = "auto"
@@ -162,7 +163,10 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
 
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     options = read_options(config.env_options)
-    if config.env not in gymnasium.registry:
+    module, sign, _ = config.env.partition(":")
+    if sign:
+        import_here(module)
+    elif config.env not in gymnasium.registry:
         _register_announced()
     try:
         return gymnasium.make_vec(config.env, num_envs=num_envs, **options)

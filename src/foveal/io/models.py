@@ -106,6 +106,7 @@ def _check_about(content: Mapping[str, Any]) -> None:
     """Refuse what a configuration says beside its values, of the classes first, unless it fits."""
     for key in ("name", "recipe", "command"):
         check_value(key, content.get(key, ""), str)
+    check_value("changed", content.get("changed", {}), dict)
     model, names, size = (content.get(key) for key in ("model", "classes", "image_size"))
     if not isinstance(model, dict | None):
         raise ValueError(f"model must be an object; got a {type(model).__name__}.")

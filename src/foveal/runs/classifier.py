@@ -101,9 +101,14 @@ class ClassifierRun(Run):
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""
         low, high = result["interval"]
+        best = ""
+        if result["best_validation_error"] < result["validation_error"]:
+            best = (
+                f" (best {result['best_validation_error']:.2f} % at step {result['best_step']:,})"
+            )
         figures = (
             f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one "
-            f"rollout, mean policy), validation error {result['validation_error']:.2f} %, "
+            f"rollout, mean policy), validation error {result['validation_error']:.2f} %{best}, "
             f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
         )
         look = f"See it look: foveal look {result['run']} --out look.png"

@@ -160,6 +160,7 @@ def train_run(
     judged: bool = True,
     task: Task | None = None,
     report: Callable[[str], None] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
     capture: bool = True,
 ) -> dict[str, Any]:
     """Train from where the run directory stands to the end, and judge what it became, once.
@@ -177,6 +178,7 @@ def train_run(
         judged: whether to judge it, and draw where it looks; not where runs are only compared.
         task: what `Run.completed` gave; None opens the images of a begun run.
         report: told of images that are left out, of a task that is opened here.
+        tell: told how much is to be done, and what does not begin as ``start`` has it.
         capture: see `Trainer`.
 
     Returns:
@@ -203,9 +205,18 @@ def train_run(
     if task is not None:
         content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
         content["ground"] = ground_of(content)
-    if not trainer.restore():
+    begun = trainer.restore()
+    images = "" if task is None else f"{task.size('train'):,} training images; "
+    steps = f"{trainer.total_steps:,} steps of {trainer.seen_per_step:,} {trainer.SEEN}"
+    tell(f"{images}{steps}{f', from step {trainer.step:,} on' if begun else ''}")
+    if not begun:
         if config.start is not None:
-            begin_with(locate_model(config.start), trainer.model)
+            classes = () if task is None else task.classes
+            if not begin_with(locate_model(config.start), trainer.model, classes):
+                tell(
+                    f"{config.start} answers with other classes: training begins with its weights, "
+                    "but for the layer that answers, which begins anew."
+                )
         if trainer.writes:
             if task is not None:
                 task.save(directory)
@@ -216,11 +227,16 @@ def train_run(
     if not trainer.writes:
         return {}
     save_model(directory, trainer.model, content)
+    validations = [line for line in read_metrics(directory) if config.compared in line]
+    choose = min if config.lower_is_better else max
+    best = choose(validations, key=lambda line: line[config.compared])
     result = {
         "task": about["name"],
         "recipe": about["recipe"],
         **(config.judge(trainer.model, task, device) if judged else {}),
         **outcome.validation,
+        f"best_{config.compared}": best[config.compared],
+        "best_step": best["step"],
         f"{trainer.SEEN}_seen": outcome.seen,
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 1),
@@ -231,8 +247,7 @@ def train_run(
         "versions": {"foveal": __version__, "torch": torch.__version__},
         "validation_curve": [
             [line["step"] * trainer.seen_per_step, *(line[name] for name in config.curve)]
-            for line in read_metrics(directory)
-            if config.compared in line
+            for line in validations
         ],
     }
     write_json(directory / RESULT_FILE, result)
@@ -257,6 +272,12 @@ def _check_same(config: Run, directory: Path) -> None:
                 f"{directory} holds a run of another configuration: {name} is {there[name]!r} "
                 f"there, and {value!r} was wanted. Move it away, or choose another directory."
             )
+
+
+def changes(config: Run, usual: Run) -> dict[str, Any]:
+    """The values of a configuration that another of its kind has otherwise, or not at all."""
+    here, there = (_flat(dataclasses.asdict(run)) for run in (config, usual))
+    return {name: value for name, value in here.items() if there.get(name, ...) != value}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

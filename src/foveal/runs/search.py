@@ -280,7 +280,8 @@ def run_trials(
         def report(progress: Progress) -> None:
             if listener:
                 listener(number, progress)
-            if progress.validated:
+            # The first, early validations tell too little to end a trial by.
+            if progress.validated and 20 * progress.step >= progress.total_steps:
                 trial.report(progress.validation[config.compared], progress.step)
                 if trial.should_prune():
                     raise optuna.TrialPruned
@@ -288,7 +289,7 @@ def run_trials(
         try:
             result = train_run(
                 chosen,
-                about,
+                {**about, "changed": trial.params},
                 trial_directory(directory, number),
                 device,
                 report,

@@ -38,7 +38,8 @@ class TrainConfig(OptimizationConfig):
 
     epochs: int = 100  # passes over the training split
     batch_size: int = 128  # images a step; the paper's is 20
-    validate_every: int = 1  # epochs between evaluations on the validation split
+    # epochs between evaluations on the validation split; a few come earlier
+    validate_every: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,6 +100,7 @@ class Trainer(Engine):
         self.seen_per_step = config.batch_size
         self.batch = f"--batch-size {config.batch_size}"
         self.validation_period = config.validate_every * self.steps_per_epoch
+        self.first_validation = self.steps_per_epoch
         architecture = getattr(model, "config", None)
         identity = {
             "objective": changed(objective),

@@ -60,6 +60,7 @@ class Progress:
         validation: what the last validation measured, by name; empty before the first.
         rate: images, or decisions in an environment, a second since this process started; in
             words.
+        seconds_left: to the end, at this rate.
         validated: whether this report follows a validation.
     """
 
@@ -69,6 +70,7 @@ class Progress:
     measures: dict[str, float]
     validation: dict[str, float]
     rate: str
+    seconds_left: float
     validated: bool
 
 
@@ -110,6 +112,7 @@ class Engine(ABC):
     seen_per_step: int
     batch: str  # the flag that says how much a step takes in at once, and its value
     validation_period: int  # steps from one validation to the next
+    first_validation: int | None = None  # step of one before; others follow at 4, 16, ... times it
 
     def __init__(
         self,
@@ -197,7 +200,7 @@ class Engine(ABC):
                 rate = (self.step - first_step) * self.seen_per_step / elapsed
                 if self.step % config.log_every == 0 or ended:
                     self._report(journal, self.seconds + elapsed, rate, self._read_totals())
-                if ended or self.step % self.validation_period == 0:
+                if ended or self._validation_due():
                     self.validation = self._validate_once()
                     self._report(journal, self.seconds + elapsed, rate, {})
                     if self.illustrate and self.writes and self._illustration_due():
@@ -321,8 +324,17 @@ class Engine(ABC):
             return first
         return float(first + (last - first) * self.progress)
 
+    def _validation_due(self) -> bool:
+        """Whether to validate at this step: once a period, and a few times in the first."""
+        early = self.first_validation
+        while early and early < self.step < self.validation_period:
+            early *= 4
+        return self.step == early or self.step % self.validation_period == 0
+
     def _illustration_due(self) -> bool:
         """Whether this validation is the first in its share of the run, or the last of all."""
+        if self.step < min(self.validation_period, self.total_steps):
+            return False
         before = self.step - self.validation_period
         shares = (step * ILLUSTRATIONS // self.total_steps for step in (self.step, before))
         return len(set(shares)) == 2 or self.step == self.total_steps
@@ -378,6 +390,7 @@ class Engine(ABC):
                 measures=measures,
                 validation=self.validation,
                 rate=f"{rate:,.0f} {self.SEEN}/s",
+                seconds_left=(self.total_steps - self.step) * self.seen_per_step / rate,
                 validated=not measures,
             )
             self.listener(report)

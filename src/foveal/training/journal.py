@@ -15,6 +15,7 @@ from foveal.io.files import write_file
 
 METRICS_FILE = "metrics.jsonl"
 SMALLEST_VARIANCE = 1e-5
+LARGE_GAP = 10.0  # % of error, from training to validation, that is worth a line
 GAZE = ("gaze_x", "gaze_y", "gaze_square")  # means over the chosen locations
 
 
@@ -66,6 +67,31 @@ class NoJournal:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+class Gap:
+    """Notices, once, that what a classifier learns does not generalize."""
+
+    def __init__(self) -> None:
+        self.trained, self.said = math.inf, False
+
+    def __call__(self, measures: dict[str, float], validation: dict[str, float]) -> str:
+        """What is to be said, if anything.
+
+        Args:
+            measures: means since the last reading, by name; their ``error`` is remembered.
+            validation: what was measured just now, or nothing; ``validation_error``, in %.
+        """
+        self.trained = measures.get("error", self.trained)
+        error = validation.get("validation_error", 0.0)
+        if self.said or error < max(2 * self.trained, self.trained + LARGE_GAP):
+            return ""
+        self.said = True
+        return (
+            f"it learns by heart: error {self.trained:.1f} % in training, {error:.1f} % in "
+            "validation. Try more images, augmentation (--rotation 15 --shift 0.1 --rescale 0.2), "
+            "--start with a trained model, or fewer --epochs."
+        )
 
 
 def with_fit_and_spread(means: dict[str, float], target: str) -> dict[str, float]:

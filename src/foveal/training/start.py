@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,31 +15,53 @@ from foveal.model.attention import RecurrentAttention
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
 
 
-def begin_with(directory: Path, model: nn.Module) -> None:
+def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -> bool:
     """Load the weights of a saved model into one that is to be trained.
 
     A `RecurrentAttention` may have more scales than the saved one: what its first layer makes of
-    those begins at nothing, so that it answers at first as the saved one.
+    those begins at nothing, so that it answers at first as the saved one. The layer that answers is
+    left as it is where the saved one answers with other classes, or with another number of them.
 
     Args:
         directory: with ``config.json`` and ``model.safetensors``.
         model: the model.
+        classes: the names of what it is to answer; empty if they have none.
+
+    Returns:
+        Whether the layer that answers was loaded too.
 
     Raises:
         OSError, ValueError: if the files are missing or damaged, or otherwise of another network.
     """
-    path = directory / WEIGHTS_FILE
+    path, content, own = directory / WEIGHTS_FILE, read_config(directory), model.state_dict()
     tensors, _ = read_tensors(path)
+    answer = _answering(model)
+    named = content.get("classes") or classes
+    same = not classes or list(map(str, named)) == list(classes)
+    same = same and all(tensors[name].shape == own[name].shape for name in answer & tensors.keys())
+    if not same:
+        tensors |= {name: own[name] for name in answer & tensors.keys()}
     if isinstance(model, RecurrentAttention) and FIRST_LAYER in tensors:
         where = str(directory / CONFIG_FILE)
-        content = read_config(directory).get("model")
-        saved, ours = config_from_dict(model.config_class, content, where), model.config
+        saved, ours = (
+            config_from_dict(model.config_class, content.get("model"), where),
+            model.config,
+        )
         if (saved.num_channels, saved.glimpse_size, saved.scale_factor) == (
             ours.num_channels,
             ours.glimpse_size,
             ours.scale_factor,
         ):
-            weight, wanted = tensors[FIRST_LAYER], model.state_dict()[FIRST_LAYER].shape[1]
+            weight, wanted = tensors[FIRST_LAYER], own[FIRST_LAYER].shape[1]
             more = max(0, wanted - weight.shape[1])
             tensors[FIRST_LAYER] = torch.cat([weight, weight.new_zeros(len(weight), more)], dim=1)
     load_state(model, of_the_model(tensors), path)
+    return same
+
+
+def _answering(model: nn.Module) -> set[str]:
+    """The names of the weights of the last layer, whose units are the classes."""
+    if isinstance(model, RecurrentAttention):
+        return {f"action_head.{name}" for name in model.action_head.state_dict()}
+    last = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)][-1]
+    return {f"{last}.weight", f"{last}.bias"}
