@@ -195,7 +195,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     write_bars(tmp_path / "photos")
     for directory in ("docs", "new"):
         (tmp_path / directory).mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(128, 256, (60, 60), dtype=np.uint8)  # ink on paper
     for name in ("mine.png", "other.png", "new/1.jpg"):
         Image.fromarray(pixels).save(tmp_path / name)
     tifffile.imwrite(tmp_path / "big.tif", np.tile(pixels, (2, 2)))

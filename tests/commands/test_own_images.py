@@ -13,8 +13,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from foveal import RAMConfig, RecurrentAttention
 from tests.tasks.folder.test_folder import write_bars
@@ -284,3 +286,33 @@ def test_a_run_whose_images_are_gone_says_so(foveal: Foveal, tmp_path: Path) -> 
     code, _, err = foveal("evaluate run")
     assert code == 2
     assert "split.csv is missing" in err
+
+
+def test_evaluate_scales_and_inverts(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    """Digits four times as large, in ink on paper, are taken for what the small ones are."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    pixels, labels = load_digits(return_X_y=True)
+    for number in range(60):
+        digit = np.pad(pixels[number].reshape(8, 8) * 15, 3).repeat(2, 0).repeat(2, 1)
+        for root, shown in ((small, digit), (large, 255 - digit.repeat(4, 0).repeat(4, 1))):
+            (root / str(labels[number])).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(shown.astype(np.uint8))
+            image.save(root / str(labels[number]) / f"{number}.png")
+    code, wanted, err = foveal(f"evaluate mnist-28 --data '{small}' --json")
+    assert (code, err) == (0, "")
+    code, out, err = foveal(f"evaluate mnist-28 --data '{large}' --fit --invert --json")
+    assert (code, err) == (0, "")
+    for name in ("confusion", "image_size"):
+        assert json.loads(out)[name] == json.loads(wanted)[name]
+    code, out, err = foveal(f"evaluate mnist-28 --data '{large}' --json")
+    assert code == 0
+    assert json.loads(out)["confusion"] != json.loads(wanted)["confusion"]
+    assert err.count("\n") == 1
+    assert "has 112 x 112 pixels" in err
+    assert "is bright at its edge" in err
+    code, _, err = foveal("evaluate mnist-28 --digits uci --fit")
+    assert code == 2
+    assert "--fit and --invert are for images of your own. Pass --data with them." in err
+    code, _, err = foveal("look mnist-28 --digits uci --invert")
+    assert code == 2
+    assert "--fit and --invert are for image files" in err

@@ -52,9 +52,11 @@ class Viewing:
             unlike: list[str] = []
             door = Door(model.network.about, fit, invert, unlike.append, CHOICES)
             picture = door(open_image(path, model.network.config.num_channels), path.name)
-            scene = as_scene(as_batch([picture], torch.device("cpu")))
-            looked = model.look(scene, 0, path.name)
-            close_sources([picture])
+            try:
+                scene = as_scene(as_batch([picture], torch.device("cpu")))
+                looked = model.look(scene, 0, path.name)
+            finally:
+                close_sources([picture])
         except (ValueError, OSError) as problem:
             return message(str(problem).replace(str(path), path.name)), None
         said = answer(looked, time.perf_counter() - start)

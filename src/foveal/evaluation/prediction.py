@@ -113,7 +113,7 @@ def predictions(
     seed: int = 0,
     top_k: int = 0,
 ) -> Iterator[Prediction | Unread]:
-    """What a model answers on pictures, in batches; what cannot be read comes as soon as it is met.
+    """What a model answers on pictures, in batches; before each, what could not be read by then.
 
     Args:
         model: on the device that is to work.
