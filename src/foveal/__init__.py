@@ -19,6 +19,7 @@ import gymnasium  # noqa: E402 (slow)
 
 if TYPE_CHECKING:
     from foveal.evaluation.classifier import evaluate
+    from foveal.evaluation.prediction import Prediction, predict
     from foveal.model.attention import RecurrentAttention, Rollout
     from foveal.model.config import RAMConfig
     from foveal.model.context import CONTEXTS, Context, ContextOutput
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "evaluation.classifier": "evaluate",
+    "evaluation.prediction": "Prediction predict",
     "model.attention": "RecurrentAttention Rollout",
     "model.config": "RAMConfig",
     "model.context": "CONTEXTS Context ContextOutput",
@@ -81,6 +83,7 @@ __all__ = [
     "ObjectiveConfig",
     "PartSettings",
     "Policy",
+    "Prediction",
     "RAMConfig",
     "RecurrentAttention",
     "Rollout",
@@ -93,4 +96,5 @@ __all__ = [
     "as_scene",
     "evaluate",
     "hybrid_loss",
+    "predict",
 ]

@@ -65,7 +65,11 @@ def check_fields(config: Any, **ranges: Range) -> None:
 
 
 def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) -> None:
-    """See `check_fields`; of one value, which is to be of a type as annotations name it."""
+    """Refuse one value that is not of a type, as annotations name it; see `check_fields`.
+
+    Raises:
+        ValueError: naming it, with what it may be.
+    """
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         if value not in arguments:

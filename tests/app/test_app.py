@@ -187,7 +187,8 @@ def test_a_large_tiff_is_looked_at_where_it_lies(viewing: Viewing, tmp_path: Pat
     assert shown is not None
     assert '"size": [50, 60]' in shown["page"]
     said, shown = viewing(str(tmp_path / "slide.tif"), "cluttered-60", False, True)
-    assert "slide.tif is read by windows, which are not inverted" in said
+    assert 'data-looks="8"' in said, "inverted where it is looked at"
+    assert "is dark at its edge, and the images in training were dark (leave out" in said
     (tmp_path / "cut.tif").write_bytes((tmp_path / "slide.tif").read_bytes()[:5000])
     assert "cut.tif is" in viewing(str(tmp_path / "cut.tif"), "cluttered-60", True, False)[0]
 

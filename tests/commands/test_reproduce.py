@@ -17,7 +17,6 @@ import torch
 from foveal import cli
 from foveal.commands import reproduce
 from foveal.envs import EnvConfig
-from foveal.io.files import config_from_dict
 from foveal.io.models import read_tensors, upgraded
 from foveal.model.config import RAMConfig
 from foveal.runs.agent import AgentRun
@@ -114,7 +113,7 @@ def test_the_rows_are_those_of_the_paper() -> None:
     kinds = [
         row.name.removeprefix(f"{row.task}-").split("-")[0]
         for row in ROWS.values()
-        if row.task != "catch"
+        if row.task != "catch" and not row.beyond
     ]
     assert (kinds.count("ram"), kinds.count("random"), kinds.count("center")) == (15, 2, 4)
     assert kinds.count("fc") + kinds.count("conv") == 9
@@ -125,6 +124,9 @@ def test_the_rows_are_those_of_the_paper() -> None:
             assert row.config.completed(None, print, torch.device("cpu"))[0] == row.config
             continue
         assert row.measure == "error"
+        if row.beyond:
+            assert row.paper is None
+            continue
         assert (row.paper is None) == ("center" in name)
         if row.config.network == "ram":
             assert row.config.model.num_glimpses == int(name.rsplit("-", 1)[1])
@@ -139,11 +141,11 @@ def test_the_rows_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_a_published_figure_was_made_by_the_row_as_it_is(name: str) -> None:
     result = report.read_row(Path(__file__).parents[2] / "results", name)
+    if ROWS[name].beyond and result is None:
+        pytest.skip("this row has not been trained yet")
     assert result is not None
     config = ROWS[name].config
-    written = upgraded(result["config"])
-    del written["version"]
-    assert config_from_dict(type(config), written, name) == config
+    assert config.read(upgraded(result["config"]), Path(name)) == config
 
 
 def test_a_row_is_trained_evaluated_and_put_beside_the_paper(
@@ -180,7 +182,7 @@ def test_a_whole_row_is_put_beside_the_paper() -> None:
     run = {"error": 2.5, "protocol": "", "seed": 0, "seconds": 60, "images_seen": 1}
     result = report.row_result(row, "foveal", [run | {"hardware": "", "commit": ""}])
     assert result["paper"] == 1.5
-    assert "| 1.50 | +1.00 |" in report._line(row, result)
+    assert "| 1.50 | +1.00 |" in report._line(report._cells(row, result))
 
 
 def test_the_list_says_what_is_done_and_what_is_not(

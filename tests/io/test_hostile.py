@@ -29,7 +29,7 @@ from foveal.runs.saved import load
 from foveal.tasks import TaskConfig
 from tests.conftest import TINY
 
-SECONDS, BYTES = 2.0, 2**30
+SECONDS, BYTES = 30.0, 2**30  # of processor time, the first imports among them
 DEEP = "[" * 100_000
 NUMBERS = st.sampled_from([-1, 0, 1, 3, 1000, 65_536, 10**6, 10**9, 10**30, -(10**9)])
 VALUES = st.one_of(
@@ -84,9 +84,9 @@ def replaced(content: dict[str, Any], way: tuple[Any, ...], value: Any) -> dict[
 
 def answered(words: list[str], capsys: pytest.CaptureFixture[str]) -> int:
     """The exit code of a command that says at most a line, and soon."""
-    began = time.monotonic()
+    began = time.process_time()
     code = main(words)
-    assert time.monotonic() - began < SECONDS, words
+    assert time.process_time() - began < SECONDS, words
     said = capsys.readouterr().err
     assert code in (0, 1, 2)
     assert code == 0 or (said.count("\n") >= 1 and "Traceback" not in said)
@@ -169,9 +169,12 @@ def test_each_of_these_is_said(
     path = tmp_path / "model" / "config.json"
     content = replaced(json.loads(path.read_text()), tuple(way.split(".")), value)
     path.write_text(json.dumps(content).replace(f'"{DEEP}"', DEEP))
-    began = time.monotonic()
-    assert main(["predict", str(tmp_path / "model"), str(sound / "image.png")]) == 2
-    assert time.monotonic() - began < SECONDS
+    began = time.process_time()
+    command = ["play", str(tmp_path / "model"), "--episodes", "2"]
+    if "env" not in content:
+        command = ["predict", str(tmp_path / "model"), str(sound / "image.png")]
+    assert main(command) == 2
+    assert time.process_time() - began < SECONDS
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert re.search(words, said), said

@@ -139,7 +139,7 @@ def test_what_was_measured_of_other_weights_stays_behind(tmp_path: Path) -> None
     assert not (tmp_path / "model" / "result.json").exists()
     content = read_config(tmp_path / "model")
     assert content["classes"] == list("0123456789")
-    assert content.keys() == {"format", "version", "classes", "image_size", "model"}
+    assert content.keys() == {"format", "version", "classes", "image_size", "ground", "model"}
 
 
 def test_an_agent_says_that_it_is_one(tmp_path: Path) -> None:

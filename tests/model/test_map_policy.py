@@ -16,6 +16,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.policy import MapPolicy, MapSettings
+from foveal.viz.scanpath import follow
 from tests.conftest import TINY
 
 MAPPED = dataclasses.replace(TINY, policy="map", context="conv")
@@ -264,3 +265,18 @@ def test_settings_that_make_no_context_are_refused(values: dict[str, float]) -> 
 def test_the_paper_has_no_context() -> None:
     assert RAMConfig().context == "none"
     assert RecurrentAttention(TINY).context is None
+
+
+def test_a_picture_shows_where_the_map_lies() -> None:
+    """On a wide image the map goes on below it: its cells cover a square as wide as the image."""
+    model = RecurrentAttention(COARSE).eval()
+    image = torch.rand(1, 20, 60)
+    path = follow(model, image, classes=("a", "b"))
+    assert path.cells is not None
+    assert path.cells.shape == (9, 9)
+    assert path.cells.sum() == pytest.approx(1, abs=1e-5)
+    box = -(-60 // 9)  # pixels of the image a side of a cell
+    assert path.cells_size == pytest.approx((9 * box, 9 * box), rel=1e-5)
+    row, column = np.unravel_index(path.cells.argmax(), path.cells.shape)
+    middle = np.array([(column + 0.5) * box, (row + 0.5) * box])
+    assert np.all(np.abs(path.centers[0] - middle) <= 1.5 * box + 1), "an offset of up to a cell"

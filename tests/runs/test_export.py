@@ -17,7 +17,8 @@ from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.io.files import config_from_dict
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
-from foveal.runs.graphs import Exportable, Preparation
+from foveal.runs.graphs import Exportable
+from foveal.scene.preparation import Preparation
 from tests.conftest import TINY
 
 SMALL = dataclasses.replace(TINY, num_glimpses=2, num_scales=2)

@@ -22,7 +22,6 @@ from foveal.runs.search import (
     Dimension,
     configured,
     file_storage,
-    measure_of,
     open_study,
     read_space,
     without_password,
@@ -74,8 +73,8 @@ def test_a_space_is_read_by_the_kinds_of_the_fields() -> None:
     )
     agent = agent_recipe("catch", "fast")
     assert read_space(("clip=0.1:0.3",), agent)[0].name == "clip"
-    assert measure_of(config) == ("validation_error", "minimize")
-    assert measure_of(agent) == ("validation_return", "maximize")
+    assert (config.compared, config.lower_is_better) == ("validation_error", True)
+    assert (agent.compared, agent.lower_is_better) == ("validation_return", False)
 
 
 def test_a_study_lies_where_its_directory_does(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _picture(viewing: Viewing, max_upload: int) -> None:
             shown = _gaze("picture-gaze")
         with gr.Column(elem_classes="foveal-settings"):
             model = _model_choice(names, "picture-model")
-            fit = gr.Checkbox(True, label="Scale it down to the size of the training images")
+            fit = gr.Checkbox(False, label="Scale it down to the size of the training images")
             invert = gr.Checkbox(False, label="Ink on paper: make dark light")
     inputs, outputs = [file, model, fit, invert], [said, shown]
     file.change(viewing, inputs, outputs, api_visibility="private", **QUIET)

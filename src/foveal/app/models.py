@@ -30,14 +30,12 @@ class Classifier:
         network: in eval mode, on the CPU.
         classes: their names.
         task: what it was trained on, where that was digits on canvases; otherwise None.
-        image_size: ``(height, width)`` of the images that it was trained on; None if they differed.
     """
 
     name: str
     network: RecurrentAttention
     classes: tuple[str, ...]
     task: TaskConfig | None
-    image_size: tuple[int, int] | None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -81,13 +79,12 @@ def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]
     agents: list[Agent] = []
     for name in dict.fromkeys([*more, *pretrained_models()]):
         saved = load(name)
-        run, size = saved.run, saved.content.get("image_size")
+        run = saved.run
         if run is not None and run.env is not None:
             agents.append(Agent(name, saved.looking, run.env))
             continue
         task = run.task if run and run.kind == "canvases" else None
-        shape = None if size is None else tuple(size)
-        classifiers.append(Classifier(name, saved.looking, saved.classes, task, shape))
+        classifiers.append(Classifier(name, saved.looking, saved.classes, task))
     return classifiers, agents
 
 

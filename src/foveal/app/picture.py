@@ -7,16 +7,17 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+import torch
 from PIL import Image
 
 from foveal.app.models import Classifier, named
 from foveal.app.wording import Gaze, answer, gaze_value, message
-from foveal.scene import Scene, as_scene
-from foveal.scene.files import LARGE, ArraySource, Source, is_large, open_source
-from foveal.tasks.folder.pictures import read_picture
-from foveal.viz.scanpath import overview
+from foveal.scene import as_scene
+from foveal.scene.pictures import Picture, as_batch, close_sources
+from foveal.scene.preparation import Door
+from foveal.tasks.folder.pictures import open_picture
 
+CHOICES = ("“Scale it down”", "“Ink on paper”")  # the beginnings of the page's labels
 NOTHING = "No image yet. Drop a file, or choose one."
 ANIMATED = ("GIF", "PNG", "WEBP")
 
@@ -48,16 +49,19 @@ class Viewing:
         path = Path(file)
         try:
             model = named(self.models, name)
-            side = max(model.image_size) if fit and model.image_size else None
-            with open_image(path, model.network.config.num_channels) as source:
-                looked = model.look(prepare(source, side, invert), 0, path.name)
+            unlike: list[str] = []
+            door = Door(model.network.about, fit, invert, unlike.append, CHOICES)
+            picture = door(open_image(path, model.network.config.num_channels), path.name)
+            scene = as_scene(as_batch([picture], torch.device("cpu")))
+            looked = model.look(scene, 0, path.name)
+            close_sources([picture])
         except (ValueError, OSError) as problem:
             return message(str(problem).replace(str(path), path.name)), None
-        shown = gaze_value(looked)
-        return answer(looked, time.perf_counter() - start), shown
+        said = answer(looked, time.perf_counter() - start)
+        return said + "".join(map(message, unlike)), gaze_value(looked)
 
 
-def open_image(path: Path, num_channels: int) -> Source:
+def open_image(path: Path, num_channels: int) -> Picture:
     """An uploaded image; of a large TIFF only what is looked at will be read.
 
     Raises:
@@ -72,36 +76,7 @@ def open_image(path: Path, num_channels: int) -> Source:
             f"{path} is an animation of {frames} frames; the models look at still images. "
             "Save one frame as PNG."
         )
-    if is_large(path):
-        return open_source(path, num_channels)
-    pixels = read_picture(path, num_channels)
-    return ArraySource(np.moveaxis(pixels, 0, -1), name=str(path))
-
-
-def prepare(source: Source, side: int | None, invert: bool) -> Scene:
-    """What the model is to look at.
-
-    Args:
-        source: the image.
-        side: pixels a side that a larger one is scaled down to; None leaves it as it is.
-        invert: make dark light.
-
-    Returns:
-        A scene of one image, read where it is looked at where it is too large to be read whole.
-
-    Raises:
-        ValueError: if such a one should be inverted.
-    """
-    scene, longest = as_scene([source]), max(source.height, source.width)
-    if side is None and source.height * source.width > LARGE:
-        if invert:
-            raise ValueError(
-                f"{source.name} is read by windows, which are not inverted. Have it scaled down, "
-                "or invert the file."
-            )
-        return scene
-    pixels = overview(scene, 0, side or longest)[None]
-    return as_scene(1 - pixels if invert else pixels)
+    return open_picture(path, num_channels)
 
 
 def count_frames(path: Path) -> int:

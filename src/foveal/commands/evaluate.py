@@ -10,13 +10,23 @@ from typing import Any, Literal
 import tyro
 from rich.table import Table
 
-from foveal.commands.console import FAILED, Stop, console, left_out, print_json, say, working
+from foveal.commands.console import (
+    FAILED,
+    Stop,
+    complain,
+    console,
+    left_out,
+    print_json,
+    say,
+    working,
+)
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
+from foveal.scene.preparation import Door
 from foveal.tasks.task import Task
 from foveal.viz.drawing import save_picture
 
@@ -30,6 +40,8 @@ def evaluate(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     data: str | None = None,
+    fit: bool = False,
+    invert: bool = False,
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
     rollouts: int = 1,
@@ -54,6 +66,8 @@ def evaluate(
         num_clutter: pieces of other digits on each; as in training if not given.
         data: your own images to evaluate on: a directory with a subfolder a class, or a manifest;
             its test split, or all of it if it has none. Classes go by their names.
+        fit: scale larger images of --data down to the size of those of training.
+        invert: make dark light in the images of --data, for ink on paper.
         split: test, or validation for choosing between recipes.
         num_glimpses: looks at each image; as in training if not given.
         rollouts: average the probabilities of so many rollouts, each from another first location;
@@ -68,6 +82,8 @@ def evaluate(
         raise ValueError(f"--confusion must be a .png file; got {str(confusion)!r}.")
     if rollouts < 1:
         raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
+    if data is None and (fit or invert):
+        raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "evaluate", plays=False)
@@ -77,6 +93,7 @@ def evaluate(
         torch_device,
         task=task,
         data=data,
+        door=Door(saved.content, fit, invert, partial(complain, "evaluate"), model=model),
         strict=strict,
         changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import tyro
 from foveal.commands.console import FAILED, Stop, print_json, say, working
 from foveal.commands.shown import load_model
 from foveal.runs.export import ExportMismatch, check_place, export_model
-from foveal.runs.graphs import Preparation
+from foveal.scene.preparation import Door
 
 
 def export(
@@ -51,12 +52,7 @@ def export(
     one_step = one_step or (saved.kind is not None and saved.kind.plays)
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
-    side = max(content.get("image_size") or [0]) if fit else None
-    if side == 0:
-        raise ValueError(
-            f"--fit needs the size of the images that {model} was trained on, and its config.json "
-            "says none. Leave out --fit, and scale the images yourself."
-        )
+    prepare = replace(Door(content, fit, invert, model=model).preparation, uint8=uint8)
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}
     try:
         with working("exporting and checking", quiet=json):
@@ -65,7 +61,7 @@ def export(
                 out,
                 num_glimpses=num_glimpses,
                 one_step=one_step,
-                prepare=Preparation(uint8, invert, side),
+                prepare=prepare,
                 about=about,
             )
     except ExportMismatch as mismatch:

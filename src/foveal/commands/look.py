@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
-from torch import Tensor
 
-from foveal.commands.console import print_json, say, working
+from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
@@ -20,8 +20,9 @@ from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.model.config import check_looks
 from foveal.runs.saved import Saved
 from foveal.scene import Scene, as_scene
-from foveal.scene.files import is_large, open_source
-from foveal.tasks.folder.pictures import read_picture
+from foveal.scene.pictures import as_batch, close_sources
+from foveal.scene.preparation import Door
+from foveal.tasks.folder.pictures import open_picture
 from foveal.tasks.task import Task
 from foveal.viz.drawing import PICTURES, draw_sheet, save_picture
 from foveal.viz.film import FILMS, check_film, film_of, save_film
@@ -51,6 +52,8 @@ def look(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     num_glimpses: int | None = None,
+    fit: bool = False,
+    invert: bool = False,
     seed: int = EVALUATION_SEED,
     device: str = "cpu",
     json: bool = False,
@@ -88,6 +91,8 @@ def look(
         canvas_size: pixels a side of the task's canvases; as in training if not given.
         num_clutter: pieces of other digits on each; as in training if not given.
         num_glimpses: looks at the image; as in training if not given.
+        fit: scale larger image files down to the size of those that the model was trained on.
+        invert: make dark light in image files, for ink on paper.
         seed: of the first locations and the samples; that of foveal evaluate if not given.
         device: cpu, cuda or auto.
         json: print answer and locations as one JSON object an image, each on a line.
@@ -97,22 +102,26 @@ def look(
     changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
     _check(out, maps, count)
     check_looks(num_glimpses)
-    tests = [maps, task, *changes.values()]
-    if image and (wrong or count > 1 or any(flag is not None for flag in tests)):
+    of_tests = [maps, task, *changes.values()]
+    if image and (wrong or count > 1 or any(flag is not None for flag in of_tests)):
         raise ValueError(
             "--task, --digits, --canvas-size, --num-clutter, --count, --wrong and --maps are about "
             "the task's test images. Leave them out, or the image files."
         )
+    if not image and (fit or invert):
+        raise ValueError("--fit and --invert are for image files. Name some, or leave them out.")
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "look", plays=False)
     network, data = saved.looking, None
     if not image:
         data = task_shown(saved, torch_device, task=task, changes=changes)
         _check_index(data, index)
+    door = Door(network.about, fit, invert, partial(complain, "look"), model=model)
     looking = _Looking(saved, network, data, num_glimpses, seed)
     if out is not None:
         with working("looking", quiet=json):
-            cases = looking.at_files(image) if image else looking.at_tests(index, count, wrong)
+            tests = looking.at_tests(index, count, wrong)
+            cases = looking.at_files(image, door) if image else tests
             samples = SAMPLES if out.suffix.lower() in PAGES else int(sampled)
             followed = [looking.follow(case, samples) for case in cases]
         if not followed:
@@ -188,21 +197,16 @@ class _Looking:
                         return
                 first += len(labels)
 
-    def at_files(self, files: Sequence[Path]) -> Iterator[_Case]:
+    def at_files(self, files: Sequence[Path], door: Door) -> Iterator[_Case]:
         """Image files, each looked at from a first location of its own; large ones stay open."""
         generator = torch.Generator(self.device).manual_seed(self.seed)
         for number, file in enumerate(files):
-            with contextlib.ExitStack() as files_open:
-                channels = self.network.config.num_channels
-                if is_large(file):
-                    scene = as_scene([files_open.enter_context(open_source(file, channels))])
-                else:
-                    scene = as_scene(read_image(file, channels)[None].to(self.device))
-                with torch.inference_mode():
-                    rollout = self.network(
-                        scene, num_glimpses=self.num_glimpses, generator=generator
-                    )
-                yield _Case(scene, None, file.name, rollout, 0, number)
+            picture = door(open_picture(file, self.network.config.num_channels), str(file))
+            scene = as_scene(as_batch([picture], self.device))
+            with torch.inference_mode():
+                rollout = self.network(scene, num_glimpses=self.num_glimpses, generator=generator)
+            yield _Case(scene, None, file.name, rollout, 0, number)
+            close_sources([picture])
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
@@ -310,13 +314,3 @@ def _write_maps(
         return
     errors = ", ".join(f"{result.error:.2f}" for result in results)
     say(f"{maps}: test error after 1 to {len(results)} looks: {errors} %")
-
-
-def read_image(path: Path, num_channels: int) -> Tensor:
-    """An image file as ``(C, H, W)`` float in [0, 1], grey or RGB as the model takes.
-
-    Raises:
-        OSError: if the file is missing.
-        ValueError: if it is not an image, or the model takes neither 1 nor 3 channels.
-    """
-    return torch.from_numpy(read_picture(path, num_channels)).float() / 255

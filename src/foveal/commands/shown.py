@@ -11,6 +11,7 @@ from foveal.commands.console import complain, counting
 from foveal.names import choose
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.saved import Saved, load
+from foveal.scene.preparation import Door
 from foveal.tasks import TASKS, FolderTask
 from foveal.tasks.task import Task
 
@@ -48,6 +49,7 @@ def task_shown(
     *,
     task: str | None = None,
     data: str | None = None,
+    door: Door | None = None,
     strict: bool = False,
     changes: Mapping[str, str | int | None],
 ) -> Task:
@@ -58,6 +60,7 @@ def task_shown(
         device: where the images go.
         task: name of a task of canvases; the model's own if None.
         data: a directory or manifest of images; the model's own if None.
+        door: prepares the images of ``data``.
         strict: whether to stop at the first image that cannot be read.
         changes: values of its `TaskConfig` to replace, by name; None leaves one as it is.
 
@@ -73,7 +76,13 @@ def task_shown(
         channels = saved.model.config.num_channels
         with counting("reading headers") as count:
             return FolderTask.judge(
-                data, saved.classes, channels, device, strict=strict, on_progress=count
+                data,
+                saved.classes,
+                channels,
+                device,
+                door=door,
+                strict=strict,
+                on_progress=count,
             )
     run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)

@@ -22,7 +22,7 @@ from foveal.names import in_markdown
 
 CARD_FILE = "README.md"
 LIBRARY = "library_name: foveal"  # in the metadata of every card that is ours
-OF_THE_IMAGES = ("classes", "image_size")  # what training on does not change
+OF_THE_IMAGES = ("classes", "image_size", "ground")  # what training on does not change
 
 
 def save_with_card(

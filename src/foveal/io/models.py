@@ -20,6 +20,7 @@ FORMAT = "foveal"
 VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+GROUNDS, CLEARLY = ("dark", "bright"), 0.25  # of the images: the mean of their pixels
 RESULT_FILE = "result.json"  # what was measured
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")  # of a run
 # Of files of version 1: what of a model's configuration is an objective's now, and the weights that
@@ -115,6 +116,8 @@ def _check_about(content: Mapping[str, Any]) -> None:
         wanted = (model or {}).get("num_classes", len(names))
         if content.get("network", "ram") == "ram" and len(names) != wanted:
             raise ValueError(f"there are {len(names)} classes, but num_classes is {wanted}.")
+    if (ground := content.get("ground")) not in (None, *GROUNDS):
+        raise ValueError(f"ground must be one of {', '.join(GROUNDS)}; got {ground!r}.")
     if size is not None:
         whole = tuple(size) if isinstance(size, list) else size
         check_value("image_size", whole, tuple[int, int], Range(1, 10**6))
@@ -130,7 +133,9 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     kind = "folder" if isinstance(task, dict) and "data" in task else "canvases"
     if "env" in content or task is not None:
         content = {"kind": "agent" if "env" in content else kind} | content
-    if content["version"] > 1:
+    if "ground" not in content:
+        content = content | {"ground": ground_of(content)}
+    if content.get("version", 1) > 1:
         return content
     model, objective = dict(content.get("model") or {}), content.get("objective")
     moved = {name: model.pop(name) for name in MOVED_TO_OBJECTIVE if name in model}
@@ -141,6 +146,20 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(objective, dict):
         newer["objective"] = objective | moved
     return content | newer
+
+
+def ground_of(content: Mapping[str, Any]) -> str | None:
+    """What most of an image was in training, "dark" or "bright"; None where it was neither.
+
+    Canvases are black. Of one's own images the mean tells, where it is near an end.
+    """
+    if content.get("kind") == "canvases":
+        return "dark"
+    means = (content.get("model") or {}).get("pixel_mean")
+    if not isinstance(means, list | tuple) or not all(isinstance(m, float | int) for m in means):
+        return None
+    mean = sum(means) / len(means) if means else 0.5
+    return "dark" if mean < CLEARLY else "bright" if mean > 1 - CLEARLY else None
 
 
 def load_weights(directory: Path, model: torch.nn.Module) -> None:

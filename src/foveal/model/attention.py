@@ -5,7 +5,8 @@ Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -125,6 +126,7 @@ class RecurrentAttention(nn.Module):
         action_head: f_a, the answer.
         context: what a coarse look at the whole tells before the first glimpse; None as published.
         loaded_from: the directory that `from_pretrained` read, or None.
+        about: what its ``config.json`` says of it and of its training; nothing of a new one.
 
     Examples:
         >>> model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
@@ -139,6 +141,7 @@ class RecurrentAttention(nn.Module):
         super().__init__()
         self.config = config
         self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
+        self.about: Mapping[str, Any] = {}
         size, scales, channels = config.glimpse_size, config.num_scales, config.num_channels
         self.sensor = GlimpseSensor(size, scales, config.scale_factor)
         self.scaling = GlimpseScaling(
@@ -486,6 +489,17 @@ class RecurrentAttention(nn.Module):
             glimpses=look.glimpses,
         )
 
+    # --- Images of one's own ----------------------------------------------------------------------
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers where it knows none."""
+        return tuple(map(str, self.about.get("classes") or range(self.config.num_classes)))
+
+    def predict(self, images: Any, **options: Any) -> Any:
+        """What it answers on image files, arrays or PIL images: see `foveal.predict`."""
+        return importlib.import_module("foveal").predict(self, images, **options)
+
     # --- What it costs ----------------------------------------------------------------------------
 
     def count_parameters(self) -> int:
@@ -585,7 +599,7 @@ class RecurrentAttention(nn.Module):
         where = str(directory / CONFIG_FILE)
         network = cls(config_from_dict(cls.config_class, content.get("model"), where))
         load_weights(directory, network)
-        network.loaded_from = directory
+        network.loaded_from, network.about = directory, content
         return network.eval()
 
     def _scene(self, images: Images) -> Scene:

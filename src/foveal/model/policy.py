@@ -54,6 +54,18 @@ class Policy(nn.Module):
         """
         raise NotImplementedError
 
+    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How likely each cell of a map is to be looked at, for pictures; None if it cannot say.
+
+        Args:
+            hidden: ``(B, N, hidden_size)``.
+            feature_map: ``(B, 2 + M, h, w)``.
+
+        Returns:
+            ``(B, N, h, w)``, which add up to 1.
+        """
+        return None
+
     def score(self, hidden: Tensor, choice: Tensor, std: float | Tensor) -> Tensor:
         """The log-density of choices, which carries REINFORCE's gradient.
 
@@ -199,6 +211,11 @@ class MapPolicy(Policy):
         weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map)
         densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
         return densities.view(choice.shape[:-1]).movedim(0, -1)
+
+    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor:
+        """See `Policy.cell_weights`."""
+        weights = self.mixture(hidden, feature_map)[0].exp()
+        return weights.view(*hidden.shape[:2], *feature_map.shape[-2:])
 
     def mixture(self, hidden: Tensor, feature_map: Tensor) -> tuple[Tensor, Tensor]:
         """The mixtures that N times h and a map make.

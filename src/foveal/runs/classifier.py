@@ -138,7 +138,14 @@ class ClassifierRun(Run):
                 f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
                 f"{self.model.glimpse_size}. Pass a smaller --glimpse-size."
             )
-        return RecurrentAttention(self.model)
+        network = RecurrentAttention(self.model)
+        side = 0 if network.context is None else network.context.side
+        if side > max(task.image_size):
+            raise ValueError(
+                f"the context's thumbnail must be at most the image's {max(task.image_size)} "
+                f"pixels; got {side}. Pass a smaller --thumbnail-size."
+            )
+        return network
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,14 @@ from foveal.runs.graphs import (
     OPEN_SIZES,
     Exportable,
     OneGlimpse,
-    Preparation,
     UnrolledGlimpses,
 )
+from foveal.scene.preparation import AS_IT_IS, Preparation
 
 SUFFIXES = (".onnx", ".pt2")
 LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
 SIZES = ((1, 100, 100), (2, 28, 60), (5, 61, 47), (3, 300, 200))  # (B, H, W) of the check
 TIMED_RUNS = 100
-AS_THEY_ARE = Preparation()
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
@@ -76,7 +75,7 @@ def export_model(
     *,
     num_glimpses: int | None = None,
     one_step: bool = False,
-    prepare: Preparation = AS_THEY_ARE,
+    prepare: Preparation = AS_IT_IS,
     about: dict[str, Any] | None = None,
 ) -> Exported:
     """Write a model as one file for another runtime, after comparing the two.

@@ -40,7 +40,11 @@ class FolderRun(ClassifierRun):
         return dataclasses.replace(self, task=config, model=model), task
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
-        """See `Run`; they are split as the directory says."""
+        """See `Run`; they are split as the directory says.
+
+        Raises:
+            ValueError: if anything but ``strict`` is to be changed.
+        """
         config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
         if changes:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)

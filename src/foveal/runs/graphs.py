@@ -8,14 +8,14 @@ randomness: it takes the policy's mean, and its first location is an input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from foveal.geometry import thumbnail_box
 from foveal.model.attention import RecurrentAttention
+from foveal.scene.preparation import Preparation
 
 CHECK_SEED = 1406
 # What is left open, by name; the other sizes of an input are fixed.
@@ -32,47 +32,6 @@ MEANINGS = {
     "locations": "(x, y) looked at",
     "next_location": "(x, y) to look at next",
 }
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """What a graph does to the images that it is given.
-
-    Attributes:
-        uint8: they are bytes from 0 to 255, not floats from 0 to 1.
-        invert: dark becomes light, as for ink on paper.
-        side: pixels that the longer side of a larger image is brought to, by averages of whole
-            boxes; None leaves every image as it is.
-    """
-
-    uint8: bool = False
-    invert: bool = False
-    side: int | None = None
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)`` as they are given, to floats in [0, 1]."""
-        if self.uint8:
-            images = images.float() / 255
-        if self.invert:
-            images = 1 - images
-        if self.side is None:
-            return images
-        height, width = images.shape[2:]
-        box = thumbnail_box(height, width, self.side)
-        # For images of any size a box cannot be in a graph: products say which pixels it has.
-        down, across = (
-            (torch.arange(size) // box == torch.arange((size + box - 1) // box)[:, None]) / box
-            for size in (height, width)
-        )
-        averages: Tensor = down @ images @ across.t()
-        return averages
-
-    def said(self) -> str:
-        """What it takes, in words."""
-        said = "uint8 in [0, 255]" if self.uint8 else "float32 in [0, 1]"
-        if self.invert:
-            said += "; dark becomes light"
-        return said + (f"; scaled down to {self.side} pixels a side" if self.side else "")
 
 
 class Exportable(nn.Module):

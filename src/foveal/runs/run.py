@@ -23,6 +23,7 @@ from foveal.io.models import (
     FORMAT,
     RESULT_FILE,
     VERSION,
+    ground_of,
     locate_model,
     read_config,
     save_model,
@@ -203,6 +204,7 @@ def train_run(
     content = {"format": FORMAT, "version": VERSION, **about, **saved_as(config)}
     if task is not None:
         content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
+        content["ground"] = ground_of(content)
     begun = trainer.restore()
     images = "" if task is None else f"{task.size('train'):,} training images; "
     steps = f"{trainer.total_steps:,} steps of {trainer.seen_per_step:,} {trainer.SEEN}"

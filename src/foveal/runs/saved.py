@@ -94,6 +94,8 @@ class Saved:
     @property
     def classes(self) -> tuple[str, ...]:
         """Their names, or numbers where it knows none."""
+        if isinstance(self.model, RecurrentAttention):
+            return self.model.classes
         named = self.content.get("classes") or range(self.model.config.num_classes)
         return tuple(map(str, named))
 
@@ -105,6 +107,8 @@ class Saved:
             OSError, ValueError: if a file is missing, damaged or of another configuration.
         """
         network = _network(self.content, self.directory)
+        if isinstance(network, RecurrentAttention):
+            network.about = self.content
         if self.finished:
             load_weights(self.directory, network)
         else:

@@ -11,29 +11,37 @@ from numpy.typing import NDArray
 
 from foveal.geometry import PaddedImages, pad_images
 from foveal.scene.files import ArraySource, Source
+from foveal.scene.files.sources import Floats
 from foveal.scene.sources import GuardedSource, PatchSource
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
 BATCH_IMAGES = 1000
 Bytes = NDArray[np.uint8]  # (C, H, W), of a decoded file
+Picture = Bytes | Floats | Source  # floats in [0, 1], (C, H, W), where it was prepared
 T = TypeVar("T")
 
 
-def on_device(pictures: list[Bytes], device: torch.device) -> PaddedImages:
-    """Pictures of bytes as one padded batch of floats in [0, 1]."""
+def on_device(pictures: list[Bytes | Floats], device: torch.device) -> PaddedImages:
+    """Pictures as one padded batch of floats in [0, 1]."""
+    if len({picture.dtype for picture in pictures}) > 1:
+        pictures = [
+            p if p.dtype == np.float32 else np.divide(p, 255, dtype=np.float32) for p in pictures
+        ]
     images = pad_images([torch.from_numpy(picture) for picture in pictures])
-    return PaddedImages(images.pixels.to(device).float().div_(255), images.sizes.to(device))
+    pixels = images.pixels.to(device)
+    pixels = pixels if pixels.is_floating_point() else pixels.float().div_(255)
+    return PaddedImages(pixels, images.sizes.to(device))
 
 
 def as_batch(
-    pictures: list[Bytes | Source],
+    pictures: list[Picture],
     device: torch.device,
     report: Callable[[str], None] | None = None,
 ) -> PaddedImages | list[PatchSource]:
     """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
 
     Args:
-        pictures: decoded files, and large ones.
+        pictures: decoded files, prepared ones, and large ones.
         device: where the batch goes.
         report: told what is wrong where a source cannot be read, which then stops nothing
             (`foveal.scene.sources.GuardedSource`); None for what it raises.
@@ -48,21 +56,21 @@ def as_batch(
     return [GuardedSource(source, report) if report else source for source in sources]
 
 
-def close_sources(pictures: Iterable[Bytes | Source]) -> None:
+def close_sources(pictures: Iterable[Picture]) -> None:
     """Close the files that are still open."""
     for picture in pictures:
         if isinstance(picture, Source):
             picture.close()
 
 
-def height_and_width(picture: Bytes | Source) -> tuple[int, int]:
+def height_and_width(picture: Picture) -> tuple[int, int]:
     """Of a picture, in pixels."""
     if isinstance(picture, Source):
         return picture.height, picture.width
     return picture.shape[1], picture.shape[2]
 
 
-def grouped(items: Iterable[T], picture_of: Callable[[T], Bytes | Source]) -> Iterator[list[T]]:
+def grouped(items: Iterable[T], picture_of: Callable[[T], Picture]) -> Iterator[list[T]]:
     """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
 
     A source is a group by itself, so that a file that turns out to be damaged harms no other.

@@ -201,7 +201,11 @@ def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None 
 
 
 def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
-    """Log p(label) by each chosen look alone, in [-3, 0] nats; ``(B, D)``."""
+    """Log p(label) by each chosen look alone, in [-3, 0] nats; ``(B, D)``.
+
+    Raises:
+        ValueError: if the rollout has no ``glimpse_logits``.
+    """
     if rollout.glimpse_logits is None:
         raise ValueError(NO_GLIMPSE_LOGITS)
     return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels)

@@ -34,7 +34,8 @@ def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
 def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
     """A sheet of scanpaths, one below the other.
 
-    Each shows the image with numbered fixations and the squares of every scale; each glimpse as
+    Each shows the image with numbered fixations and the squares of every scale; beside it, where
+    the policy reads a map, how likely each of its cells was to be looked at first; each glimpse as
     the model saw it, a row a scale; and the likeliest classes after each look.
 
     Args:
@@ -51,7 +52,9 @@ def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
     sides = [_image_side(path) for path in paths]
     heights = [max(_cells_height(path), side) for path, side in zip(paths, sides, strict=True)]
     looks = max(path.num_looks for path in paths)
-    width = 2 * MARGIN + max(sides) + ROW_NAMES + looks * (CELL + GAP)
+    maps = max(0 if path.cells is None else side for path, side in zip(paths, sides, strict=True))
+    widest = max(sides) + (maps and maps + MARGIN)
+    width = 2 * MARGIN + widest + ROW_NAMES + looks * (CELL + GAP)
     total = sum(heights) + len(paths) * TITLE + MARGIN
     figure = Figure(figsize=(width, total), facecolor=theme.background)
     top = 0.0
@@ -61,9 +64,12 @@ def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
         at = (MARGIN / width, 1 - (top + 0.15) / total)
         figure.text(*at, printable(title), size=8, color=theme.text, parse_math=False)
         top += TITLE
-        left = MARGIN + max(sides) + ROW_NAMES
+        left = MARGIN + widest + ROW_NAMES
         place = (MARGIN / width, 1 - (top + side) / total, side / width, side / total)
         _draw_image(figure.add_axes(place), path, theme)
+        if path.cells is not None:
+            beside = (2 * MARGIN + max(sides)) / width
+            _draw_cells(figure.add_axes((beside, *place[1:])), path, theme)
         cells = _cells_height(path)
         box = (left / width, 1 - (top + cells) / total, 1 - (left + MARGIN) / width, cells / total)
         _draw_looks(figure.add_axes(box), path, theme, (width - left - MARGIN, cells))
@@ -144,6 +150,15 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     for look, (x, y) in enumerate(path.centers):
         disc = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "linewidth": 0.4}
         axes.text(x, y, str(look + 1), color="black", size=6, ha="center", va="center", bbox=disc)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
+    for spine in axes.spines.values():
+        spine.set(color=theme.faint, linewidth=0.5)
+
+
+def _draw_cells(axes: Any, path: Scanpath, theme: Theme) -> None:
+    """How likely each cell of the policy's map was to be looked at first, over the image."""
+    (height, width), (down, across) = path.image_size, path.cells_size
+    axes.imshow(path.cells, cmap="magma", vmin=0, extent=(0, across, down, 0), interpolation="none")
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
     for spine in axes.spines.values():
         spine.set(color=theme.faint, linewidth=0.5)

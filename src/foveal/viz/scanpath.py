@@ -32,6 +32,9 @@ class Scanpath:
         classes: K names.
         label: the right class, or None if it is not known.
         name: of the image, for people.
+        cells: ``(h, w)``, how likely each cell of a map was to be looked at first, where a policy
+            reads one.
+        cells_size: ``(height, width)`` of what the map covers, in pixels of the image.
     """
 
     image: NDArray[np.float32]
@@ -43,6 +46,8 @@ class Scanpath:
     classes: tuple[str, ...]
     label: int | None = None
     name: str = ""
+    cells: NDArray[np.float32] | None = None
+    cells_size: tuple[float, float] = (0, 0)
 
     @property
     def num_looks(self) -> int:
@@ -142,7 +147,20 @@ def scanpath_of(
         places = rollout.locations[row]
         glimpses = model.sensor(scene.only(row, len(places)), places)
         beliefs = rollout.step_logits[row].float().softmax(-1)
-    height, width = scene.sizes[row].tolist()
+        height, width = scene.sizes[row].tolist()
+        cells, cells_size = None, (0.0, 0.0)
+        if model.reads_map and rollout.hidden.shape[1]:
+            feature_map = rollout.state[-1][row : row + 1]
+            hidden = rollout.hidden[row : row + 1, :1]
+            weights = model.location_policy.cell_weights(hidden, feature_map)
+            cells = None if weights is None else weights[0, 0].float().cpu().numpy()
+            # From the image's edge at -1, as far again beyond the last cell's middle.
+            last = feature_map[0, :2, -1, -1].tolist()
+            counts = feature_map.shape[:-3:-1]
+            across, down = (
+                (end + 1) * count / (2 * count - 1) for end, count in zip(last, counts, strict=True)
+            )
+            cells_size = (down * height, across * width)
     return Scanpath(
         image=viewable(overview(scene, row)),
         image_size=(height, width),
@@ -153,6 +171,8 @@ def scanpath_of(
         classes=classes,
         label=label,
         name=name,
+        cells=cells,
+        cells_size=cells_size,
     )
 
 

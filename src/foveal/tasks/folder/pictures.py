@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.scene.files import SLIDES, is_large, is_source, naming, open_source
+from foveal.scene.files import SLIDES, Source, is_large, is_source, naming, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,9 +62,20 @@ def read_picture(path: Path, num_channels: int) -> Bytes:
                     raise ValueError(_too_large(path))
                 return source.whole()
         with _opened(path) as image:
-            pixels = np.asarray(_eight_bits(image).convert(MODES[num_channels]))
+            return decoded(image, num_channels)
+
+
+def decoded(image: Image, num_channels: int) -> Bytes:
+    """A picture of Pillow's as `read_picture` gives it."""
+    pixels = np.asarray(_eight_bits(image).convert(MODES[num_channels]))
     planes = pixels[None] if num_channels == 1 else np.moveaxis(pixels, -1, 0)
     return np.array(planes, order="C")  # a copy: Pillow's own memory is not to be written to
+
+
+def open_picture(path: Path, num_channels: int) -> Bytes | Source:
+    """An image file of any size, decoded or to be read where it is looked at; raises as both do."""
+    large = is_large(path)
+    return open_source(path, num_channels) if large else read_picture(path, num_channels)
 
 
 class Header(NamedTuple):
@@ -225,7 +236,8 @@ def _transparent(image: Image) -> Any:
     key = image.info.get("transparency")
     if image.mode not in {"1", "L", "RGB", "I;16"} or key is None:
         return None
-    raw = image.tile[0][3]  # type: ignore[attr-defined]
+    tiles = getattr(image, "tile", None)  # none of one that is loaded
+    raw = tiles[0][3] if tiles else ""
     if raw == "RGB;16B":
         return tuple(part >> 8 for part in key)
     return key * {"L;2": 85, "L;4": 17}.get(raw, 1)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from foveal.fields import SEEDS, Range, check_fields
 from foveal.scene import Images
-from foveal.scene.files import Source
-from foveal.scene.pictures import as_batch, close_sources, grouped, height_and_width
+from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
+from foveal.scene.preparation import AS_IT_IS, Door
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
@@ -26,7 +26,7 @@ from foveal.tasks.folder.listing import (
     write_split,
 )
 from foveal.tasks.folder.moments import mean_and_std, sums_of
-from foveal.tasks.folder.pictures import Bytes, probe
+from foveal.tasks.folder.pictures import probe
 from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
@@ -120,6 +120,7 @@ class FolderTask(Task):
         device: where the batches go; what is decoded stays in the host's memory.
         classes: names, by label; the listing's own if None.
         store: with what is decoded already; empty if None.
+        door: prepares the images of `fixed_batches`; nothing does if None.
 
     Attributes:
         classes: names, by label.
@@ -143,14 +144,17 @@ class FolderTask(Task):
         *,
         classes: tuple[str, ...] | None = None,
         store: PictureStore | None = None,
+        door: Door | None = None,
     ) -> None:
         self.listing, self.config, self.num_channels = listing, config, num_channels
         self.device = torch.device(device)
         self.classes = classes or listing.classes
         self.problems: list[str] = listing.problems
-        height, width = listing.sizes.max(0).tolist()
-        self.image_size = (height, width)
-        self.one_size = bool((listing.sizes == self.image_size).all())
+        self._door = door
+        prepare = AS_IT_IS if door is None else door.preparation
+        sizes = {prepare.size(*size) for size in listing.sizes.tolist()}
+        self.image_size = (max(high for high, _ in sizes), max(wide for _, wide in sizes))
+        self.one_size = len(sizes) == 1
         self.pixel_mean: tuple[float, ...] = ()
         self.pixel_std: tuple[float, ...] = ()
         labels = {class_name(name): label for label, name in enumerate(self.classes)}
@@ -258,6 +262,7 @@ class FolderTask(Task):
         num_channels: int,
         device: torch.device | str = "cpu",
         *,
+        door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
     ) -> FolderTask:
@@ -271,7 +276,7 @@ class FolderTask(Task):
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
         config = FolderConfig(data=data, strict=strict)
-        task = cls(found.listing, config, num_channels, device, classes=classes)
+        task = cls(found.listing, config, num_channels, device, classes=classes, door=door)
         places = task._places
         if not any(entry.split for entry in found.listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
@@ -316,7 +321,7 @@ class FolderTask(Task):
             OSError, ValueError: if a file has become unreadable.
         """
         places = self._places[split][indices.cpu()]
-        pictures: list[Bytes | Source] = []
+        pictures: list[Picture] = []
         for picture in with_sources(self._store.stream(places.tolist()), self.num_channels):
             if isinstance(picture, Exception):
                 raise picture
@@ -341,13 +346,16 @@ class FolderTask(Task):
             yield as_batch(pictures, self.device, self._report), labels
             close_sources(pictures)
 
-    def _readable(self, places: list[int]) -> Iterator[tuple[int, Bytes | Source]]:
+    def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)
         for place, picture in zip(places, pictures, strict=True):
-            if isinstance(picture, Exception):
-                self._report(str(picture))
-            else:
-                yield place, picture
+            try:
+                if isinstance(picture, Exception):
+                    raise picture
+                name = str(self._store.paths[place])
+                yield place, self._door(picture, name) if self._door else picture
+            except (OSError, ValueError) as problem:
+                self._report(str(problem))
 
     def _report(self, problem: str) -> None:
         """Take note of a file that is left out, once."""

@@ -1,0 +1,220 @@
+"""What a model answers on images of one's own: the same from Python and on the command line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foveal.fields import SEEDS, check_value
+from foveal.geometry import to_pixels
+from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
+from foveal.model.policy import uniform_locations
+from foveal.scene import as_scene
+from foveal.scene.files import LARGE, ArraySource, Source, naming
+from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
+from foveal.scene.preparation import Door
+from foveal.tasks.folder.pictures import decoded, open_picture
+
+DIGITS = 6  # of a probability
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered on an image, and where it looked.
+
+    Attributes:
+        file: its name; empty for an image without one.
+        height, width: of the image as it was given, upright, in pixels.
+        answer: the likeliest class.
+        probabilities: of the classes by name, the likeliest first.
+        locations: (x, y) of each look, in the image's pixels.
+        pixels_read: how many numbers the looks brought in.
+    """
+
+    file: str
+    height: int
+    width: int
+    answer: str
+    probabilities: dict[str, float]
+    locations: list[list[int]]
+    pixels_read: int
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An image that could not be read, and why."""
+
+    file: str
+    problem: Exception
+
+
+def predict(
+    model: RecurrentAttention,
+    images: Any,
+    *,
+    fit: bool = False,
+    invert: bool = False,
+    num_glimpses: int | None = None,
+    seed: int = 0,
+) -> Any:
+    """What a model answers on images, by the rules of ``foveal predict``.
+
+    Args:
+        model: in any mode, and left in it.
+        images: a file, of any size; an array, ``(H, W)`` or ``(H, W, C)``, of bytes, 16-bit numbers
+            or floats in [0, 1]; a tensor, ``(C, H, W)`` float in [0, 1]; a PIL image; an open
+            source (`foveal.scene.files`), which stays open; or a list of these.
+        fit: scale larger images down to the size of those that the model was trained on.
+        invert: make dark light, for ink on paper.
+        num_glimpses: looks at each image; as in training if None.
+        seed: of the first location, which is the same for all images.
+
+    Returns:
+        A `Prediction`, or a list of them for a list. A warning says in what an image is unlike
+        those of training.
+
+    Raises:
+        OSError, ValueError: if an image cannot be read, or ``fit`` is asked for and the model does
+            not know the size.
+    """
+    alone = not isinstance(images, list | tuple)
+    given = [images] if alone else images
+    door = Door(
+        model.about,
+        fit,
+        invert,
+        warn=lambda said: warnings.warn(said, stacklevel=2),
+        flags=("fit=True", "invert=True"),
+    )
+    pictures = ((_name(image), _open(image, model.config.num_channels)) for image in given)
+    found: list[Prediction] = []
+    for answer in predictions(model, pictures, door, num_glimpses=num_glimpses, seed=seed):
+        if isinstance(answer, Unread):
+            raise answer.problem
+        found.append(answer)
+    return found[0] if alone else found
+
+
+def predictions(
+    model: RecurrentAttention,
+    pictures: Iterable[tuple[str, Picture | Exception]],
+    door: Door,
+    *,
+    classes: Sequence[str] | None = None,
+    num_glimpses: int | None = None,
+    seed: int = 0,
+    top_k: int = 0,
+) -> Iterator[Prediction | Unread]:
+    """What a model answers on pictures, in batches; what cannot be read comes as soon as it is met.
+
+    Args:
+        model: on the device that is to work.
+        pictures: named; or why one could not be opened. Sources are closed.
+        door: prepares them.
+        classes: their names; the model's own if None.
+        num_glimpses: looks at each; as in training if None.
+        seed: of the first location, which is the same for all.
+        top_k: how many classes to name; 0 for all.
+    """
+    check_looks(num_glimpses)
+    check_value("seed", seed, int, SEEDS)
+    names = model.classes if classes is None else classes
+    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed))
+    first = first.to(model.action_head.weight.device)
+    unread: list[Unread] = []
+
+    def prepared() -> Iterator[tuple[str, tuple[int, int], Picture]]:
+        for name, picture in pictures:
+            try:
+                if isinstance(picture, Exception):
+                    raise picture
+                yield name, height_and_width(picture), door(picture, name or "the image")
+            except (OSError, ValueError) as problem:
+                unread.append(Unread(name, problem))
+
+    for group in grouped(prepared(), lambda item: item[2]):
+        yield from unread
+        unread.clear()
+        found: list[Prediction] = []
+        try:
+            found += _answers(model, group, names, first, top_k or len(names), num_glimpses)
+        except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
+            yield Unread(group[0][0], problem)
+        finally:
+            close_sources(picture for *_, picture in group)
+        yield from found
+    yield from unread
+
+
+def _answers(
+    model: RecurrentAttention,
+    group: list[tuple[str, tuple[int, int], Picture]],
+    classes: Sequence[str],
+    first: Tensor,
+    top_k: int,
+    num_glimpses: int | None,
+) -> Iterator[Prediction]:
+    scene = as_scene(as_batch([picture for *_, picture in group], first.device))
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            rollout = model(
+                scene, num_glimpses=num_glimpses, first_location=first.expand(len(group), -1)
+            )
+    finally:
+        model.train(training)
+    likeliest = rollout.logits.float().softmax(-1).topk(min(top_k, len(classes)))
+    sizes = torch.tensor([size for _, size, _ in group], device=first.device)
+    heights, widths = sizes[..., None].unbind(1)
+    centers = to_pixels(rollout.locations, heights, widths)
+    pixels_read = model.count_pixels_read(num_glimpses)
+    values = likeliest.values.double().round(decimals=DIGITS)
+    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers))
+    for (name, (height, width), _), *row in zip(group, *rows, strict=True):
+        # Lists one image at a time: thousands at once would keep the garbage collector busy.
+        shares, labels, locations = (part.tolist() for part in row)
+        beliefs = {classes[n]: v for n, v in zip(labels, shares, strict=True)}
+        yield Prediction(name, height, width, classes[labels[0]], beliefs, locations, pixels_read)
+
+
+def _name(image: Any) -> str:
+    if isinstance(image, str | Path):
+        return str(image)
+    return str(getattr(image, "filename", getattr(image, "name", None)) or "")
+
+
+def _open(image: Any, num_channels: int) -> Picture | Exception:
+    try:
+        if isinstance(image, str | Path):
+            return open_picture(Path(image), num_channels)
+        if isinstance(image, Source):
+            return _Borrowed(image)
+        if isinstance(image, Tensor):
+            image = image.detach().cpu().numpy()
+            image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+        elif hasattr(image, "getexif") and image.mode != "F":  # of PIL; F has floats
+            with naming(_name(image) or "the image"):
+                return decoded(image.copy(), num_channels)
+        array = np.asarray(image)
+        source = ArraySource(array, num_channels, "the image")
+        small = source.height * source.width <= LARGE
+        return source.whole() if small and array.dtype == np.uint8 else source
+    except (OSError, ValueError) as problem:
+        return problem
+
+
+class _Borrowed(Source):
+    """A source that somebody else closes."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.name, source.levels, source.num_channels, None)
+        self.read = source.read  # type: ignore[method-assign]

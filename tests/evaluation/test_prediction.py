@@ -1,0 +1,127 @@
+"""Python in one line answers what the command answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageDraw
+
+import foveal
+from foveal import RecurrentAttention, cli
+from foveal.evaluation.prediction import Prediction
+from foveal.scene.files import open_source
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def model() -> RecurrentAttention:
+    return RecurrentAttention.from_pretrained("cluttered-60")
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> Path:
+    """Drawn on white paper, larger than any image of training."""
+    image = Image.new("RGB", (400, 300), "white")
+    ImageDraw.Draw(image).line([(140, 70), (260, 70), (190, 240)], fill="black", width=22)
+    image.save(tmp_path / "seven.png")
+    return tmp_path / "seven.png"
+
+
+def test_a_seven_on_paper_is_a_seven(
+    model: RecurrentAttention, seven: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = model.predict(seven, fit=True, invert=True)
+    assert isinstance(answer, Prediction)
+    assert answer.answer == "7"
+    assert next(iter(answer.probabilities)) == "7"
+    assert set(answer.probabilities) == set(model.classes) == set("0123456789")
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-4)
+    assert (answer.height, answer.width) == (300, 400)
+    x, y = np.array(answer.locations).T
+    assert len(x) == 8
+    assert 60 < x.max() <= 400, "in pixels of the file"
+    assert y.max() <= 300
+    assert answer.pixels_read == 8 * 3 * 12 * 12
+    line = f"predict cluttered-60 {seven} --fit --invert --top-k 0 --json"
+    assert cli.main(line.split()) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == vars(answer)
+    assert err == ""
+    assert cli.main(["predict", "cluttered-60", str(seven)]) == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "--fit" in err
+    assert "--invert" in err
+    with pytest.warns(UserWarning, match="fit=True scales it down.*invert=True makes dark light"):
+        assert foveal.predict(model, str(seven)).answer != "7"
+
+
+def test_images_at_hand_are_answered_as_their_files(
+    model: RecurrentAttention, tmp_path: Path
+) -> None:
+    pixels = np.zeros((60, 50), np.uint8)
+    pixels[10:40, 20:24] = 230
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    np.save(tmp_path / "one.npy", pixels)
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "lying.png", exif=_turned(6))
+    with (
+        Image.open(tmp_path / "lying.png") as turned,
+        open_source(tmp_path / "one.npy", 1) as file,
+    ):
+        given = [
+            tmp_path / "one.png",
+            str(tmp_path / "one.npy"),
+            pixels,
+            pixels[..., None] / np.float32(255),
+            pixels.astype(np.uint16) * 257,
+            torch.from_numpy(pixels)[None] / 255,
+            Image.fromarray(pixels),
+            Image.fromarray(pixels).convert("RGBA"),
+            Image.fromarray(pixels / np.float32(255)),
+            turned,
+            file,
+        ]
+        answers = model.predict(given)
+        assert model.predict(file) == answers[-1], "it is still open"
+    assert len(answers) == len(given)
+    for answer in answers:
+        assert answer.locations == answers[0].locations
+        assert answer.probabilities == pytest.approx(answers[0].probabilities, abs=1e-5)
+    assert [Path(answer.file).name for answer in answers[:3]] == ["one.png", "one.npy", ""]
+
+
+def _turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_a_big_file_is_answered_where_it_lies(tmp_path: Path) -> None:
+    model = RecurrentAttention(TINY).train()
+    pixels = np.random.default_rng(0).integers(0, 256, (2100, 2200), np.uint8)
+    tifffile.imwrite(tmp_path / "big.tif", pixels, tile=(256, 256))
+    answer, other = model.predict([tmp_path / "big.tif", pixels], seed=3)
+    assert answer.locations == other.locations
+    assert (answer.height, answer.width) == pixels.shape
+    assert model.training, "as it was"
+    assert model.classes == ("0", "1")
+
+
+def test_what_cannot_be_read_is_named(model: RecurrentAttention, tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(ValueError, match="cut.png"):
+        model.predict([np.zeros((9, 9), np.uint8), tmp_path / "cut.png"])
+    with pytest.raises(FileNotFoundError, match="gone.png is missing"):
+        model.predict("gone.png")
+    with pytest.raises(ValueError, match=r"the array|the image must be \(H, W\)"):
+        model.predict(np.zeros(9))
+    with pytest.raises(ValueError, match="floats must be in"):
+        model.predict(np.full((9, 9), 200.0))
+    with pytest.raises(ValueError, match="fit=True needs the size"):
+        RecurrentAttention(TINY).predict(np.zeros((9, 9)), fit=True)
+    assert model.predict([]) == []
