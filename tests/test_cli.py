@@ -254,9 +254,9 @@ def test_the_default_directory_is_named_after_the_run_and_never_reused(
 ) -> None:
     said = [foveal(f"{train} --epochs 1 --seed 4")[1].splitlines() for _ in range(2)]
     first, second = "runs/mnist-28-3-fast-4", "runs/mnist-28-3-fast-4-2"
-    assert said[0][0] == f"The run is written to {first}, on cpu."
-    assert said[1][0] == f"The run is written to {second} ({first} is taken), on cpu."
-    assert said[0][1] == "500 training images; 10 steps of 50 images"
+    sizes = "500 training images; 10 steps of 50 images"
+    assert said[0][0] == f"The run is written to {first}, on cpu: {sizes}"
+    assert said[1][0] == f"The run is written to {second} ({first} is taken), on cpu: {sizes}"
     assert {str(path) for path in Path("runs").iterdir()} == {first, second}
     third = json.loads(foveal(f"{train} --epochs 1 --seed 4 --json")[1])
     assert third["run"] == f"{first}-3"
@@ -548,7 +548,7 @@ WRONG = {
     "demo --out text": "--out must be a directory; text is a file",
     "train mnist-28 mnist-28": "unknown argument mnist-28. See foveal train --help",
     "look model --no-sampld": "unknown flag --no-sampld. Did you mean --no-sampled?",
-    "evaluate": "Missing from foveal evaluate: STR a run directory, .*. See foveal evaluate --help",
+    "evaluate": "Missing from foveal evaluate: MODEL a run .*. See foveal evaluate --help",
     "--import": "which module\\? As in: foveal --import my_parts train mnist-28",
     "--import= tasks": "which module\\?",
     "--import --help": "which module\\?",
