@@ -658,6 +658,24 @@ def test_every_help_explains(line: str, capsys: pytest.CaptureFixture[str]) -> N
     assert len(out.splitlines()) > 8
 
 
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("train catch", "[TASK]"),
+        ("play", "MODEL"),
+        ("evaluate catch", "MODEL"),
+        ("search", "[TASK]"),
+    ],
+)
+def test_usage_names_what_comes_without_a_flag(
+    line: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*line.split(), "--help"])
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage == f"usage: foveal {line.split()[0]} [-h] [OPTIONS] {word}"
+
+
 def test_version_and_tasks(foveal: Foveal) -> None:
     assert foveal("--version") == (0, "foveal 0.1.0\n", "")
     code, out, _ = foveal("tasks")

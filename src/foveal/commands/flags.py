@@ -46,6 +46,8 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
             **options,
         )
 
+    if {"-h", "--help"} & set(arguments):
+        arguments = ["--help"]  # after a positional argument, tyro would leave that one out
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
