@@ -670,10 +670,11 @@ def test_every_help_explains(line: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_usage_names_what_comes_without_a_flag(
     line: str, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    name, *more = line.split()
     with pytest.raises(SystemExit):
-        cli.main([*line.split(), "--help"])
+        cli.main([name, *more, "--help"])
     usage = capsys.readouterr().out.splitlines()[0]
-    assert usage == f"usage: foveal {line.split()[0]} [-h] [OPTIONS] {word}"
+    assert usage.startswith(f"usage: foveal {name} [-h] [OPTIONS] {word}")
 
 
 def test_version_and_tasks(foveal: Foveal) -> None:
