@@ -126,6 +126,11 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
 
     code, out, _ = foveal("train --resume run --json")
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
+    older = {name: value for name, value in result.items() if not name.startswith("best")}
+    Path("run/result.json").write_text(json.dumps(older | {"validation_error": 7.5}))
+    assert "validation error 7.50 %, " in foveal("train --resume run")[1]
+    Path("run/result.json").write_text(json.dumps(result | {"validation_error": 101}))
+    assert re.search(r"101.00 % \(best .* at step \d+\)", foveal("train --resume run")[1])
 
 
 def test_steps_are_captured_unless_one_says_no(

@@ -229,8 +229,9 @@ def train_run(
         return {}
     save_model(directory, trainer.model, content)
     validations = [line for line in read_metrics(directory) if config.compared in line]
-    choose = min if config.lower_is_better else max
-    best = choose(validations, key=lambda line: line[config.compared])
+    choose, last = min if config.lower_is_better else max, {"step": outcome.steps}
+    known = [*validations, last | outcome.validation]
+    best = choose(known, key=lambda line: line[config.compared])
     result = {
         "task": about["name"],
         "recipe": about["recipe"],
