@@ -126,6 +126,11 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
 
     code, out, _ = foveal("train --resume run --json")
     assert (code, json.loads(out)["error"]) == (0, result["error"]), "a finished run only reports"
+    older = {name: value for name, value in result.items() if not name.startswith("best")}
+    Path("run/result.json").write_text(json.dumps(older | {"validation_error": 7.5}))
+    assert "validation error 7.50 %, " in foveal("train --resume run")[1]
+    Path("run/result.json").write_text(json.dumps(result | {"validation_error": 101}))
+    assert re.search(r"101.00 % \(best .* at step \d+\)", foveal("train --resume run")[1])
 
 
 def test_steps_are_captured_unless_one_says_no(
@@ -254,9 +259,9 @@ def test_the_default_directory_is_named_after_the_run_and_never_reused(
 ) -> None:
     said = [foveal(f"{train} --epochs 1 --seed 4")[1].splitlines() for _ in range(2)]
     first, second = "runs/mnist-28-3-fast-4", "runs/mnist-28-3-fast-4-2"
-    assert said[0][0] == f"The run is written to {first}, on cpu."
-    assert said[1][0] == f"The run is written to {second} ({first} is taken), on cpu."
-    assert said[0][1] == "500 training images; 10 steps of 50 images"
+    sizes = "500 training images; 10 steps of 50 images"
+    assert said[0][0] == f"The run is written to {first}, on cpu: {sizes}"
+    assert said[1][0] == f"The run is written to {second} ({first} is taken), on cpu: {sizes}"
     assert {str(path) for path in Path("runs").iterdir()} == {first, second}
     third = json.loads(foveal(f"{train} --epochs 1 --seed 4 --json")[1])
     assert third["run"] == f"{first}-3"
@@ -548,7 +553,7 @@ WRONG = {
     "demo --out text": "--out must be a directory; text is a file",
     "train mnist-28 mnist-28": "unknown argument mnist-28. See foveal train --help",
     "look model --no-sampld": "unknown flag --no-sampld. Did you mean --no-sampled?",
-    "evaluate": "Missing from foveal evaluate: STR a run directory, .*. See foveal evaluate --help",
+    "evaluate": "Missing from foveal evaluate: MODEL a run .*. See foveal evaluate --help",
     "--import": "which module\\? As in: foveal --import my_parts train mnist-28",
     "--import= tasks": "which module\\?",
     "--import --help": "which module\\?",
@@ -656,6 +661,25 @@ def test_every_help_explains(line: str, capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0
     assert "usage: foveal" in out
     assert len(out.splitlines()) > 8
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("train catch", "[TASK]"),
+        ("play", "MODEL"),
+        ("evaluate catch", "MODEL"),
+        ("search", "[TASK]"),
+    ],
+)
+def test_usage_names_what_comes_without_a_flag(
+    line: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *more = line.split()
+    with pytest.raises(SystemExit):
+        cli.main([name, *more, "--help"])
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage.startswith(f"usage: foveal {name} [-h] [OPTIONS] {word}")
 
 
 def test_version_and_tasks(foveal: Foveal) -> None:

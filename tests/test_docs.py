@@ -57,6 +57,7 @@ SHORTENED = {
 ONLY_READ = {
     r"reproduce [a-z]": "trains for an hour or more",
     r"train (catch|control)": "needs thousands of games to say anything; test_control trains",
+    r"play runs/find": "that run is only read too; test_examples trains and plays it",
     r"compare runs/breakout": "those runs are only read too; test_cli compares others",
     r"app": "serves until it is stopped; test_app_server starts it",
     r"export .*(pt2|catch)": "takes as long as the first; test_export writes both",

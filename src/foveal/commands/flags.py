@@ -36,11 +36,17 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
             function if isinstance(function, type) else later,
             prog=f"foveal {name}",
             args=words,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands),
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.AvoidSubcommands,
+                tyro.conf.PositionalMetavarFromFieldName,
+            ),
             return_unknown_args=True,
             **options,
         )
 
+    if {"-h", "--help"} & set(arguments):
+        arguments = ["--help"]  # after a positional argument, tyro would leave that one out
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -115,10 +115,7 @@ def _resume(
     if saved.run is None:
         raise ValueError(f"{resume} holds a model, and no run to go on with.")
     set_threads(saved.content.get("threads", 0) if threads is None else threads)
-    place = choose_device(device)
-    if not json and not saved.result:
-        say(f"{resume} goes on, on {place}.")
-    train(saved.run, saved.content, resume, place, json, capture=capture)
+    train(saved.run, saved.content, resume, choose_device(device), json, capture=capture)
 
 
 def _start(
@@ -133,9 +130,8 @@ def _start(
         else free_directory(options.task, options.recipe, options.config)
     )
     check_empty(directory)
-    if not options.json:
-        for line in (f"The run is written to {directory}{taken}, on {device}.", *reasons):
-            say(line)
+    for line in reasons:
+        say(line)
     config, task = made_ready(options.config, found, device, "train", quiet=options.json)
     about = {
         "name": options.task,
@@ -144,4 +140,13 @@ def _start(
         "threads": options.threads,
         "command": shlex.join(["foveal", *sys.argv[1:]]),
     }
-    train(config, about, directory, device, options.json, task, capture=options.capture)
+    train(
+        config,
+        about,
+        directory,
+        device,
+        options.json,
+        task,
+        capture=options.capture,
+        remark=taken,
+    )

@@ -196,11 +196,21 @@ def train(
     task: Task | None = None,
     *,
     capture: bool = True,
+    remark: str = "",
 ) -> None:
-    """Train from where the run directory stands, with a bar, and show the result."""
+    """Train from where the run directory stands, with a bar, and show the result.
+
+    Where it writes is said when nothing is wrong with what was asked for, with the remark.
+    """
     if (directory / RESULT_FILE).exists() and not json:
         say(f"{directory} has finished; this is its result.")
-    gap = Gap()
+    gap, head = Gap(), f"The run is written to {directory}{remark}, on {device}: "
+
+    def tell(words: str) -> None:
+        nonlocal head
+        if not json:
+            say(head + words)
+            head = ""
 
     def watch(report: Progress) -> None:
         show(report)
@@ -217,7 +227,7 @@ def train(
             watch,
             task=task,
             report=partial(left_out, "train"),
-            tell=(lambda _: None) if json else say,
+            tell=tell,
             capture=capture,
         )
     if not result:  # another of several processes speaks

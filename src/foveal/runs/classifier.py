@@ -6,6 +6,7 @@ What learns is the recurrent attention model, or a network that sees the whole i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,11 +102,9 @@ class ClassifierRun(Run):
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""
         low, high = result["interval"]
-        best = ""
-        if result["best_validation_error"] < result["validation_error"]:
-            best = (
-                f" (best {result['best_validation_error']:.2f} % at step {result['best_step']:,})"
-            )
+        best, least = "", result.get("best_validation_error", math.inf)  # older ones have none
+        if least < result["validation_error"]:
+            best = f" (best {least:.2f} % at step {result['best_step']:,})"
         figures = (
             f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one "
             f"rollout, mean policy), validation error {result['validation_error']:.2f} %{best}, "

@@ -205,31 +205,33 @@ def train_run(
     if task is not None:
         content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
         content["ground"] = ground_of(content)
-    begun = trainer.restore()
-    images = "" if task is None else f"{task.size('train'):,} training images; "
-    steps = f"{trainer.total_steps:,} steps of {trainer.seen_per_step:,} {trainer.SEEN}"
-    tell(f"{images}{steps}{f', from step {trainer.step:,} on' if begun else ''}")
-    if not begun:
+    same = True
+    if not trainer.restore():
         if config.start is not None:
             classes = () if task is None else task.classes
-            if not begin_with(locate_model(config.start), trainer.model, classes):
-                tell(
-                    f"{config.start} answers with other classes: training begins with its weights, "
-                    "but for the layer that answers, which begins anew."
-                )
+            same = begin_with(locate_model(config.start), trainer.model, classes)
         if trainer.writes:
             if task is not None:
                 task.save(directory)
             write_json(directory / CONFIG_FILE, content)
             if config.start is not None:
                 trainer.save(0.0)  # it may be gone when the run goes on
+    images = "" if task is None else f"{task.size('train'):,} training images; "
+    steps = f"{trainer.total_steps:,} steps of {trainer.seen_per_step:,} {trainer.SEEN}"
+    tell(f"{images}{steps}{f', from step {trainer.step:,} on' if trainer.step else ''}")
+    if not same:
+        tell(
+            f"{config.start} answers with other classes: training begins with its weights, but for "
+            "the layer that answers, which begins anew."
+        )
     outcome = trainer.run()
     if not trainer.writes:
         return {}
     save_model(directory, trainer.model, content)
     validations = [line for line in read_metrics(directory) if config.compared in line]
-    choose = min if config.lower_is_better else max
-    best = choose(validations, key=lambda line: line[config.compared])
+    choose, last = min if config.lower_is_better else max, {"step": outcome.steps}
+    known = [*validations, last | outcome.validation]
+    best = choose(known, key=lambda line: line[config.compared])
     result = {
         "task": about["name"],
         "recipe": about["recipe"],
