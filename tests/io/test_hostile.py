@@ -146,7 +146,7 @@ def test_hostile_directories_are_refused_in_a_line(
         ("model.num_scales", 10**9, "num_scales must be a whole number from 1 to 17"),
         ("model.pixel_mean", [float("nan")], "pixel_mean must be a number from .*; got nan"),
         ("model.pixel_std", [float("inf")], "pixel_std must be a number above 0 .*; got inf"),
-        ("model.core", "gru", "unknown core 'gru'; .* foveal --import MODULE adds"),
+        ("model.core", "lstmm", "unknown core 'lstmm'; .* foveal --import MODULE adds"),
         ("model.policy", "maps", "unknown policy 'maps'; .* foveal --import MODULE adds"),
         ("model.context", "wide", "unknown context 'wide'; .* foveal --import MODULE adds"),
         ("model.glimpse_network", "cnn", "unknown glimpse network 'cnn'; .* --import MODULE adds"),
@@ -185,9 +185,9 @@ def test_an_unknown_reward_is_named(sound: Path, tmp_path: Path) -> None:
     if "reward" not in content["objective"]:
         pytest.skip("an agent's reward is its game's")
     shutil.copytree(sound / "model", tmp_path / "model")
-    content["objective"]["reward"] = "brier"
+    content["objective"]["reward"] = "briar"
     (tmp_path / "model" / "config.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="unknown reward 'brier'; .* --import MODULE adds"):
+    with pytest.raises(ValueError, match="unknown reward 'briar'; .* --import MODULE adds"):
         assert load(tmp_path / "model").run
 
 

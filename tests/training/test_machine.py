@@ -121,7 +121,7 @@ def test_hardware_names_the_processor_and_the_threads() -> None:
 
 def test_a_full_memory_is_explained(tmp_path: Path) -> None:
     """Really full: the process may have 6 GB of addresses, and a step's canvases take more."""
-    line = "train cluttered-60 --digits uci --network fc-64 --canvas-size 2000 --batch-size 512"
+    line = "train cluttered-60 --digits uci --network fc-64 --canvas-size 1400 --batch-size 1000"
     line += " --epochs 1 --threads 1 --out run"
 
     def limit() -> None:
@@ -137,7 +137,7 @@ def test_a_full_memory_is_explained(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "there is not enough memory for --batch-size 512" in done.stderr
+    assert "there is not enough memory for --batch-size 1000" in done.stderr
 
 
 def test_a_lost_device_is_explained_and_other_mistakes_are_not_hidden() -> None:
