@@ -488,7 +488,7 @@ WRONG = {
     "train mnist-28 --digits uci --glimpse-size 29": "at most the image's 28 pixels; got 29",
     "train mnist-28 --digits uci --num-classes 3": "num_classes must be 10, .* got 3",
     "train mnist-28 --digits uci --batch-size 5000": "at most the 1,199 training images",
-    "train mnist-28 --digits uci --glimpse-weight -1": "glimpse_weight must be .* from 0 .*; got -1",
+    "train mnist-28 --digits uci --glimpse-weight -1": "glimpse_weight must be .* from 0.*got -1",
     "train mnist-28 --digits uci --threads -1": "threads must be a whole number from 0",
     "train mnist-28 --digits /nowhere": "got '/nowhere', which does not exist",
     "train mnist-28 --digits empty": "empty holds no images",
