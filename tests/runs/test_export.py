@@ -15,6 +15,7 @@ import torch
 
 from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.io.files import config_from_dict
+from foveal.model.context import ConvContextSettings
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
 from foveal.runs.graphs import Exportable
@@ -105,6 +106,28 @@ def test_the_graph_takes_the_bytes_of_large_dark_on_light_files(
     assert runtime.get_inputs()[0].type == "tensor(uint8)"
     words = "uint8 in [0, 255]; dark becomes light; scaled down to 20 pixels a side"
     assert onnx.load(path).graph.input[0].doc_string == words
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_model_that_chooses_its_first_look_takes_images_alone(
+    suffix: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    settings = ConvContextSettings(thumbnail_size=9, map_features=4)
+    config = dataclasses.replace(SMALL, policy="map", context="conv", context_settings=settings)
+    model, place = RecurrentAttention(config).eval(), tmp_path / f"model{suffix}"
+    assert export_model(model, place).inputs == ("images",)
+    images = torch.rand(3, 1, 47, 90)
+    with torch.no_grad():
+        rollout = model(images)
+    if suffix == ".onnx":
+        logits, _, locations = session(place).run(None, {"images": images.numpy()})
+    else:
+        logits, _, locations = torch.export.load(place).module()(images)
+    np.testing.assert_allclose(logits, rollout.logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-4)
+    with pytest.raises(ValueError, match="leave out --one-step"):
+        export_model(model, tmp_path / "step.onnx", one_step=True)
 
 
 def test_a_location_outside_the_image_is_its_edge(exported: Path) -> None:

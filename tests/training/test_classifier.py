@@ -19,6 +19,7 @@ from torch import Tensor
 from foveal.evaluation.classifier import rollouts
 from foveal.io.files import read_tensors, write_tensors
 from foveal.model.attention import RecurrentAttention
+from foveal.model.context import ConvContextSettings
 from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.engine import CHECKPOINT_FILE, Progress, TrainingDiverged, TrainingStopped
@@ -34,10 +35,10 @@ BRIEF = TrainConfig(
 
 def make_trainer(directory: Path, config: TrainConfig = BRIEF, **options: object) -> Trainer:
     torch.manual_seed(config.seed)
-    model = RecurrentAttention(TINY)
-    objective = ObjectiveConfig(
+    objective = options.pop("objective", None) or ObjectiveConfig(
         reward="log_likelihood", standardize_advantages=True, credit_decay=0.8
     )
+    model = RecurrentAttention(options.pop("model", TINY))  # type: ignore[arg-type]
     return Trainer(model, Halves(), config, objective, directory, **options)  # type: ignore[arg-type]
 
 
@@ -70,6 +71,37 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_
     for name, value in weights(whole).items():
         assert torch.equal(value, trainer.model.state_dict()[name]), name
     assert steps_of(parts) == steps_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("reward", ["alone", "gain"])
+def test_a_run_with_all_that_trains_a_gaze_is_resumed_as_it_was(
+    reward: str, tmp_path: Path
+) -> None:
+    """A context, a map, and every head and critic that the objective can ask for."""
+    model = dataclasses.replace(
+        TINY,
+        policy="map",
+        context="conv",
+        context_settings=ConvContextSettings(thumbnail_size=9, map_features=4),
+    )
+    objective = ObjectiveConfig(
+        reward="log_likelihood",
+        privileged_baseline=True,
+        glimpse_weight=0.5,
+        step_weight=0.2,
+        look_weight=1.0,
+        look_reward=reward,
+    )
+    options = {"model": model, "objective": objective}
+    whole = make_trainer(tmp_path / "whole", **options)
+    whole.run()
+    with pytest.raises(TrainingStopped):
+        make_trainer(tmp_path / "parts", listener=StopAt(7, signal.SIGTERM), **options).run()
+    trainer = make_trainer(tmp_path / "parts", **options)
+    assert trainer.restore()
+    trainer.run()
+    for name, value in whole.learner.state_dict().items():
+        assert torch.equal(value, trainer.learner.state_dict()[name]), name
 
 
 def test_a_run_begun_before_a_measure_was_added_goes_on_the_same(tmp_path: Path) -> None:

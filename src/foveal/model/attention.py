@@ -333,7 +333,8 @@ class RecurrentAttention(nn.Module):
         if config.pixel_mean or config.pixel_std:
             mean = pixels.new_tensor(config.pixel_mean or (0.0,)).view(-1, 1, 1)
             std = pixels.new_tensor(config.pixel_std or (1.0,)).view(-1, 1, 1)
-            inside = (places - 1 / side < 1).all(1, keepdim=True)
+            half = places[:, :, :1, :1] + 1  # of a pixel of the thumbnail: the image begins at -1
+            inside = (places - half < 1).all(1, keepdim=True)
             pixels = ((pixels - mean) / std) * inside
         places = places.to(pixels).expand(pixels.shape[0], -1, -1, -1)
         return torch.cat([pixels, places], dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foveal.model.core import State
-from foveal.names import PartSettings, Registry
+from foveal.names import PartSettings, Range, Registry, check_fields, positive
 
 COORDINATES = 2  # channels of a thumbnail, after those of the image
 
@@ -82,12 +82,8 @@ class ConvContextSettings(PartSettings):
     thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
 
     def __post_init__(self) -> None:
-        for name in ("thumbnail_size", "map_stride", "map_features"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
-        if not self.thumbnail_gain > 0:
-            raise ValueError(f"thumbnail_gain must be above 0; got {self.thumbnail_gain!r}.")
+        sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
+        check_fields(self, thumbnail_gain=positive(1e6), **sizes)
         if self.thumbnail_size < ConvContext.RECEPTIVE_FIELD * self.map_stride:
             raise ValueError(
                 f"thumbnail_size must be at least {ConvContext.RECEPTIVE_FIELD * self.map_stride} "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.model.core import sum_of_linear
-from foveal.names import PartSettings, Registry
+from foveal.names import PartSettings, Range, Registry, check_fields
 
 GlimpseShape = tuple[int, int, int, int]  # (S, C, G, G)
 
@@ -102,11 +102,7 @@ class ConvGlimpseSettings(PartSettings):
     glimpse_filters: int = 24  # of the first convolution over a glimpse; the second has twice
 
     def __post_init__(self) -> None:
-        if not isinstance(self.glimpse_filters, int) or self.glimpse_filters < 1:
-            raise ValueError(
-                f"glimpse_filters must be a whole number of at least 1; got "
-                f"{self.glimpse_filters!r}."
-            )
+        check_fields(self, glimpse_filters=Range(1, 4096))
 
 
 @GLIMPSE_NETWORKS.add("conv", settings=ConvGlimpseSettings)

@@ -207,7 +207,7 @@ class MapPolicy(Policy):
         """See `Policy.score`."""
         # Image by image in memory, as the maps lie.
         hidden, choice = hidden.movedim(-2, 0), choice.movedim(-2, 0)
-        flat = choice.reshape(len(choice), -1, 1, 2)
+        flat = choice.reshape(choice.shape[0], -1, 1, 2)
         weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map)
         densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
         return densities.view(choice.shape[:-1]).movedim(0, -1)
@@ -229,13 +229,8 @@ class MapPolicy(Policy):
             image, and ``(B, N, h w, 2)`` means.
         """
         middles = feature_map[:, :2].float()
-        sizes = torch.stack(  # of a cell, across and down
-            [
-                middles[:, 0, 0, 1] - middles[:, 0, 0, 0],
-                middles[:, 1, 1, 0] - middles[:, 1, 0, 0],
-            ],
-            dim=-1,
-        )[:, None, None]
+        # Of a cell, across and down; the first begins with the image, at -1.
+        sizes = 2 * (middles[:, :, 0, 0] + 1)[:, None, None]
         middles = middles.flatten(2).transpose(1, 2)[:, None]
         beyond = (middles - sizes / 2 >= 1).any(-1)
         # In bfloat16 a location would have too few digits to name a pixel.

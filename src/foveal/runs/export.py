@@ -102,6 +102,11 @@ def export_model(
             "the model's policy is random, and an exported model has no source of random numbers. "
             "Export one whose policy is learned or center."
         )
+    if one_step and model.context is not None:
+        raise ValueError(
+            f"the context {model.config.context!r} begins with a look at the whole, which one step "
+            "does not take. Export all looks: leave out --one-step."
+        )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)
     still = copy.deepcopy(model).requires_grad_(False).eval()
@@ -201,7 +206,7 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
 
     images, *others = module.example(2, 61, 47)
     open_sizes: list[Any] = _shapes(module, OPEN_SIZES["images"], {0: "batch"})
-    optional = module.inputs[1] if isinstance(module, UnrolledGlimpses) else None
+    optional = module.inputs[1] if others and isinstance(module, UnrolledGlimpses) else None
     if optional:
         # One row, which the graph expands to the batch: so one location may do for all images.
         others, open_sizes = [torch.zeros(1, 2)], [OPEN_SIZES["images"], {}]
@@ -277,7 +282,7 @@ def _program_file(module: Exportable) -> bytes:
 def _shapes(module: Exportable, images: Any, others: Any) -> list[Any]:
     """What is left open of each input; those of a state are one to its ``forward``."""
     parts = len(module.inputs) - 2
-    return [images, others, *([(others,) * parts] if parts else ())]
+    return [images, *([others] if parts >= 0 else ()), *([(others,) * parts] if parts > 0 else ())]
 
 
 def _program_runner(content: bytes) -> Run:

@@ -79,15 +79,25 @@ class UnrolledGlimpses(Exportable):
         num_glimpses: T.
     """
 
-    inputs = ("images", "first_location")
+    inputs: tuple[str, ...] = ("images", "first_location")
     outputs = ("logits", "probabilities", "locations")
 
     def __init__(self, model: RecurrentAttention, prepare: Preparation, num_glimpses: int) -> None:
         super().__init__(model, prepare)
         self.num_glimpses = num_glimpses
+        if model.location_policy.chooses_first:
+            self.inputs = ("images",)
 
-    def forward(self, images: Tensor, first_location: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """See `Exportable.example`; no location where the model chooses the first itself."""
+        return super().example(batch, height, width)[: len(self.inputs)]
+
+    def forward(
+        self, images: Tensor, first_location: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
+
+        A model that chooses its first location takes the images alone.
 
         Returns:
             ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and
@@ -97,13 +107,15 @@ class UnrolledGlimpses(Exportable):
 
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of each look that an exported model took: no rounding adds up."""
-        return self._look(inputs[0], inputs[1], got[2])
+        return self._look(inputs[0], inputs[1] if inputs[1:] else None, got[2])
 
     def _look(
-        self, images: Tensor, first_location: Tensor, path: Tensor | None
+        self, images: Tensor, first_location: Tensor | None, path: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         images = self.prepare(images)
-        first = first_location.clamp(-1, 1).expand(images.shape[0], 2)
+        first = first_location
+        if first is not None:
+            first = first.clamp(-1, 1).expand(images.shape[0], 2)
         location, state = self.model.begin(images, location=first)
         locations, logits = [], []
         for look in range(self.num_glimpses):

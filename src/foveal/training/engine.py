@@ -276,7 +276,7 @@ class Engine(ABC):
 
     def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
         tensors = {_of_version_2(name): value for name, value in tensors.items()}
-        wanted = ("model.", "critic.", "glimpse_head.")
+        wanted = tuple(f"{part}." for part, _ in self.learner.named_children())
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
         load_state(self.learner, weights, path)
         load_state_tensors(self.optimizers, tensors)

@@ -154,13 +154,10 @@ def scanpath_of(
             hidden = rollout.hidden[row : row + 1, :1]
             weights = model.location_policy.cell_weights(hidden, feature_map)
             cells = None if weights is None else weights[0, 0].float().cpu().numpy()
-            # From the image's edge at -1, as far again beyond the last cell's middle.
-            last = feature_map[0, :2, -1, -1].tolist()
-            counts = feature_map.shape[:-3:-1]
-            across, down = (
-                (end + 1) * count / (2 * count - 1) for end, count in zip(last, counts, strict=True)
-            )
-            cells_size = (down * height, across * width)
+            # The first cell begins with the image, at -1, and its middle is half of it away.
+            x, y = feature_map[0, :2, 0, 0].tolist()
+            down, across = feature_map.shape[-2:]
+            cells_size = (down * (y + 1) * height, across * (x + 1) * width)
     return Scanpath(
         image=viewable(overview(scene, row)),
         image_size=(height, width),
