@@ -107,8 +107,8 @@ BEYOND_THE_PAPER = """
 
 These rows first read a thumbnail of the whole, at most 1/16 of the pixels, and choose all their
 looks from it; the thumbnail is counted in the pixels read. "Best known" is the best published model
-that looks. One rollout, mean policy, last weights; but for the control that looks at random, nothing
-is drawn in an evaluation.
+that looks. One rollout, mean policy, last weights; only the control that looks at random draws
+anything in an evaluation.
 
 """
 COSTS = ("pixels read", "multiply-adds", "parameters")
