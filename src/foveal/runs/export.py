@@ -102,10 +102,10 @@ def export_model(
             "the model's policy is random, and an exported model has no source of random numbers. "
             "Export one whose policy is learned or center."
         )
-    if one_step and model.context is not None:
+    if one_step and model.reads_map:
         raise ValueError(
-            f"the context {model.config.context!r} begins with a look at the whole, which one step "
-            "does not take. Export all looks: leave out --one-step."
+            f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "
+            "take. Export all looks: leave out --one-step."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)
