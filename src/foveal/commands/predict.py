@@ -42,9 +42,9 @@ def predict(
     PNG, JPEG, WebP, TIFF and BMP, of any sizes; upright as EXIF says. Colour becomes grey for a
     model of one channel, and grey becomes colour for a model of three; transparent pixels become
     black. Of a TIFF of more than 2,048 x 2,048 pixels, an array of numpy.save or a whole slide only
-    what is looked at is read. The model looks with its mean policy, from one first location that
-    --seed draws and that is the same for all files, so that the answer on a file does not depend on
-    the others.
+    what is looked at is read. The model looks with its mean policy. A first location that is random
+    is one draw from --seed for all files, so that the answer on a file does not depend on the
+    others, and foveal look shows the same.
 
     A file that cannot be read is named on standard error and left out; the exit code is then 1.
 
