@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import tyro
 
-from foveal.names import Range, check_value, nearest
+from foveal.names import MOST_PROCESSES, Range, check_value, nearest
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
@@ -103,7 +103,7 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(threads: int) -> None:
     """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
-    check_value("threads", threads, int, Range(0, 1024, "0 is all cores."))
+    check_value("threads", threads, int, Range(0, MOST_PROCESSES, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -17,7 +17,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
 from foveal.model.config import check_looks
-from foveal.names import SEEDS, check_value, printable
+from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, printable
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, find_pictures
@@ -66,8 +66,7 @@ def predict(
     """
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
-    if workers < -1:
-        raise ValueError(f"workers must be at least 0, or -1 for all; got {workers}.")
+    check_value("workers", workers, int, Range(-1, MOST_PROCESSES, "-1 is one a core."))
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)
     if not images:

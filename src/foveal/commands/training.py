@@ -24,7 +24,7 @@ from foveal.commands.flags import parse
 from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
-from foveal.names import choose
+from foveal.names import choose, shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
@@ -178,13 +178,18 @@ def check_empty(directory: Path) -> None:
     if (directory / CONFIG_FILE).exists():
         read_config(directory)
         raise FileExistsError(
-            f"{directory} holds a run already. Go on with it: foveal train --resume {directory}, "
-            "or choose another --out."
+            f"{directory} holds a run already. Go on with it: {resuming(directory)}, or choose "
+            "another --out."
         )
     if any(path.name not in LOCK_FILES for path in directory.iterdir()):
         raise FileExistsError(
             f"--out must be a new or empty directory; {directory} holds other files."
         )
+
+
+def resuming(directory: Path) -> str:
+    """The command that goes on with a run."""
+    return shell_line("train", "--resume", directory)
 
 
 def train(
@@ -218,7 +223,7 @@ def train(
         if words:
             complain("train", words)
 
-    with training_bar(quiet=json) as show, stops_explained(f"foveal train --resume {directory}"):
+    with training_bar(quiet=json) as show, stops_explained(resuming(directory)):
         result = train_run(
             config,
             about,

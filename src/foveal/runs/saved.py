@@ -22,7 +22,7 @@ from foveal.io.models import (
 )
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
-from foveal.names import choose
+from foveal.names import choose, shell_line
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
@@ -139,7 +139,7 @@ class Saved:
         if not path.exists():
             raise FileNotFoundError(
                 f"{self.directory} is a run that has not finished. Go on with it: "
-                f"foveal train --resume {self.directory}"
+                f"{shell_line('train', '--resume', self.directory)}"
             )
         return path
 
