@@ -503,6 +503,7 @@ WRONG = {
     "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
     "train catch --env-options size=1": "size must be a whole number from 2 to 1,024",
     "train catch --env-options sze=9": "could not be made with sze=9",
+    "train catch --num-classes 4": "unknown flag --num-classes",
     "train catch --num-envs 6": "num_envs must be a multiple of num_minibatches; got 6 and 4",
     "train catsh": "unknown task 'catsh'; .* Did you mean catch?",
     "train control": "which environment\\? Pass --env",
@@ -683,6 +684,27 @@ def test_usage_names_what_comes_without_a_flag(
         cli.main([name, *more, "--help"])
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage.startswith(f"usage: foveal {name} [-h] [OPTIONS] {word}")
+
+
+@pytest.mark.parametrize("line", ["train cluttered-60", "train catch", "search cluttered-60"])
+def test_common_flags_come_first_and_the_rest_when_asked_for(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = []
+    for more in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([*line.split(), more])
+        assert leaving.value.code == 0
+        said = capsys.readouterr().out
+        flags.append(set(re.findall(r"--[a-z][\w-]*", said)))
+        assert ("--help-all shows the rest" in said) == (more == "--help")
+    few, every = flags
+    assert {"--lr", "--seed", "--glimpse-size", "--num-glimpses", "--out", "--device"} <= few
+    assert few - {"--help-all"} <= every
+    assert {"--scale-gain", "--core-size", "--pixel-mean"} <= every - few
+    assert len(few) < 40 < len(every)
+    fixed = {"--num-classes", "--num-channels"}
+    assert every & fixed == (set() if line == "train catch" else fixed), "games have their own"
 
 
 def test_version_and_tasks(foveal: Foveal) -> None:
