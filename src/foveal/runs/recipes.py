@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
-from foveal.model.context import ConvContext, ConvContextSettings
+from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.names import choose
 from foveal.runs.agent import AgentRun
@@ -127,7 +127,8 @@ def _best(task: str) -> CanvasRun:
     each of these is worth.
     """
     canvas = TASKS[task].canvas_size
-    context = ConvContextSettings(thumbnail_size=max(canvas // 4, ConvContext.RECEPTIVE_FIELD))
+    sees = ConvContextSettings().receptive_field
+    context = ConvContextSettings(thumbnail_size=max(canvas // 4, sees))
     return CanvasRun(
         task=_task(task),
         model=RAMConfig(
@@ -155,7 +156,7 @@ def _best(task: str) -> CanvasRun:
         training=dataclasses.replace(
             FAST_TRAINING,
             optimizer="muon-conv",
-            epochs=40,
+            epochs=30,
             batch_size=256,
             final_location_std=0.03,
             validate_every=2,

@@ -45,7 +45,7 @@ class ObjectiveConfig:
     detach_baseline: bool = True  # stop the baseline's gradient at h
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
-    step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last
+    step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last look's
     look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
@@ -280,8 +280,8 @@ def hybrid_loss(
         alone = _chosen(rollout, rollout.glimpse_logits)
         total = total + config.glimpse_weight * glimpse_loss(alone, labels, weights)
     if config.step_weight and rollout.features:
-        earlier = rollout.step_logits[:, :-1]
-        total = total + config.step_weight * glimpse_loss(earlier, labels, weights)
+        earlier = glimpse_loss(rollout.prior_logits, labels, weights)
+        total = total + config.step_weight * earlier
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(
         total,
