@@ -37,7 +37,7 @@ def test_every_recipe_survives_its_json(task: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["paper", "fast"])
 def test_recipes_of_the_paper_train_the_published_retina(task: str, name: str) -> None:
     run = recipe(task, name)
-    scales = {"mnist-28": 1, "cluttered-100": 4}.get(task, 3)
+    scales = {"mnist-28": 1, "translated-60": 3, "cluttered-60": 3}.get(task, 4)
     assert run.model.num_scales == scales
     assert run.model.glimpse_size == (8 if task == "mnist-28" else 12)
 

@@ -30,6 +30,9 @@ RETINAS = {
     "translated-60": RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8),
     "cluttered-60": RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8),
     "cluttered-100": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=8),
+    # 4 looks of 144 samples (Cheung et al. 2016, table 2).
+    "cheung-1": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
+    "cheung-2": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(

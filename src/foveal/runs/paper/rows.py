@@ -201,6 +201,6 @@ def _catch_rows() -> list[Row]:
     ]
 
 
-ROWS = {row.name: row for row in (_row(task, kind) for task in TASKS for kind in PAPER[task])}
+ROWS = {row.name: row for row in (_row(task, kind) for task in PAPER for kind in PAPER[task])}
 ROWS |= {row.name: row for row in _catch_rows()}
 ROWS |= {row.name: row for row in (_beyond(task, kind) for task in BEYOND for kind in BEYOND[task])}
