@@ -127,11 +127,12 @@ def _best(task: str) -> CanvasRun:
 
     The thumbnail has at most 1/16 of the pixels (of mnist-28, as many as its map needs). Each look
     is credited with what it adds, and the answer after each is trained. docs/beyond.md has what
-    each of these is worth.
+    each of these is worth. Of 4 looks of 144 samples the thumbnail is the first, and each of the
+    others is at the scale that the policy chooses.
     """
     canvas = TASKS[task].canvas_size
     context = ConvContextSettings(thumbnail_size=max(canvas // 4, ConvContext.RECEPTIVE_FIELD))
-    return CanvasRun(
+    best = CanvasRun(
         task=_task(task),
         model=RAMConfig(
             glimpse_size=12 if task == "mnist-28" else 24,
@@ -157,6 +158,17 @@ def _best(task: str) -> CanvasRun:
             FAST_TRAINING, epochs=40, batch_size=256, final_location_std=0.03, validate_every=2
         ),
     )
+    if not (retina := RETINAS[task]).zoom:
+        return best
+    model = dataclasses.replace(
+        best.model,
+        glimpse_size=retina.glimpse_size,
+        num_scales=retina.num_scales,
+        num_glimpses=retina.num_glimpses - 1,
+        zoom=True,
+        context_settings=ConvContextSettings(thumbnail_size=retina.glimpse_size),
+    )
+    return dataclasses.replace(best, model=model)
 
 
 # Of the networks that see the whole image. Adam took the fully connected ones to the paper's
