@@ -303,8 +303,8 @@ def _credit(advantage: Tensor, config: ObjectiveConfig, weights: Tensor | None) 
 
 
 def gaze_moments(locations: Tensor) -> Tensor:
-    """Means of x, y and x² + y² over ``(..., 2)`` locations: what their spread is made of."""
-    places = locations.detach().flatten(0, -2)
+    """Means of x, y and x² + y² over ``(..., 2 or 3)`` locations: what their spread is made of."""
+    places = locations.detach()[..., :2].flatten(0, -2)
     if not len(places):
         return places.new_zeros(3)
     return torch.cat([places.mean(0), places.square().sum(1).mean()[None]])
