@@ -68,14 +68,7 @@ class Film:
 
     def _frame(self, image: Tensor, location: Tensor, text: str) -> Image.Image:
         sensor = self.agent.sensor
-        height, width = image.shape[-2:]
-        x, y = geometry.to_pixels(location, height, width)[0].tolist()
-        sides = list(sensor.patch_sizes)
-        squares = [
-            (geometry.patch_start(x, side), geometry.patch_start(y, side), side) for side in sides
-        ]
-        screen = _screen(viewable(image[0]), (height, width))
-        _outline(screen, squares, (height, width))
+        screen = looked_at(image[0], location[0], sensor.patch_sizes)
         glimpses = _glimpse_column(viewable(sensor(image, location)[0]), screen.height, "white")
         size = (screen.width + glimpses.width + 3 * MARGIN, screen.height + 2 * MARGIN + LINE)
         frame = Image.new("RGB", (size[0], max(size[1], glimpses.height + 2 * MARGIN)), "white")
@@ -83,6 +76,18 @@ class Film:
         frame.paste(glimpses, (screen.width + 2 * MARGIN, MARGIN))
         ImageDraw.Draw(frame).text((MARGIN, frame.height - LINE - 2), text, fill="black")
         return frame
+
+
+def looked_at(image: Tensor, location: Tensor, patch_sizes: Sequence[int]) -> Image.Image:
+    """A ``(C, H, W)`` image with the squares of a look at ``(2,)``, in [-1, 1]."""
+    height, width = image.shape[-2:]
+    x, y = geometry.to_pixels(location, height, width).tolist()
+    screen = _screen(viewable(image), (height, width))
+    squares = [
+        (geometry.patch_start(x, side), geometry.patch_start(y, side), side) for side in patch_sizes
+    ]
+    _outline(screen, squares, (height, width))
+    return screen
 
 
 def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image.Image], list[int]]:
