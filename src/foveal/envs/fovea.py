@@ -169,7 +169,7 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
         """See `gymnasium.vector.VectorEnv.reset`.
 
         Raises:
-            ChildProcessError: if an environment dies in a worker process; it says which, and of what.
+            ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
         begun = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         with naming_the_dead(self.env):
@@ -183,7 +183,7 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
 
         Raises:
             ValueError: as `Fovea.step`.
-            ChildProcessError: if an environment dies in a worker process; it says which, and of what.
+            ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
         motor, gaze = self.eye.split(actions)
         looked = self.eye.aim(self._looked, gaze)
