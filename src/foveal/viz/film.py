@@ -15,6 +15,7 @@ from foveal import geometry
 from foveal.evaluation.agent import Moment
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.model.sensor import GlimpseSensor
 from foveal.names import printable
 from foveal.viz.drawing import shorten
 from foveal.viz.scanpath import Scanpath, leading_classes, reconstruct, viewable
@@ -68,16 +69,10 @@ class Film:
 
     def _frame(self, image: Tensor, location: Tensor, text: str) -> Image.Image:
         sensor = self.agent.sensor
-        height, width = image.shape[-2:]
-        x, y = geometry.to_pixels(location, height, width)[0].tolist()
-        scales = sensor.scales_at(location[0])
-        squares = {}
-        for scale in scales:
-            side = sensor.patch_sizes[scale]
-            squares[scale] = (geometry.patch_start(x, side), geometry.patch_start(y, side), side)
-        screen = _screen(viewable(image[0]), (height, width))
-        _outline(screen, squares, (height, width))
-        seen = dict(zip(scales, viewable(sensor(image, location)[0]), strict=True))
+        screen = looked_at(image[0], location[0], sensor)
+        seen = dict(
+            zip(sensor.scales_at(location[0]), viewable(sensor(image, location)[0]), strict=True)
+        )
         glimpses = _glimpse_column(seen, screen.height, "white")
         size = (screen.width + glimpses.width + 3 * MARGIN, screen.height + 2 * MARGIN + LINE)
         frame = Image.new("RGB", (size[0], max(size[1], glimpses.height + 2 * MARGIN)), "white")
@@ -85,6 +80,19 @@ class Film:
         frame.paste(glimpses, (screen.width + 2 * MARGIN, MARGIN))
         ImageDraw.Draw(frame).text((MARGIN, frame.height - LINE - 2), text, fill="black")
         return frame
+
+
+def looked_at(image: Tensor, location: Tensor, sensor: GlimpseSensor) -> Image.Image:
+    """A ``(C, H, W)`` image with the squares of a look at ``(2,)``, or with a zoom ``(3,)``."""
+    height, width = image.shape[-2:]
+    x, y = geometry.to_pixels(location, height, width).tolist()
+    squares = {}
+    for scale in sensor.scales_at(location):
+        side = sensor.patch_sizes[scale]
+        squares[scale] = (geometry.patch_start(x, side), geometry.patch_start(y, side), side)
+    screen = _screen(viewable(image), (height, width))
+    _outline(screen, squares, (height, width))
+    return screen
 
 
 def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image.Image], list[int]]:
