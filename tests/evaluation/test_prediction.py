@@ -138,3 +138,34 @@ def test_what_cannot_be_read_is_named(model: RecurrentAttention, tmp_path: Path)
     with pytest.raises(ValueError, match="fit=True needs the size"):
         RecurrentAttention(TINY).predict(np.zeros((9, 9)), fit=True)
     assert model.predict([]) == []
+
+
+def test_look_shows_what_predict_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for number, name in enumerate(names):
+        noise = np.random.default_rng(number).integers(0, 256, (60, 60), np.uint8)
+        Image.fromarray(noise).save(name)
+    said = []
+    for command in (["predict"], ["look", "--out", str(tmp_path / "sheet.svg")]):
+        assert cli.main([command[0], "cluttered-60", *names, *command[1:], "--json"]) == 0
+        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for ours, theirs in zip(*said, strict=True):
+        assert ours["locations"] == theirs["locations"]
+        assert ours["answer"] == theirs["answer"]
+    assert said[0][0]["locations"][0] == said[0][1]["locations"][0], "one draw for all"
+    wanted = foveal.predict(RecurrentAttention.from_pretrained("cluttered-60"), names)
+    assert [answer.locations for answer in wanted] == [line["locations"] for line in said[0]]
+
+
+@pytest.mark.parametrize("policy", ["center", "map"])
+def test_a_model_chooses_its_first_look_itself(policy: str) -> None:
+    parts = {"policy": policy, "context": "conv" if policy == "map" else "none"}
+    model = RecurrentAttention(TINY.with_parts(**parts)).eval()
+    images = [np.random.default_rng(n).integers(0, 256, (40, 30), np.uint8) for n in range(3)]
+    answers = model.predict(images)
+    rollout = model(torch.from_numpy(np.stack(images))[:, None] / 255)
+    places = (rollout.locations[:, 0].detach() + 1) / 2 * torch.tensor([30, 40])
+    for answer, place in zip(answers, places, strict=True):
+        assert answer.locations[0] == pytest.approx(place.tolist(), abs=0.51)

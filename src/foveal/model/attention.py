@@ -20,7 +20,7 @@ from foveal import geometry
 from foveal.io import hub
 from foveal.io.card import save_with_card
 from foveal.io.files import config_from_dict
-from foveal.io.models import CONFIG_FILE, load_weights, locate_model, read_config
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, loaded, locate_model, read_config
 from foveal.model.config import RAMConfig
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
@@ -620,10 +620,10 @@ class RecurrentAttention(nn.Module):
         directory = locate_model(model, revision)
         content = read_config(directory)
         where = str(directory / CONFIG_FILE)
-        network = cls(config_from_dict(cls.config_class, content.get("model"), where))
-        load_weights(directory, network)
+        config = config_from_dict(cls.config_class, content.get("model"), where)
+        network = loaded(lambda: cls(config), directory / WEIGHTS_FILE)
         network.loaded_from, network.about = directory, content
-        return network.eval()
+        return network
 
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)
