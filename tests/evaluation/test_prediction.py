@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,17 @@ from tests.conftest import TINY
 @pytest.fixture(scope="module")
 def model() -> RecurrentAttention:
     return RecurrentAttention.from_pretrained("cluttered-60")
+
+
+def test_each_looks_size_is_that_of_the_scale_it_chose() -> None:
+    torch.manual_seed(2)
+    zoom = RecurrentAttention(dataclasses.replace(TINY, zoom=True, num_scales=3))
+    image = torch.rand(1, 30, 50)
+    zooms = zoom.eval()(image[None]).locations[0, :, 2].tolist()
+    answer = foveal.predict(zoom, image)
+    assert isinstance(answer, Prediction)
+    assert answer.sizes == [{-1: 4, 0: 8, 1: 16}[round(z)] for z in zooms]
+    assert answer.pixels_read == 3 * 16
 
 
 @pytest.fixture
@@ -47,6 +59,7 @@ def test_a_seven_on_paper_is_a_seven(
     assert 60 < x.max() <= 400, "in pixels of the file"
     assert y.max() <= 300
     assert answer.pixels_read == 8 * 3 * 12 * 12
+    assert answer.sizes == [round(48 * 400 / 58)] * 8, "boxes of 7 pixels make 58 of 400"
     line = f"predict cluttered-60 {seven} --fit --invert --top-k 0 --json"
     assert cli.main(line.split()) == 0
     out, err = capsys.readouterr()

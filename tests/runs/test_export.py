@@ -130,6 +130,25 @@ def test_a_model_that_chooses_its_first_look_takes_images_alone(
         export_model(model, tmp_path / "step.onnx", one_step=True)
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_model_that_zooms_is_exported_whole_and_step_by_step(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = RecurrentAttention(dataclasses.replace(SMALL, zoom=True)).eval()
+    place, images = tmp_path / f"model{suffix}", torch.rand(3, 1, 47, 90)
+    assert export_model(model, place).inputs == ("images",)
+    made = export_model(model, tmp_path / f"step{suffix}", one_step=True)
+    assert made.inputs == ("images", "location", "hidden")
+    with torch.no_grad():
+        rollout = model(images)
+    assert rollout.locations.shape == (3, 2, 3)
+    if suffix == ".onnx":
+        logits, _, locations = session(place).run(None, {"images": images.numpy()})
+    else:
+        logits, _, locations = torch.export.load(place).module()(images)
+    np.testing.assert_allclose(logits, rollout.logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-5)
+
+
 def test_a_location_outside_the_image_is_its_edge(exported: Path) -> None:
     fed = {"images": torch.rand(1, 1, 20, 20).numpy()}
     runtime = session(exported)

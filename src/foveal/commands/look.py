@@ -275,6 +275,7 @@ def _tell(
                     "label": None if path.label is None else path.classes[path.label],
                     "probabilities": path.probabilities[-1].tolist(),
                     "locations": path.centers.tolist(),
+                    "sizes": path.sizes,
                     "pixels_read": network.count_pixels_read(num_glimpses),
                     "out": str(out),
                 }

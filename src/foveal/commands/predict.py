@@ -62,7 +62,7 @@ def predict(
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object a file: file, height, width, answer, probabilities, locations
-            (x, y in pixels), pixels_read.
+            (x, y in pixels), sizes (of each look's widest square, in pixels a side), pixels_read.
     """
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")

@@ -36,6 +36,7 @@ class Prediction:
         answer: the likeliest class.
         probabilities: of the classes by name, the likeliest first.
         locations: (x, y) of each look, in the image's pixels.
+        sizes: pixels of the image a side of the widest square that each look read.
         pixels_read: how many numbers the looks brought in.
     """
 
@@ -45,6 +46,7 @@ class Prediction:
     answer: str
     probabilities: dict[str, float]
     locations: list[list[int]]
+    sizes: list[int]
     pixels_read: int
 
 
@@ -174,14 +176,24 @@ def _answers(
     sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)
     centers = to_pixels(rollout.locations, heights, widths)
+    sides = torch.tensor(model.sensor.patch_sizes, device=device)
+    scales = model.sensor.chosen(rollout.locations)
+    scale = widths / scene.sizes[:, 1:].to(widths)  # of the image as it was looked at
+    seen = (
+        ((sides[-1] if scales is None else sides[scales]) * scale)
+        .expand(centers.shape[:2])
+        .round()
+        .long()
+    )
     pixels_read = model.count_pixels_read(num_glimpses)
     values = likeliest.values.double().round(decimals=DIGITS)
-    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers))
+    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
     for (name, (height, width), _), *row in zip(group, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.
-        shares, labels, locations = (part.tolist() for part in row)
+        shares, labels, locations, patches = (part.tolist() for part in row)
         beliefs = {classes[n]: v for n, v in zip(labels, shares, strict=True)}
-        yield Prediction(name, height, width, classes[labels[0]], beliefs, locations, pixels_read)
+        answer = classes[labels[0]]
+        yield Prediction(name, height, width, answer, beliefs, locations, patches, pixels_read)
 
 
 def _name(image: Any) -> str:

@@ -54,11 +54,13 @@ class GlimpseScaling(nn.Module):
         self.plain = bool((gains == 1).all())
         self.centred = bool((means == 0).all())
 
-    def forward(self, glimpses: Tensor) -> Tensor:
-        """``(B, S, C, G, G)`` to the same."""
+    def forward(self, glimpses: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """``(B, S, C, G, G)`` to the same; ``(B, 1, C, G, G)`` of the ``(B,)`` chosen scales."""
         if not self.centred:
             glimpses = glimpses - self.mean
-        return glimpses if self.plain else glimpses * self.gains
+        if self.plain:
+            return glimpses
+        return glimpses * (self.gains if chosen is None else self.gains[chosen, None])
 
 
 @GLIMPSE_NETWORKS.add("mlp")
@@ -70,20 +72,26 @@ class GlimpseNetwork(nn.Module):
         features: units of g.
         glimpse_hidden: units of h_g, from the pixels.
         location_hidden: units of h_l, from the location.
+        location_size: numbers of a location: 2, or 3 with a zoom.
     """
 
     def __init__(
-        self, shape: GlimpseShape, features: int, glimpse_hidden: int, location_hidden: int
+        self,
+        shape: GlimpseShape,
+        features: int,
+        glimpse_hidden: int,
+        location_hidden: int,
+        location_size: int = 2,
     ) -> None:
         super().__init__()
         scales, channels, height, width = shape
         self.from_pixels = nn.Linear(scales * channels * height * width, glimpse_hidden)
-        self.from_location = nn.Linear(2, location_hidden)
+        self.from_location = nn.Linear(location_size, location_hidden)
         self.pixels_to_features = nn.Linear(glimpse_hidden, features)
         self.location_to_features = nn.Linear(location_hidden, features)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """``(B, S, C, G, G)`` glimpses, scaled, and ``(B, 2)`` locations to ``(B, features)``."""
+        """Scaled ``(B, S, C, G, G)`` glimpses, ``(B, 2 or 3)`` locations to ``(B, features)``."""
         pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))
         places = torch.relu_(self.from_location(locations))
         return torch.relu_(
@@ -99,7 +107,7 @@ class ConvGlimpseSettings(PartSettings):
         ValueError: when made, if a value makes no sense.
     """
 
-    glimpse_filters: int = 24  # of the first convolution over a glimpse; the second has twice
+    glimpse_filters: int = 24  # of the first convolution over a glimpse; each next has twice
 
     def __post_init__(self) -> None:
         check_fields(self, glimpse_filters=Range(1, 4096))
@@ -109,8 +117,8 @@ class ConvGlimpseSettings(PartSettings):
 class ConvGlimpseNetwork(nn.Module):
     """g = relu(Linear(conv(rho)) + Linear(h_l)), h_l = relu(Linear(l)).
 
-    Two convolutions of stride 2, 5 x 5 and 3 x 3, see the patches of all scales as so many
-    channels more; a glimpse network of this kind is in EDRAM (Ablavatski, Lu and Cai 2017,
+    Three convolutions of stride 2, 5 x 5 and twice 3 x 3, see the patches of all scales as so
+    many channels more; a glimpse network of this kind is in EDRAM (Ablavatski, Lu and Cai 2017,
     arXiv 1701.09041).
     """
 
@@ -120,6 +128,8 @@ class ConvGlimpseNetwork(nn.Module):
         features: int,
         _glimpse_hidden: int,
         location_hidden: int,
+        location_size: int = 2,
+        *,
         settings: ConvGlimpseSettings,
     ) -> None:
         super().__init__()
@@ -130,11 +140,13 @@ class ConvGlimpseNetwork(nn.Module):
             nn.ReLU(),
             nn.Conv2d(first, 2 * first, 3, 2, 1),
             nn.ReLU(),
+            nn.Conv2d(2 * first, 4 * first, 3, 2, 1),
+            nn.ReLU(),
             nn.Flatten(),
         )
-        cells = -(-height // 4) * -(-width // 4)
-        self.from_location = nn.Linear(2, location_hidden)
-        self.pixels_to_features = nn.Linear(2 * first * cells, features)
+        cells = -(-height // 8) * -(-width // 8)
+        self.from_location = nn.Linear(location_size, location_hidden)
+        self.pixels_to_features = nn.Linear(4 * first * cells, features)
         self.location_to_features = nn.Linear(location_hidden, features)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def write_dataset(
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 _write_canvas(task, split, layout, partial / path)
                 y, x = layout.places[0, 0].tolist()
-                height, width = task.digit_size
+                height, width = layout.extents[0].tolist()
                 manifest.append((path.as_posix(), label, split))
                 places.append((path.as_posix(), x, y, width, height))
                 written()
