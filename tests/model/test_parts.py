@@ -46,9 +46,9 @@ def test_glimpses_are_scaled_pixel_by_pixel(
 
 
 def test_the_convolutional_glimpse_network_has_its_kernels() -> None:
-    network = ConvGlimpseNetwork((3, 1, 12, 12), 20, 0, 8, ConvGlimpseSettings(1))
+    network = ConvGlimpseNetwork((3, 1, 12, 12), 20, 0, 8, settings=ConvGlimpseSettings(1))
     shapes = [layer.weight.shape for layer in network.convolutions if isinstance(layer, nn.Conv2d)]
-    assert shapes == [(1, 3, 5, 5), (2, 1, 3, 3)]
+    assert shapes == [(1, 3, 5, 5), (2, 1, 3, 3), (4, 2, 3, 3)]
 
 
 def test_a_context_makes_no_map_unless_it_says_so() -> None:
