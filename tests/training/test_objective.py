@@ -320,7 +320,7 @@ def test_what_a_learner_must_add_is_said() -> None:
 def test_the_whole_objective_by_hand(*, standardize: bool) -> None:
     """All terms at once, each from its definition, with images that count differently."""
     torch.manual_seed(7)
-    steps, alone = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
+    steps, alone, prior = torch.randn(4, 3, 5), torch.randn(4, 3, 5), torch.randn(4, 2, 5)
     baselines, expected, log_probs = torch.rand(4, 2), -torch.rand(4, 2), -torch.rand(4, 2)
     labels = steps[:, -1].argmax(-1)
     labels[0] = (labels[0] + 1) % 5  # one wrong answer of four
@@ -328,6 +328,7 @@ def test_the_whole_objective_by_hand(*, standardize: bool) -> None:
     rollout = answered(steps[:, -1])._replace(
         step_logits=steps,
         glimpse_logits=alone,
+        prior_logits=prior,
         baselines=baselines,
         look_baselines=expected,
         log_probs=log_probs,
@@ -344,7 +345,10 @@ def test_the_whole_objective_by_hand(*, standardize: bool) -> None:
     )
     terms = hybrid_loss(rollout, labels, config, weights)
     right = labels[:, None, None].expand(4, 3, 1)
-    known, by_step = (part.log_softmax(-1).gather(-1, right)[..., 0] for part in (alone, steps))
+    known, by_step, before = (
+        part.log_softmax(-1).gather(-1, right[:, : part.shape[1]])[..., 0]
+        for part in (alone, steps, prior)
+    )
     told, reward = known[:, 1:].clamp(min=-3), torch.tensor([0.0, 1.0, 1.0, 1.0])
 
     def surrogate(advantage: Tensor) -> Tensor:
@@ -360,7 +364,7 @@ def test_the_whole_objective_by_hand(*, standardize: bool) -> None:
     )
     squares = ((baselines - reward[:, None]) ** 2).sum() + ((expected - told) ** 2).sum()
     wanted = wanted + 0.2 * squares / 8 - 0.7 * (known[:, 1:] * weights[:, None]).sum() / 8
-    wanted = wanted - 0.4 * (by_step[:, :2] * weights[:, None]).sum() / 8
+    wanted = wanted - 0.4 * (before * weights[:, None]).sum() / 8
     assert terms.total.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert (terms.reward.item(), terms.reward_square.item(), terms.error.item()) == (
         0.75,
