@@ -59,7 +59,7 @@ class SearchOptions:
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
     config: Run
-    recipe: str = "fast"  # fast, or paper: the published optimizer and reward
+    recipe: str = "fast"  # fast; best: a coarse look at the whole first; paper: as published
     space: tuple[str, ...] = PAPER_SPACE  # NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C
     trials: int = 20  # of the study in all
     sampler: str = "random"  # random or tpe

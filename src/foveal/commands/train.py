@@ -36,7 +36,7 @@ class TrainOptions:
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
     config: Run
-    recipe: str = "fast"  # fast, or paper: the published optimizer and reward
+    recipe: str = "fast"  # fast; best: a coarse look at the whole first; paper: as published
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
     device: str = "auto"  # cpu, cuda or auto

@@ -37,7 +37,7 @@ from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
-RECIPE = "fast"  # where none is named
+RECIPE, FOLDER_RECIPE = "fast", "best"  # where none is named
 # What --help shows of the flags of a configuration's parts; they are more than a hundred.
 COMMON = {
     *("network", "start", "seed", "lr", "epochs", "batch_size", "decisions", "num_envs"),
@@ -74,7 +74,8 @@ def read_options(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    name = value_of("--recipe", arguments) or RECIPE
+    usual_name = FOLDER_RECIPE if task in FOLDER_TASKS else RECIPE
+    name = value_of("--recipe", arguments) or usual_name
     found: Survey | None = None
     config: Run = FolderRun()
     reasons: list[Reason] = []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from foveal.names import SEEDS, Range, check_fields
+from foveal.randomness import random_rows
 from foveal.scene import Images
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
@@ -38,6 +39,7 @@ from foveal.tasks.folder.pictures import probe
 from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
+AS_THEY_ARE = AugmentationConfig()
 
 Listener = Callable[[int, int], None]  # how many of how many are done
 
@@ -180,7 +182,7 @@ class FolderTask(Task):
             for name in SPLITS
         }
         self._store = store or _store_of(listing, config, num_channels)
-        # By place, and whether it is mirrored across and down.
+        # By place, and whether it is mirrored down and across.
         self._thumbnails: dict[tuple[int, bool, bool], dict[int, Tensor]] = {}
 
     @classmethod
@@ -337,13 +339,12 @@ class FolderTask(Task):
                 raise picture
             pictures.append(picture)
         labels = self.labels[places].to(self.device)
-        change = self.config.augmentation if split == "train" else AugmentationConfig()
-        if change.mirrors_alone and stay_bytes(pictures):
-            mirrored = change.mirrored(len(pictures), generator, self.device).cpu()
-            return self._photographs(places.tolist(), pictures, mirrored.tolist()), labels
+        change = self.config.augmentation if split == "train" else AS_THEY_ARE
+        if change.cuts_alone and stay_bytes(pictures):
+            return self._photographs(places.tolist(), pictures, change, generator), labels
         images: Any = as_batch(pictures, self.device, self._report)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
-        if change != AugmentationConfig():
+        if change != AS_THEY_ARE:
             images = augment(images, change, generator)
         return images, labels
 
@@ -365,14 +366,21 @@ class FolderTask(Task):
             close_sources(pictures)
 
     def _photographs(
-        self, places: list[int], pictures: Sequence[Any], mirrored: list[list[bool]] | None = None
+        self,
+        places: list[int],
+        pictures: Sequence[Any],
+        change: AugmentationConfig = AS_THEY_ARE,
+        generator: torch.Generator | None = None,
     ) -> PhotographScene:
-        """Pictures as bytes of which only windows are read, across and down mirrored or not."""
+        """Pictures as bytes of which only windows are read."""
+        chances = torch.ones(len(places), 4)
+        if change != AS_THEY_ARE:
+            chances = random_rows(torch.rand, (len(places), 4), generator, self.device)
         photographs = []
-        for row, (place, picture) in enumerate(zip(places, pictures, strict=True)):
-            across, down = mirrored[row] if mirrored else (False, False)
-            view = picture[:, :: -1 if down else 1, :: -1 if across else 1]
-            kept = self._thumbnails.setdefault((place, across, down), {})
+        for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
+            view, mirrored = change.cut(picture, chance)
+            whole = view.shape == picture.shape  # and its thumbnail is worth keeping
+            kept = self._thumbnails.setdefault((place, *mirrored), {}) if whole else {}
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
 
