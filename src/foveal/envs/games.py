@@ -184,7 +184,9 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any]) -> Iterator[None]:
         base: Any = vector.unwrapped
         workers = getattr(base, "processes", ())
         if isinstance(problem, EOFError | OSError):  # a pipe ends before its process does
-            wait([worker.sentinel for worker in workers], timeout=1)
+            ended = wait([worker.sentinel for worker in workers], timeout=1)
+            for worker in workers:
+                worker.join(1 if worker.sentinel in ended else 0)
         dead = [
             f"{index} (exit code {worker.exitcode})" if worker.exitcode else str(index)
             for index, worker in enumerate(workers)

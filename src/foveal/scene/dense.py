@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from foveal import geometry
 from foveal.scene.memory import empty
-from foveal.scene.scene import Scene
+from foveal.scene.scene import Scene, at_scale
 
 
 class DenseScene(Scene):
@@ -63,10 +63,7 @@ class DenseScene(Scene):
             edge = geometry.patch_start(0, count * box) - start
             inner = slice(edge, edge + count * box)
             patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
-        stacked = torch.stack(patches, dim=1)
-        if chosen is None:
-            return stacked
-        return stacked[torch.arange(batch, device=chosen.device), chosen][:, None]
+        return at_scale(torch.stack(patches, dim=1), chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""

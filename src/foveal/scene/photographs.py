@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveal.geometry import pad_images, patch_start, thumbnail_box
-from foveal.scene.scene import Scene
+from foveal.scene.scene import Scene, at_scale
 
 BAND = 2**18  # pixels of a picture that are floats at once while its thumbnail is made
 
@@ -60,7 +60,9 @@ class PhotographScene(Scene):
         sizes = torch.tensor([photograph.pixels.shape[1:] for photograph in photographs])
         self.height, self.width = sizes.to(device).unbind(1)
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`: of each picture the widest window is read, and averaged down."""
         size = count * boxes[-1]
         start = patch_start(0, size)
@@ -84,7 +86,7 @@ class PhotographScene(Scene):
             edge = patch_start(0, count * box) - start
             inner = slice(edge, edge + count * box)
             patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
-        return torch.stack(patches, dim=1)
+        return at_scale(torch.stack(patches, dim=1), chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""

@@ -103,3 +103,10 @@ class Scene(ABC):
         if isinstance(self.height, Tensor) and isinstance(self.width, Tensor):
             return torch.stack([self.height, self.width], dim=1)
         return torch.tensor([[self.height, self.width]]).expand(self.batch_size, 2)
+
+
+def at_scale(patches: Tensor, chosen: Tensor | None) -> Tensor:
+    """Of ``(B, S, ...)`` patches the one of the scale that ``(B,)`` chose; all if that is None."""
+    if chosen is None:
+        return patches
+    return patches[torch.arange(len(chosen), device=chosen.device), chosen][:, None]

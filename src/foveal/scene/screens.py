@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.scene.dense import DenseScene
-from foveal.scene.scene import Scene
+from foveal.scene.scene import Scene, at_scale
 
 
 class Screens(Scene):
@@ -35,7 +35,9 @@ class Screens(Scene):
         self.frames = np.moveaxis(frames, 1, -1) if channels_first else frames
         self.batch_size, self.height, self.width, self.num_channels = self.frames.shape
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`."""
         size = count * boxes[-1]
         window = self._window(centers, size)
@@ -49,7 +51,7 @@ class Screens(Scene):
             patches[:, scale] /= box**2
         patches -= self.low
         patches /= self.span
-        return torch.from_numpy(patches.clip(0, 1, out=patches))
+        return at_scale(torch.from_numpy(patches.clip(0, 1, out=patches)), chosen)
 
     def _window(self, centers: Tensor, size: int) -> NDArray[Any]:
         """What is round each centre, ``(B, size, size, C)``, laid out in memory as the screens."""
