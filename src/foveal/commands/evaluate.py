@@ -80,8 +80,6 @@ def evaluate(
     """
     if confusion is not None and confusion.suffix.lower() != ".png":
         raise ValueError(f"--confusion must be a .png file; got {str(confusion)!r}.")
-    if rollouts < 1:
-        raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import itertools
 import os
 import re
-from typing import Any
+from collections.abc import Collection
+from typing import Annotated, Any
 
 import torch
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
-from foveal.names import Range, check_value, nearest
+from foveal.names import MOST_PROCESSES, Range, check_value, nearest
+
+HELP, HELP_ALL = {"-h", "--help", "--help-all"}, "--help-all"
 
 
-def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
+def parse(
+    function: Any,
+    name: str,
+    arguments: list[str],
+    default: Any = None,
+    *,
+    common: Collection[str] = (),
+    fixed: Collection[str] = (),
+) -> Any:
     """Read flags with tyro; what it refuses becomes a `ValueError` of one line.
 
     Args:
@@ -24,14 +37,18 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
         name: of the command.
         arguments: after the command's name.
         default: an instance of the dataclass with other defaults.
+        common: fields of its parts that --help shows; --help-all shows all. All if there are none.
+        fixed: fields of its parts that are no flags here.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
+    helping = bool(HELP & set(arguments))
+    few = helping and bool(common) and HELP_ALL not in arguments
 
     @functools.wraps(function, updated=())
     def later(*values: Any, **named: Any) -> Any:
         return functools.partial(function, *values, **named)
 
-    def read(words: list[str]) -> tuple[Any, list[str]]:
+    def read(words: list[str], *, few: bool = False) -> tuple[Any, list[str]]:
         return tyro.cli(
             function if isinstance(function, type) else later,
             prog=f"foveal {name}",
@@ -42,17 +59,20 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
                 tyro.conf.PositionalMetavarFromFieldName,
             ),
             return_unknown_args=True,
+            registry=_hiding(function, common if few else None, fixed),
             **options,
         )
 
-    if {"-h", "--help"} & set(arguments):
+    if helping:
         arguments = ["--help"]  # after a positional argument, tyro would leave that one out
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            found, unknown = read(arguments)
+            found, unknown = read(arguments, few=few)
     except SystemExit as leaving:
         if not leaving.code:
+            if few:
+                print(f"These are the common flags; {HELP_ALL} shows the rest.")
             raise
         raise ValueError(f"{_unboxed(said.getvalue())}. See foveal {name} --help.") from None
     if unknown:
@@ -64,6 +84,37 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
         raise ValueError(f"unknown {kind} {flag}.{nearest(flag, flags)} See foveal {name} --help.")
     # Called here, so that what it says on standard error is heard.
     return found if isinstance(function, type) else found()
+
+
+def _hiding(
+    whole: Any, shown: Collection[str] | None, fixed: Collection[str]
+) -> ConstructorRegistry:
+    """What tells tyro which fields of the parts of a configuration are flags, and shown as such."""
+    registry, inside = ConstructorRegistry(), False
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal inside
+        if inside or info.type is whole or not dataclasses.is_dataclass(info.type):
+            return None
+        inside = True  # the rule that tyro has for dataclasses is asked
+        try:
+            spec = registry.get_struct_spec(info)
+        finally:
+            inside = False
+        assert isinstance(spec, StructConstructorSpec)
+        return dataclasses.replace(spec, fields=tuple(map(marked, spec.fields)))
+
+    def marked(field: Any) -> Any:
+        hidden = shown is not None and field.name not in shown
+        if hidden and not dataclasses.is_dataclass(field.default):
+            field = dataclasses.replace(field, type=Annotated[field.type, tyro.conf.Suppress])
+        if field.name in fixed:
+            kind = Annotated[field.type, tyro.conf.Fixed, tyro.conf.Suppress]
+            field = dataclasses.replace(field, type=kind)
+        return field
+
+    return registry
 
 
 def _unboxed(message: str) -> str:
@@ -103,7 +154,7 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(threads: int) -> None:
     """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
-    check_value("threads", threads, int, Range(0, 1024, "0 is all cores."))
+    check_value("threads", threads, int, Range(0, MOST_PROCESSES, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

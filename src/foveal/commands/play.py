@@ -12,10 +12,12 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
+from foveal.names import SEEDS, Range, check_value
 from foveal.runs.saved import Saved
 from foveal.viz.film import FILMS, Film, check_film
 
 GAMES = 1000  # that say how good an agent is, within a percent or three
+MOST_GAMES = 1_000_000
 
 
 def play(
@@ -57,8 +59,8 @@ def play(
         ("episodes", episodes),
         ("num-envs", num_envs),
     ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}.")
+        check_value(name, value, int, Range(1, MOST_GAMES))
+    check_value("seed", seed, int, SEEDS)
     if gif is not None and gif.suffix.lower() not in FILMS:
         raise ValueError(f"--gif must be a .gif or .mp4 file; got {str(gif)!r}.")
     if gif is not None:
@@ -86,8 +88,9 @@ def play(
         print_json(answer | ({} if gif is None else {"gif": str(gif)}))
         return
     low, high = answer["interval"]
-    below, above = answer["return_interval"]
-    gain = f"{answer['mean_return']:.3f} ({below:.3f} to {above:.3f})"
+    gain = f"{answer['mean_return']:.3f}"
+    if answer["return_interval"]:
+        gain += " ({:.3f} to {:.3f})".format(*answer["return_interval"])
     say(
         f"{answer['episodes']:,} games of {games.env}: success {answer['success_rate']:.2f} % "
         f"(95 % interval {low:.2f} to {high:.2f}), mean return {gain}, "

@@ -39,7 +39,8 @@ def tasks(json: bool = False) -> None:
     table = Table("task", "what it is", "retina", "glimpses", "recipes")
     for name, model in models.items():
         size, scales = model.glimpse_size, model.num_scales
-        retina = f"{size} x {size}, {scales} scale{'s' if scales > 1 else ''}"
+        one = "one of " if model.zoom else ""
+        retina = f"{size} x {size}, {one}{scales} scale{'s' if scales > 1 else ''}"
         looks = "1 a decision" if name in AGENT_TASKS else str(model.num_glimpses)
         recipes = AGENT_RECIPES if name in AGENT_TASKS else RECIPES
         table.add_row(name, described[name], retina, looks, ", ".join(recipes))

@@ -317,7 +317,7 @@ class Eye:
         film = importlib.import_module("foveal.viz.film")  # of another room, and slow to import
         places = torch.from_numpy(looked)
         return tuple(
-            np.asarray(film.looked_at(image, place, self.sensor.patch_sizes))
+            np.asarray(film.looked_at(image, place, self.sensor))
             for image, place in zip(screens.whole(), places, strict=True)
         )
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.geometry import thumbnail_box
 from foveal.scene.files.sources import LARGE, ArraySource, Floats, Level, Source
 from foveal.scene.pictures import Picture, height_and_width
 
@@ -32,7 +31,7 @@ class Preparation:
     Attributes:
         uint8: the images of a graph are bytes from 0 to 255, not floats from 0 to 1.
         invert: dark becomes light, as for ink on paper.
-        side: pixels that the longer side of a larger image is brought to, by averages of whole
+        side: pixels that the longer side of a larger image is brought near, by averages of whole
             boxes; None leaves every image as it is.
     """
 
@@ -49,7 +48,7 @@ class Preparation:
         if self.side is None:
             return images
         height, width = images.shape[2:]
-        box = thumbnail_box(height, width, self.side)
+        box = self.box(height, width)
         # For images of any size a box cannot be in a graph: products say which pixels it has.
         down, across = (
             (torch.arange(size) // box == torch.arange((size + box - 1) // box)[:, None]) / box
@@ -58,9 +57,20 @@ class Preparation:
         averages: Tensor = down @ images @ across.t()
         return averages
 
+    def box(self, height: int, width: int) -> int:
+        """Pixels a side of the boxes that bring the longer side of such an image nearest to `side`.
+
+        That is 1 up to one and a half times the side: there an image is as near to it as its half.
+        """
+        if self.side is None:
+            return 1
+        longer: int = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
+        box: int = torch.sym_max(1, (longer + self.side // 2) // self.side)  # type: ignore[no-untyped-call]
+        return box
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Of an image of this size when it is prepared, ``(height, width)``."""
-        box = 1 if self.side is None else int(thumbnail_box(height, width, self.side))
+        box = self.box(height, width)
         return -(-height // box), -(-width // box)
 
     def picture(self, picture: Picture) -> Picture:
@@ -78,7 +88,7 @@ class Preparation:
                 inverted: Picture = np.invert(picture)
                 return inverted
             picture = ArraySource(np.moveaxis(picture, 0, -1))
-        box = 1 if self.side is None else int(thumbnail_box(*old, self.side))
+        box = self.box(*old)
         view = _View(picture, box, self.invert)
         if max(new) ** 2 > LARGE:
             return view
@@ -90,7 +100,7 @@ class Preparation:
         said = "uint8 in [0, 255]" if self.uint8 else "float32 in [0, 1]"
         if self.invert:
             said += "; dark becomes light"
-        return said + (f"; scaled down to {self.side} pixels a side" if self.side else "")
+        return said + (f"; scaled down to about {self.side} pixels a side" if self.side else "")
 
 
 AS_IT_IS = Preparation()

@@ -31,7 +31,9 @@ class Scene(ABC):
         return self.batch_size
 
     @abstractmethod
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """Square patches round a place in each image, one at each size of box.
 
         Args:
@@ -39,9 +41,11 @@ class Scene(ABC):
                 gives them; they may lie outside the image, where all is 0.
             count: N, boxes a side of a patch.
             boxes: pixels a side of a box, of each of S patches, rising.
+            chosen: ``(B,)`` int64, which one of the S each image is read at; all of them if None.
 
         Returns:
-            ``(B, S, C, N, N)`` float32, exact averages of the boxes.
+            ``(B, S, C, N, N)`` float32, exact averages of the boxes; ``(B, 1, C, N, N)`` where one
+            was chosen.
 
         Raises:
             OSError, ValueError: if the image cannot be read there.

@@ -27,7 +27,7 @@ def density(
     """How often each part of an image was looked at.
 
     Args:
-        locations: ``(N, 2)`` in [-1, 1], ``(x, y)``.
+        locations: ``(N, 2)`` in [-1, 1], ``(x, y)``; or ``(N, 3)`` with a zoom.
         image_size: ``(height, width)`` in pixels; the parts are squares.
         bins: along the longer side.
 
@@ -37,7 +37,7 @@ def density(
     """
     longer = max(image_size)
     rows, columns = (max(1, round(bins * side / longer)) for side in image_size)
-    x, y = locations.double().cpu().numpy().T
+    x, y = locations[:, :2].double().cpu().numpy().T
     counts, _, _ = np.histogram2d(y, x, bins=(rows, columns), range=((-1, 1), (-1, 1)))
     shares: NDArray[np.float64] = counts * counts.size / max(len(locations), 1)
     return shares
