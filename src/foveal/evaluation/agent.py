@@ -16,6 +16,7 @@ from foveal import geometry
 from foveal.envs import EnvConfig, Games
 from foveal.evaluation.classifier import share_of
 from foveal.model.attention import RecurrentAttention
+from foveal.model.senses import described
 
 LONGEST = 10_000  # decisions; a game that an agent keeps from ending is counted as it stands
 LAST_LOOKS = 8  # of a game, over which the distance to the ball is measured
@@ -132,6 +133,7 @@ def check_fit(agent: RecurrentAttention, games: Games, env: EnvConfig) -> None:
     for what, ours, theirs in (
         ("actions", config.num_classes, games.num_actions),
         ("channels", config.num_channels, games.image_shape[0]),
+        ("beside the image", described(dict(config.senses)), described(games.senses)),
     ):
         if ours != theirs:
             raise ValueError(
@@ -153,7 +155,7 @@ def _play(
     training = agent.training
     agent.eval()
     generator = torch.Generator().manual_seed(seed)
-    images, info = games.reset(seed)
+    images, senses, info = games.reset(seed)
     location, state = agent.begin(images, generator)
     gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
     finished: list[tuple[float, int, float | None]] = []
@@ -162,7 +164,7 @@ def _play(
     with torch.inference_mode():
         while (done < wanted).any():
             away = _ball_distances(info, location, games.image_shape)
-            step = agent.step(images, location, state, generator=generator)
+            step = agent.step(images, location, state, senses=senses, generator=generator)
             actions = step.logits.argmax(-1)
             turn = games.step(actions)
             if watch:
@@ -183,7 +185,7 @@ def _play(
                 gains[game], lengths[game], distances[game] = 0.0, 0, []
             if listener and ended.any():
                 listener(len(finished))
-            images, info = turn.images, turn.info
+            images, senses, info = turn.images, turn.senses, turn.info
             location, state = agent.begin_where(
                 turn.fresh, images, step.next_location, step.state, generator
             )

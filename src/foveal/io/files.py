@@ -176,7 +176,9 @@ def config_from_dict(cls: type[T], values: Any, where: str) -> T:
         kind = types[name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             value = config_from_dict(kind, value, where)
-        ready[name] = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, list):
+            value = tuple(tuple(part) if isinstance(part, list) else part for part in value)
+        ready[name] = value
     try:
         return cls(**ready)
     except (TypeError, ValueError) as problem:

@@ -39,7 +39,7 @@ class AgentRun(Run):
     training: ControlConfig = field(default_factory=ControlConfig)
 
     def completed(self, *_: Any) -> Completed:
-        """See `Run`: the model takes the actions and channels of the games.
+        """See `Run`: the model takes the actions, channels and senses of the games.
 
         Raises:
             ValueError: if there is no such environment, or it is not one of images and discrete
@@ -52,7 +52,10 @@ class AgentRun(Run):
             )
         games = Games(self.env, 1)
         model = dataclasses.replace(
-            self.model, num_classes=games.num_actions, num_channels=games.image_shape[0]
+            self.model,
+            num_classes=games.num_actions,
+            num_channels=games.image_shape[0],
+            senses=tuple(games.senses.items()),
         )
         games.close()
         return dataclasses.replace(self, model=model), None

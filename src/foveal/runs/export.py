@@ -22,6 +22,7 @@ from torch import Tensor
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
+from foveal.model.senses import described
 from foveal.runs.graphs import (
     MEANINGS,
     OPEN_SIZES,
@@ -106,6 +107,11 @@ def export_model(
         raise ValueError(
             f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "
             "take. Export all looks: leave out --one-step."
+        )
+    if model.config.senses:
+        raise ValueError(
+            f"the model senses {described(model.senses.widths)} beside the image, which an "
+            "exported graph does not take. Export one without senses."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)
