@@ -310,3 +310,25 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path: Path) -> None:
                 said.append(str(problem))
         assert all(line.startswith(str(path)) for line in said)
         assert "\n" not in "".join(said)
+
+
+@pytest.mark.parametrize("predictor", [False, True])
+def test_rows_that_a_strip_has_below_the_image_are_left_out(
+    tmp_path: Path, predictor: bool
+) -> None:
+    """Some programs compress whole strips to the last, and libtiff reads them."""
+    path = tmp_path / "rows.tif"
+    pixels = RANDOM.integers(0, 256, (64, 33, 3), np.uint8)
+    tifffile.imwrite(path, pixels, rowsperstrip=32, compression="zlib", predictor=predictor)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["ImageLength"].overwrite(41)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(read_picture(path, 3), np.moveaxis(pixels[:41], -1, 0))
+
+
+def test_jpegs_of_the_old_style_are_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "old.tif"
+    tifffile.imwrite(path, RANDOM.integers(0, 256, (40, 33, 3), np.uint8))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["Compression"].overwrite(6)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"not read \(JPEG in the old style .*Convert it to PNG"):
+        read_picture(path, 3)

@@ -114,3 +114,18 @@ def test_only_what_was_played_and_looked_at_is_scored(generator: torch.Generator
 def test_impossible_objectives_are_refused(values: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ControlObjective(**values)  # type: ignore[arg-type]
+
+
+def test_no_gradient_flows_through_advantages() -> None:
+    values, never = torch.rand(4, 2, requires_grad=True), torch.zeros(3, 2, dtype=torch.bool)
+    got = generalized_advantages(torch.ones(3, 2), values, never, never, 0.9, 0.8)
+    assert not got.requires_grad
+
+
+def test_the_defaults_are_those_of_proximal_policy_optimization() -> None:
+    """arXiv 1707.06347, §6: clip 0.2, lambda 0.95, value coefficient of the order of 1/2."""
+    defaults = ControlObjective()
+    assert (defaults.clip, defaults.credit_decay, defaults.discount) == (0.2, 0.95, 1.0)
+    assert (defaults.baseline_weight, defaults.entropy_weight) == (0.5, 0.005)
+    assert defaults.detach_baseline
+    assert defaults.standardize_advantages

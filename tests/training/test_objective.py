@@ -13,9 +13,11 @@ from foveal.model.policy import gaussian_log_prob
 from foveal.training.critic import Learner, answered
 from foveal.training.objective import (
     LOOK_REWARDS,
+    REWARDS,
     ObjectiveConfig,
     advantages,
     baseline_loss,
+    gaze_moments,
     glimpse_loss,
     hybrid_loss,
     reinforce_loss,
@@ -331,3 +333,120 @@ def test_what_a_learner_must_add_is_said() -> None:
         hybrid_loss(rollout, labels, ObjectiveConfig(glimpse_weight=1.0))
     with pytest.raises(ValueError, match="look_reward"):
         ObjectiveConfig(look_reward="gains")
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_the_whole_objective_by_hand(*, standardize: bool) -> None:
+    """All terms at once, each from its definition, with images that count differently."""
+    torch.manual_seed(7)
+    steps, alone = torch.randn(4, 3, 5), torch.randn(4, 3, 5)
+    baselines, expected, log_probs = torch.rand(4, 2), -torch.rand(4, 2), -torch.rand(4, 2)
+    labels = steps[:, -1].argmax(-1)
+    labels[0] = (labels[0] + 1) % 5  # one wrong answer of four
+    weights, places = torch.tensor([0.5, 2.0, 1.0, 0.25]), torch.rand(4, 3, 2)
+    rollout = answered(steps[:, -1])._replace(
+        step_logits=steps,
+        glimpse_logits=alone,
+        baselines=baselines,
+        look_baselines=expected,
+        log_probs=log_probs,
+        locations=places,
+        features=[torch.zeros(4, 1)] * 3,
+    )
+    config = ObjectiveConfig(
+        reinforce_weight=0.3,
+        baseline_weight=0.2,
+        glimpse_weight=0.7,
+        step_weight=0.4,
+        look_weight=0.6,
+        standardize_advantages=standardize,
+    )
+    terms = hybrid_loss(rollout, labels, config, weights)
+    right = labels[:, None, None].expand(4, 3, 1)
+    known, by_step = (part.log_softmax(-1).gather(-1, right)[..., 0] for part in (alone, steps))
+    told, reward = known[:, 1:].clamp(min=-3), torch.tensor([0.0, 1.0, 1.0, 1.0])
+
+    def surrogate(advantage: Tensor) -> Tensor:
+        if standardize:
+            mean = advantage.sum() / 8
+            advantage = advantage / (((advantage - mean) ** 2).sum() / 7).sqrt()
+        return -sum(log_probs[b, t] * advantage[b, t] * weights[b] for b, t in PLACES) / 4
+
+    wanted = -(by_step[:, 2] * weights).sum() / 4
+    assert terms.supervised.item() == pytest.approx(wanted.item(), rel=1e-5)
+    wanted = (
+        wanted + 0.3 * surrogate(reward[:, None] - baselines) + 0.6 * surrogate(told - expected)
+    )
+    squares = ((baselines - reward[:, None]) ** 2).sum() + ((expected - told) ** 2).sum()
+    wanted = wanted + 0.2 * squares / 8 - 0.7 * (known[:, 1:] * weights[:, None]).sum() / 8
+    wanted = wanted - 0.4 * (by_step[:, :2] * weights[:, None]).sum() / 8
+    assert terms.total.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert (terms.reward.item(), terms.reward_square.item(), terms.error.item()) == (
+        0.75,
+        0.75,
+        0.25,
+    )
+    x, y = places[:, 1:].reshape(8, 2).T
+    moments = [x.sum() / 8, y.sum() / 8, ((x**2).sum() + (y**2).sum()) / 8]
+    torch.testing.assert_close(terms.gaze, torch.stack(moments))
+
+
+PLACES = list(itertools.product(range(4), range(2)))
+
+
+def test_advantages_are_divided_by_their_deviation_even_of_two_or_none() -> None:
+    labels = torch.tensor([1, 1])
+    rollout = answered(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))._replace(
+        log_probs=torch.tensor([[-1.0], [-2.0]]), baselines=torch.tensor([[0.5], [0.0]])
+    )
+    config = ObjectiveConfig(standardize_advantages=True)
+    deviation = ((-0.5 - 0.25) ** 2 + (1 - 0.25) ** 2) ** 0.5  # of -0.5 and 1, by n - 1
+    wanted = (-0.5 * 1 + 1 * 2) / deviation / 2
+    assert hybrid_loss(rollout, labels, config).reinforce.item() == pytest.approx(wanted, rel=1e-4)
+    alike = rollout._replace(baselines=torch.tensor([[-1e-6], [1 - 1e-6]]).double())
+    assert hybrid_loss(alike, labels, config).reinforce.item() == pytest.approx(1.5, rel=0.2)
+
+
+def test_no_gradient_flows_through_advantages_and_what_looks_tell() -> None:
+    baselines = torch.rand(2, 3, requires_grad=True)
+    for decay in (0.5, 1.0):
+        assert not advantages(torch.ones(2), baselines, decay).requires_grad
+    steps = torch.randn(2, 3, 4, requires_grad=True)
+    rollout = answered(steps[:, -1])._replace(
+        glimpse_logits=steps,
+        step_logits=steps,
+        prior_logits=steps[:, :2],
+        log_probs=torch.zeros(2, 2),
+    )
+    for reward in LOOK_REWARDS.values():
+        assert not reward(rollout, torch.tensor([0, 1])).requires_grad
+
+
+def test_the_objective_as_published_and_its_ranges() -> None:
+    """§3.2 has three terms of weight 1, and no other."""
+    published = vars(ObjectiveConfig())
+    ones = ("reinforce_weight", "baseline_weight", "credit_decay")
+    assert [published[name] for name in ones] == [1, 1, 1]
+    more = ("glimpse_weight", "step_weight", "look_weight", "standardize_advantages")
+    assert not any(published[name] for name in (*more, "privileged_baseline"))
+    assert published["detach_baseline"] is True
+    reward, baselines = torch.tensor([1.0]), torch.tensor([[0.2, 0.9]])
+    torch.testing.assert_close(advantages(reward, baselines), torch.tensor([[0.8, 0.1]]))
+    for decay in (0.0, 1.0):
+        ObjectiveConfig(credit_decay=decay)
+    for decay in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="credit_decay must be a number from 0 to 1"):
+            ObjectiveConfig(credit_decay=decay)
+
+
+def test_a_reward_of_another_shape_is_refused() -> None:
+    REWARDS.add("one")(lambda rollout, _labels: rollout.logits[:1, 0])
+    try:
+        with pytest.raises(ValueError, match=r"'one' must be \(3,\), a number for each image"):
+            reward_of(answered(torch.zeros(3, 2)), torch.zeros(3, dtype=torch.int64), "one")
+    finally:
+        del REWARDS["one"]
+
+
+def test_a_gaze_that_chose_nothing_has_moments_of_zero() -> None:
+    assert gaze_moments(torch.zeros(4, 0, 2)).tolist() == [0, 0, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ PREMULTIPLIED, OPACITY = 1, 2  # what a sample beyond the colours may be
 ORIENTATION = 274  # the tag
 # Of each: whether rows and columns are stored in reverse, and (from 5 on) for one another.
 REVERSED = {2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
-JPEGS = (6, 7, 34892, 33007)  # compressions whose tables may lie outside the tiles
+OLD_JPEG, DEFLATES = 6, (8, 32946)
+JPEGS = (OLD_JPEG, 7, 34892, 33007)  # compressions whose tables may lie outside the tiles
 AXES = ("YX", "YXS", "SYX", "CYX")  # of an image: rows, columns, samples or channels
 
 # What tifffile says of a damaged file is said in the error, and logged for those who listen.
@@ -243,8 +245,25 @@ class TiffSource(Source):
             )
         tables = {"jpegtables": page.jpegtables} if key.compression in JPEGS else {}
         with naming(self.path, "has a tile that cannot be decoded"):
-            tile: NDArray[Any] = key.decode(data, index, **tables)[0][0]
+            try:
+                tile: NDArray[Any] = key.decode(data, index, **tables)[0][0]
+            except Exception as problem:
+                if key.compression == OLD_JPEG:
+                    raise NotImplementedError("JPEG in the old style of TIFF 6.0") from problem
+                if key.compression not in DEFLATES or key.is_tiled:
+                    raise
+                tile = key.decode(_last_rows(key, data, index), index)[0][0]
         return tile
+
+
+def _last_rows(key: Any, data: bytes, index: int) -> bytes:
+    """A strip less the rows below the image, which some programs write too, compressed again."""
+    across = key.imagewidth * (key.samplesperpixel if key.planarconfig == 1 else 1)
+    strips = -(-key.imagelength // key.rowsperstrip)
+    rows = min(key.rowsperstrip, key.imagelength - index % strips * key.rowsperstrip)
+    return zlib.compress(
+        zlib.decompressobj().decompress(data, rows * -(-across * key.bitspersample // 8)), 0
+    )
 
 
 class _TileCache:
