@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from foveal.geometry import thumbnail_box
+from foveal.scene.dense import averaged_by_products
 from foveal.scene.files.sources import LARGE, ArraySource, Floats, Level, Source
 from foveal.scene.pictures import Picture, height_and_width
 
@@ -27,17 +27,10 @@ FLAGS = ("--fit", "--invert")
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to images before a model looks at them; nothing by default.
+    """What is done to images before a model looks at them; nothing by default."""
 
-    Attributes:
-        uint8: the images of a graph are bytes from 0 to 255, not floats from 0 to 1.
-        invert: dark becomes light, as for ink on paper.
-        side: pixels that the longer side of a larger image is brought to, by averages of whole
-            boxes; None leaves every image as it is.
-    """
-
-    uint8: bool = False
-    invert: bool = False
+    uint8: bool = False  # the images of a graph are bytes from 0 to 255, not floats from 0 to 1
+    invert: bool = False  # dark becomes light, as for ink on paper
     side: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -50,13 +43,8 @@ class Preparation:
             return images
         height, width = images.shape[2:]
         box = thumbnail_box(height, width, self.side)
-        # For images of any size a box cannot be in a graph: products say which pixels it has.
-        down, across = (
-            (torch.arange(size) // box == torch.arange((size + box - 1) // box)[:, None]) / box
-            for size in (height, width)
-        )
-        averages: Tensor = down @ images @ across.t()
-        return averages
+        cells = (height + box - 1) // box, (width + box - 1) // box
+        return averaged_by_products(images, box, cells)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Of an image of this size when it is prepared, ``(height, width)``."""
@@ -64,11 +52,7 @@ class Preparation:
         return -(-height // box), -(-width // box)
 
     def picture(self, picture: Picture) -> Picture:
-        """A decoded file or a source, prepared; what stays large is still read by windows.
-
-        Raises:
-            OSError, ValueError: if a source cannot be read.
-        """
+        """A decoded file or a source, prepared; what stays large is still read by windows."""
         old = height_and_width(picture)
         new = self.size(*old)
         if new == old and not self.invert:
@@ -129,14 +113,11 @@ class Door:
     Args:
         about: what the model's ``config.json`` says: of ``image_size``, the largest height and
             width in training, and of the ``ground``, "dark" or "bright".
-        fit: scale larger images down to that size.
+        fit: scale larger images down to that size; `ValueError` if it is not known.
         invert: make dark light.
         warn: told what is unlike, in a line.
         flags: what the two are called where they are chosen.
         model: its name, for messages.
-
-    Raises:
-        ValueError: if a larger image should be scaled to a size that is not known.
     """
 
     about: Mapping[str, Any]
@@ -159,11 +140,7 @@ class Door:
         self.preparation = Preparation(invert=self.invert, side=side)
 
     def __call__(self, picture: Picture, name: str) -> Picture:
-        """A picture, prepared.
-
-        Raises:
-            OSError, ValueError: if a source cannot be read.
-        """
+        """A picture, prepared; a source that cannot be read raises `OSError` or `ValueError`."""
         unlike = self._unlike(picture)
         if new := [words for flag, words in unlike.items() if flag not in self._said]:
             self.warn(f"{name} {'; it '.join(new)}.")

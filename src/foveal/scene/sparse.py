@@ -51,15 +51,12 @@ class SparseScene(Scene):
         self._light = total.float() / 255
 
     def boxes(self, corners: Tensor, count: int, box: int | Tensor) -> Tensor:
-        """Averages of ``count`` x ``count`` boxes of pixels in each image.
+        """Averages of boxes of pixels: ``(B, 1, count, count)`` float32 in [0, 1].
 
         Args:
             corners: ``(B, 2)`` int64, (x, y) of the first box's first pixel, anywhere.
             count: boxes a side.
             box: pixels a side of each; ``(B, 1)`` where each image has its own.
-
-        Returns:
-            ``(B, 1, count, count)`` float32 in [0, 1].
         """
         x, y = corners.float()[:, None].unbind(-1)
         column, row = ((self._x - x) / box).floor_(), ((self._y - y) / box).floor_()

@@ -15,27 +15,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from foveal.scene.files.slides import SlideSource, is_slide
-from foveal.scene.files.sources import (
-    LARGE,
-    ArraySource,
-    Source,
-    naming,
-    open_array,
-)
+from foveal.scene.files.sources import LARGE, ArraySource, Source, naming, open_array
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ARRAY_HEAD = b"\x93NUMPY"
 SLIDES = {  # suffixes of scanners' files
-    ".bif",
-    ".dcm",
-    ".mrxs",
-    ".ndpi",
-    ".scn",
-    ".svs",
-    ".svslide",
-    ".vms",
-    ".vmu",
-    ".czi",
+    *(".bif", ".czi", ".dcm", ".mrxs", ".ndpi"),
+    *(".scn", ".svs", ".svslide", ".vms", ".vmu"),
 }
 
 

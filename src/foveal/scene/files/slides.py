@@ -15,10 +15,6 @@ BACKGROUND = "openslide.background-color"  # of what was not scanned
 class SlideSource(Source):
     """A whole slide, of which only windows are read; see `Source`.
 
-    Args:
-        path: of the file.
-        num_channels: see `Source`.
-
     Raises:
         ValueError: if OpenSlide is not installed, or cannot read the file.
     """
