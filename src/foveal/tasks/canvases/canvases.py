@@ -23,7 +23,7 @@ from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
-from foveal.tasks.canvases.digits import SPLITS, Digits, load_digits
+from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.task import Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
@@ -38,11 +38,7 @@ CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed d
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A classification task: which digits, on what canvas.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
+    """A classification task: which digits, on what canvas."""
 
     digits: str = "mnist"  # "mnist", "uci", or the path of IDX files or of an image folder
     canvas_size: int = 0  # pixels a side; 0 for the digit alone, filling the image
@@ -80,32 +76,16 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
-class _Split:
-    images: Tensor  # (N, H, W) uint8
-    labels: Tensor  # (N,) int64
-
-
-@dataclass(frozen=True)
 class Layout:
-    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners.
+    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
 
-    Attributes:
-        digits: ``(B, h, w)`` uint8, augmented where the task augments them.
-        labels: ``(B,)`` int64, of the digits.
-        places: ``(B, 1, 2)``, of the digits.
-        donors: ``(B, N)``, the digits of the split that the N pieces are cut from.
-        cuts: ``(B, N, 2)``, where in the donors.
-        pieces: ``(B, N, 2)``, where on the canvas.
-        sides: ``(B,)``, pixels a side of each canvas.
-    """
-
-    digits: Tensor
-    labels: Tensor
-    places: Tensor
-    donors: Tensor
-    cuts: Tensor
-    pieces: Tensor
-    sides: Tensor
+    digits: Tensor  # (B, h, w) uint8, augmented where the task augments them
+    labels: Tensor  # (B,) int64, of the digits
+    places: Tensor  # (B, 1, 2), of the digits
+    donors: Tensor  # (B, N), the digits of the split that the N pieces are cut from
+    cuts: Tensor  # (B, N, 2), where in the donors
+    pieces: Tensor  # (B, N, 2), where on the canvas
+    sides: Tensor  # (B,), pixels a side of each canvas
 
     def part(self, chosen: slice) -> Layout:
         """The layout of some of the canvases."""
@@ -113,15 +93,7 @@ class Layout:
 
 
 class CanvasTask(Task):
-    """Batches of canvases with digits, on a device.
-
-    Args:
-        config: the task.
-        device: where the digits lie and the canvases are made.
-
-    Attributes:
-        classes: names, by label.
-        image_size: ``(height, width)`` of the canvases, in pixels.
+    """Batches of canvases with digits, on a device, where the digits lie and the canvases are made.
 
     Raises:
         ValueError: if the canvas is smaller than a digit, or clutter larger than a digit.
@@ -154,16 +126,16 @@ class CanvasTask(Task):
         self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
         # Whether making a batch can be captured (see `foveal.training.capture`).
         self.made_on_device = not self._sparse
-        self._splits = {name: self._on_device(digits, name) for name in SPLITS}
+        self._splits = {name: self._on_device(digits.split(name)) for name in SPLITS}
 
-    def _on_device(self, digits: Digits, name: str) -> _Split:
-        part = digits.split(name)
+    def _on_device(self, part: LabelledImages) -> tuple[Tensor, Tensor]:
+        """``(N, H, W)`` uint8 images and ``(N,)`` int64 labels."""
         images, labels = torch.tensor(part.images), torch.tensor(part.labels, dtype=torch.long)
-        return _Split(images.to(self.device), labels.to(self.device))
+        return images.to(self.device), labels.to(self.device)
 
     def size(self, split: str) -> int:
         """Number of digits in a split."""
-        return len(self._splits[split].labels)
+        return len(self._splits[split][1])
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
@@ -176,8 +148,8 @@ class CanvasTask(Task):
             generator: source of places and clutter, on any device.
 
         Returns:
-            ``(B, 1, H, W)`` float32 in [0, 1], and ``(B,)`` int64 labels, on the task's device.
-            Canvases that are nearly all black, or of several sizes, are sparse.
+            ``(B, 1, H, W)`` float32 in [0, 1], sparse where nearly all is black or sizes differ;
+                and ``(B,)`` int64 labels, on the task's device.
         """
         return self.render(split, self.layout(split, indices, generator))
 
@@ -188,32 +160,28 @@ class CanvasTask(Task):
         batch, whole = len(indices), self.config.canvas_size or max(self.image_size)
         count, piece = self.config.num_clutter, self.config.clutter_size
         height, width = self.digit_size
-        part = self._splits[split]
         indices = indices.to(self.device)
-        digits, labels = part.images[indices], part.labels[indices]
+        digits, labels = (part[indices] for part in self._splits[split])
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
+        places, donors, cuts, pieces = none.new_zeros(batch, 1, 2), none[..., 0], none, none
         sides = torch.full((batch,), whole, device=self.device)
-        if not self.config.canvas_size:
-            corner = none.new_zeros(batch, 1, 2)
-            return Layout(digits, labels, corner, none[..., 0], none, none, sides)
         side: int | Tensor = whole
         if split == "train" and self.config.smallest_canvas:
             side = sides = self._random_sides(batch, generator)
-        places = self._below((batch, 1), side - height + 1, side - width + 1, generator)
-        if not count:
-            return Layout(digits, labels, places, none[..., 0], none, none, sides)
-        donors = self._integers((batch, count), self.size(split), generator)
-        cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
-        pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
+        if self.config.canvas_size:
+            places = self._below((batch, 1), side - height + 1, side - width + 1, generator)
+        if count:
+            donors = self._integers((batch, count), self.size(split), generator)
+            cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
+            pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
         return Layout(digits, labels, places, donors, cuts, pieces, sides)
 
     def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
 
-        Raises:
-            ValueError: if they are too large to be made whole.
+        Raises `ValueError` if they are too large to be made whole.
         """
         canvases = layout.digits
         if side := self.config.canvas_size:
@@ -222,7 +190,7 @@ class CanvasTask(Task):
                     f"canvases of {side:,} pixels a side are too large to be made whole (at most "
                     f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
                 )
-            pool = self._splits[split].images
+            pool, _ = self._splits[split]
             if self._sparse:
                 return self._scatter(pool, layout), layout.labels
             canvases = self._paint(pool, layout, side)
@@ -230,7 +198,7 @@ class CanvasTask(Task):
 
     def render_rows(self, split: str, layout: Layout, top: int, height: int) -> Tensor:
         """Some rows of the one canvas of a layout: ``(height, W)`` uint8."""
-        pool = self._splits[split].images
+        pool, _ = self._splits[split]
         if not self.config.canvas_size:
             return layout.digits[0, top : top + height]
         margin = max(*self.digit_size, self.config.clutter_size)
@@ -275,9 +243,8 @@ class CanvasTask(Task):
         the device nor ``batch_size`` changes it. Large canvases come in smaller batches.
         """
         height, width = self.image_size
-        step = max(1, min(batch_size, CANVASES_AT_ONCE // (height * width)))
-        if self._sparse:
-            step = batch_size
+        most = batch_size if self._sparse else CANVASES_AT_ONCE // (height * width)
+        step = max(1, min(batch_size, most))
         for layout in self.fixed_layouts(split):
             for first in range(0, len(layout.digits), step):
                 yield self.render(split, layout.part(slice(first, first + step)))

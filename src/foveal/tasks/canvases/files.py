@@ -33,8 +33,8 @@ def write_dataset(
 ) -> None:
     """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
 
-    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square:
-    x and y of the top left corner, width, height, in pixels. Validation and test canvases are the
+    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square: x
+    and y of the top left corner, width, height, in pixels. Validation and test canvases are the
     first of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are
     drawn from the seed. All is written beside the directory first, which is there whole or not at
     all.
@@ -49,8 +49,7 @@ def write_dataset(
 
     Raises:
         ValueError: if the numbers or the format do not fit the task.
-        FileExistsError: if the directory is not empty.
-        OSError: if the files cannot be written.
+        OSError: if the directory is not empty, or the files cannot be written.
     """
     _check(task, counts, file_format)
     directory = directory.absolute()

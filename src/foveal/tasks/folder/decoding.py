@@ -39,7 +39,6 @@ class Decoder:
     """Decodes image files in order, a few messages ahead of who reads them.
 
     Which files are large the workers find out too, so that the first answer waits for no others.
-
     Workers are started by a server that has imported what they need, once: a copy of it each. They
     end with this process, even if that is killed.
 
@@ -56,8 +55,7 @@ class Decoder:
     def stream(self, paths: Iterable[Path]) -> Iterator[Decoded]:
         """What each file holds (see `read_picture`), or why it cannot be read, in order.
 
-        Raises:
-            OSError: if a worker ends unexpectedly.
+        Raises `OSError` if a worker ends unexpectedly.
         """
         paths = iter(paths)
         first = list(itertools.islice(paths, WORTH_WORKERS))
@@ -103,13 +101,8 @@ class Decoder:
 class PictureStore:
     """The decoded pictures of a list of files, kept in memory up to a budget; large ones never.
 
-    The first that are read are kept, and none is put out for another: an epoch reads each once, in
-    a new order, so that one is worth as much as another.
-
-    Args:
-        paths: the files.
-        decoder: what reads them.
-        budget: bytes that may be kept.
+    The first that are read are kept, up to ``budget`` bytes, and none is put out for another: an
+    epoch reads each once, in a new order, so that one is worth as much as another.
     """
 
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
