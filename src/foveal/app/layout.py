@@ -25,13 +25,8 @@ def create_page(
 ) -> gr.Blocks:
     """The page with its three tabs; state is kept for each open page by itself.
 
-    Args:
-        classifiers: for the tabs "Draw" and "Your image".
-        agents: for the tab "Catch".
-        max_upload: the largest file that may be uploaded, in bytes.
-
-    Raises:
-        ValueError: if there is no model of digits, or no agent that plays Catch.
+    The largest upload is in bytes. Raises `ValueError` if there is no model of digits, or no agent
+    that plays Catch.
     """
     sessions = Sessions()
     drawing, viewing = Drawing(classifiers), Viewing(classifiers)

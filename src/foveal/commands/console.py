@@ -81,11 +81,7 @@ def stops_explained(next_step: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A sign of life on a terminal, for what takes seconds but has no steps to count.
-
-    Yields:
-        What changes its words.
-    """
+    """A sign of life on a terminal, for what takes seconds; gives what changes its words."""
     if quiet:
         yield lambda _: None
         return
@@ -98,11 +94,8 @@ def bars(
 ) -> Progress:
     """Bars on a terminal, and nothing where there is none: what, how far, ``measures``, time left.
 
-    Args:
-        screen: where they are shown.
-        quiet: show nothing at all.
-        counted: whether to say how far in numbers; else in percent.
-        kept: whether they stay when all is done.
+    They say how far in numbers if ``counted``, else in percent, and stay when all is done if
+    ``kept``.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -79,8 +79,7 @@ def _unboxed(message: str) -> str:
 def choose_device(name: str) -> torch.device:
     """The device of a ``--device`` flag: "auto" takes a GPU where there is one.
 
-    Raises:
-        ValueError: if PyTorch does not know the name, or has no such device here.
+    Raises `ValueError` if PyTorch does not know the name, or has no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -111,8 +111,7 @@ def predict(
     decoder.close()
     if unreadable:
         raise Stop(
-            f"{unreadable:,} of {len(paths):,} files could not be read and were left out.",
-            FAILED,
+            f"{unreadable:,} of {len(paths):,} files could not be read and were left out.", FAILED
         )
 
 

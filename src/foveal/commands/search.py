@@ -96,10 +96,8 @@ def run(arguments: list[str]) -> None:
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:
     """Work on the study, alone or with other processes; then show it.
 
-    Args:
-        options: the flags.
-        arguments: that they were read from.
-        found: of one's own images, what their headers say.
+    The ``arguments`` are those that the options were read from; what the headers of one's own
+    images say was ``found``.
     """
     try:
         import optuna  # noqa: F401, PLC0415 (an extra)

@@ -12,13 +12,7 @@ import tyro
 
 from foveal.commands.console import say
 from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.training import (
-    check_empty,
-    free_directory,
-    made_ready,
-    read_options,
-    train,
-)
+from foveal.commands.training import check_empty, free_directory, made_ready, read_options, train
 from foveal.runs.run import Run
 from foveal.runs.saved import load
 from foveal.tasks.folder.task import Survey
@@ -141,12 +135,5 @@ def _start(
         "command": shlex.join(["foveal", *sys.argv[1:]]),
     }
     train(
-        config,
-        about,
-        directory,
-        device,
-        options.json,
-        task,
-        capture=options.capture,
-        remark=taken,
+        config, about, directory, device, options.json, task, capture=options.capture, remark=taken
     )

@@ -22,37 +22,25 @@ LAST_LOOKS = 8  # of a game, over which the distance to the ball is measured
 
 
 class Moment(NamedTuple):
-    """One look in each of B games, and the action taken after it.
+    """One look in each of B games, and the action taken after it."""
 
-    Attributes:
-        images: ``(B, C, H, W)``.
-        locations: ``(B, 2)`` in [-1, 1], where the agent looked.
-        actions: ``(B,)`` int64.
-        rewards: ``(B,)``, what followed.
-        over: ``(B,)`` bool, whether the game then ended.
-    """
-
-    images: Tensor
-    locations: Tensor
-    actions: Tensor
-    rewards: Tensor
-    over: Tensor
+    images: Tensor  # (B, C, H, W)
+    locations: Tensor  # (B, 2) in [-1, 1], where the agent looked
+    actions: Tensor  # (B,) int64
+    rewards: Tensor  # (B,), what followed
+    over: Tensor  # (B,) bool, whether the game then ended
 
 
 @dataclass(frozen=True)
 class Result:
     """What games earned.
 
-    Attributes:
-        returns: the sum of rewards of each game.
-        lengths: the decisions of each game.
-        ball_distances: mean distance of the finest patch's centre from the ball over the last 8
-            looks of each game, in pixels; empty where the environment's info has no "ball".
+    The distances are the mean from the ball to the finest patch's centre, over the last 8 looks.
     """
 
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
-    ball_distances: tuple[float, ...]
+    returns: tuple[float, ...]  # the sum of rewards of each game
+    lengths: tuple[int, ...]  # the decisions of each game
+    ball_distances: tuple[float, ...]  # of each game, in pixels; empty where no "ball" is told
 
     def summary(self) -> dict[str, Any]:
         """The figures: rates in %, intervals of 95 % (Wilson for the rate, normal for the mean)."""
@@ -100,16 +88,13 @@ def play(
 
     Args:
         agent: on the device; left in the mode that it was in.
-        env: which games.
+        env: which games; `ValueError` if they do not fit the agent.
         episodes: how many.
         seed: of the games and of the first locations.
         device: where the agent is.
         num_envs: games at once.
         watch: called with every look.
         listener: called with the number of games that have ended, when it grows.
-
-    Raises:
-        ValueError: if the environment does not fit the agent; see also `Games`.
     """
     games = Games(env, min(num_envs, episodes), device)
     try:
@@ -120,11 +105,7 @@ def play(
 
 
 def check_fit(agent: RecurrentAttention, games: Games, env: EnvConfig) -> None:
-    """Refuse an environment that an agent was not made for.
-
-    Raises:
-        ValueError: saying what differs.
-    """
+    """Refuse an environment that an agent was not made for; `ValueError` says what differs."""
     config = agent.config
     for what, ours, theirs in (
         ("actions", config.num_classes, games.num_actions),

@@ -20,26 +20,15 @@ MOST_ROLLOUTS = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The error of a model on a split.
+    """The error of a model on a split."""
 
-    Attributes:
-        error: share of wrong answers, in %.
-        interval: its 95 % confidence interval (Wilson), in %.
-        count: number of images.
-    """
-
-    error: float
-    interval: tuple[float, float]
-    count: int
+    error: float  # share of wrong answers, in %
+    interval: tuple[float, float]  # its 95 % confidence interval (Wilson), in %
+    count: int  # number of images
 
 
 def evaluate(
-    model: nn.Module,
-    task: Task,
-    split: str,
-    *,
-    num_glimpses: int | None = None,
-    rollouts: int = 1,
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None, rollouts: int = 1
 ) -> Evaluation:
     """Error on a split's fixed draw: see `answers`, whose arguments these are."""
     labels, given = answers(model, task, split, num_glimpses=num_glimpses, rollouts=rollouts)
@@ -47,12 +36,7 @@ def evaluate(
 
 
 def answers(
-    model: nn.Module,
-    task: Task,
-    split: str,
-    *,
-    num_glimpses: int | None = None,
-    rollouts: int = 1,
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None, rollouts: int = 1
 ) -> tuple[Tensor, Tensor]:
     """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
@@ -132,15 +116,10 @@ def rollouts(
 
 @dataclass(frozen=True)
 class Gaze:
-    """Where a model looked in N images, and what each look was worth.
+    """Where a model looked in N images, and what each look was worth."""
 
-    Attributes:
-        locations: ``(N, T, 2)`` in [-1, 1], on the CPU.
-        wrong: T numbers: of wrong answers after each look.
-    """
-
-    locations: Tensor
-    wrong: tuple[int, ...]
+    locations: Tensor  # (N, T, 2) in [-1, 1], on the CPU
+    wrong: tuple[int, ...]  # T numbers: of wrong answers after each look
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:

@@ -28,24 +28,15 @@ DIGITS = 6  # of a probability
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answered on an image, and where it looked.
+    """What a model answered on an image, and where it looked."""
 
-    Attributes:
-        file: its name; empty for an image without one.
-        height, width: of the image as it was given, upright, in pixels.
-        answer: the likeliest class.
-        probabilities: of the classes by name, the likeliest first.
-        locations: (x, y) of each look, in the image's pixels.
-        pixels_read: how many numbers the looks brought in.
-    """
-
-    file: str
-    height: int
-    width: int
-    answer: str
-    probabilities: dict[str, float]
-    locations: list[list[int]]
-    pixels_read: int
+    file: str  # its name; empty for an image without one
+    height: int  # of the image as it was given, upright, in pixels
+    width: int  # likewise
+    answer: str  # the likeliest class
+    probabilities: dict[str, float]  # of the classes by name, the likeliest first
+    locations: list[list[int]]  # (x, y) of each look, in the image's pixels
+    pixels_read: int  # how many numbers the looks brought in
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,9 @@ def save_with_card(
 ) -> None:
     """Write a model, what is known of its weights, and a card.
 
-    A README.md that is not a card of ours is left as it is.
-
-    Args:
-        directory: to write into.
-        model: its weights are written.
-        config: of the model.
-        loaded_from: the directory that the model came from. All that this says goes along if the
-            weights are the same still, and otherwise only what it says of the images.
-
-    Raises:
-        OSError: if a file cannot be written.
+    A README.md that is not a card of ours is left as it is. All that the directory ``loaded_from``
+    says goes along if the weights are the same still, and otherwise only what it says of the
+    images.
     """
     known: dict[str, Any] = {}
     result: dict[str, Any] = {}

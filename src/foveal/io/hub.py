@@ -22,18 +22,11 @@ def is_model_id(model: str) -> bool:
 
 
 def fetch(model_id: str, revision: str | None = None) -> Path:
-    """Download a model into the Hub's cache, or find it there.
+    """Download a model ("someone/name") into the Hub's cache, or find it there; its directory.
 
-    Args:
-        model_id: as in "someone/name".
-        revision: a branch, a tag or a commit; the main branch if None.
-
-    Returns:
-        The directory of its files.
-
-    Raises:
-        OSError: if there is no such model, it may not be read, or the Hub cannot be reached and
-            the cache does not have it.
+    The revision is a branch, a tag or a commit, the main branch if None. Raises `OSError` if there
+    is no such model, it may not be read, or the Hub cannot be reached and the cache does not have
+    it.
     """
     import huggingface_hub  # noqa: PLC0415 (slow to import)
     from huggingface_hub.errors import (  # noqa: PLC0415
@@ -70,11 +63,8 @@ def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     """Upload what ``save`` writes into a directory, by the Hub's own mixin.
 
     Of places on this machine, in the configuration and the card, only their last names are told.
-
-    The other arguments and the answer are those of `RecurrentAttention.push_to_hub`.
-
-    Raises:
-        OSError: if the Hub refuses it or cannot be reached.
+    The other arguments and the answer are those of `RecurrentAttention.push_to_hub`. Raises
+    `OSError` if the Hub refuses it or cannot be reached.
     """
     from huggingface_hub import ModelHubMixin, errors  # noqa: PLC0415 (slow to import)
 

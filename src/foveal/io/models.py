@@ -31,11 +31,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship wi
 
 
 def save_model(directory: Path, model: torch.nn.Module, config: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
+    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory."""
     write_json(directory / CONFIG_FILE, {"format": FORMAT, "version": VERSION, **config})
     write_tensors(directory / WEIGHTS_FILE, model.state_dict(), {"format": FORMAT})
 
@@ -50,12 +46,10 @@ def locate_model(model: str | Path, revision: str | None = None) -> Path:
 
     Args:
         model: a directory, the name of a pretrained model, or a name on the Hub ("someone/name").
-        revision: a branch, a tag or a commit, of a model on the Hub.
+        revision: a branch, a tag or a commit, of a model on the Hub; `ValueError` of another.
 
     Raises:
-        FileNotFoundError: if there is none; suggests the nearest name.
-        OSError: see `hub.fetch`.
-        ValueError: if there is a ``revision`` of what is not on the Hub.
+        OSError: if there is none (suggests the nearest name); see also `hub.fetch`.
     """
     directory = Path(model)
     names = pretrained_models()
@@ -77,9 +71,8 @@ def locate_model(model: str | Path, revision: str | None = None) -> Path:
 def read_config(directory: Path) -> dict[str, Any]:
     """The ``config.json`` of a run directory or a saved model.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is another program's, or of a newer version.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if it is another program's, or of
+    a newer version.
     """
     path = directory / CONFIG_FILE
     if not path.is_file():
@@ -164,9 +157,8 @@ def ground_of(content: Mapping[str, Any]) -> str | None:
 def load_weights(directory: Path, model: torch.nn.Module) -> None:
     """Load ``model.safetensors`` into a model of the same configuration.
 
-    Raises:
-        FileNotFoundError: if there is none (a run that is not finished has none).
-        ValueError: if the file is damaged or belongs to another configuration.
+    Raises `FileNotFoundError` (a run that is not finished has none), and `ValueError` if the file
+    is damaged or belongs to another configuration.
     """
     path = directory / WEIGHTS_FILE
     _check_shapes(model, of_the_model(read_shapes(path)), path)  # before anything is read
@@ -180,11 +172,7 @@ def of_the_model(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict, with one clear line if it is another model's.
-
-    Raises:
-        ValueError: if it is another model's, as names or shapes differ; or holds what is no number.
-    """
+    """Load a state dict; `ValueError` if names or shapes differ, or what it holds is no number."""
     _check_shapes(model, {name: tuple(value.shape) for name, value in tensors.items()}, path)
     for name, own in model.state_dict().items():
         value, kinds = tensors[name], FLOATS if own.is_floating_point() else (own.dtype,)

@@ -40,9 +40,7 @@ class AgentRun(Run):
     def completed(self, *_: Any) -> Completed:
         """See `Run`: the model takes the actions and channels of the games.
 
-        Raises:
-            ValueError: if there is no such environment, or it is not one of images and discrete
-                actions.
+        Raises `ValueError` if the environment is not one of images and discrete actions.
         """
         if not self.env.env:
             raise ValueError(

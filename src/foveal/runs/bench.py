@@ -82,7 +82,8 @@ def training_step(
 
     Returns:
         Quartiles of ``step``, ``floor`` (the products of every layer at every glimpse: forward, and
-        by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the medians.
+            by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the
+            medians.
     """
     config = dataclasses.replace(RETINAS[task], core=core)
     model, images, labels = _problem(task, config, batch_size, device)
@@ -146,8 +147,7 @@ def latency(rounds: int, device: torch.device) -> dict[str, Any]:
 def synthesis(task: str, batch_size: int, rounds: int, device: torch.device) -> dict[str, Any]:
     """Fresh canvases; the floor is a copy of as many floats.
 
-    Returns:
-        Also ``share``, of the fast recipe's kind of step on this task, in %.
+    Also ``share``, of the fast recipe's kind of step on this task, in %.
     """
     config = dataclasses.replace(TASKS[task], digits="uci")  # their number changes nothing
     canvases = CanvasTask(config, device)

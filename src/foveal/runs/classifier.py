@@ -114,11 +114,7 @@ class ClassifierRun(Run):
         return [figures, look] if self.network == "ram" else [figures]
 
     def _network(self, task: Task) -> Network:
-        """The untrained network for the images of a task.
-
-        Raises:
-            ValueError: if they do not fit together.
-        """
+        """The untrained network for a task's images; `ValueError` if they do not fit together."""
         classes = len(task.classes)
         if self.network != "ram":
             if not task.one_size:

@@ -22,13 +22,7 @@ from torch import Tensor
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.runs.graphs import (
-    MEANINGS,
-    OPEN_SIZES,
-    Exportable,
-    OneGlimpse,
-    UnrolledGlimpses,
-)
+from foveal.runs.graphs import MEANINGS, OPEN_SIZES, Exportable, OneGlimpse, UnrolledGlimpses
 from foveal.scene.preparation import AS_IT_IS, Preparation
 
 SUFFIXES = (".onnx", ".pt2")
@@ -45,28 +39,16 @@ class ExportMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it compares with PyTorch.
+    """What was written, and how it compares with PyTorch."""
 
-    Attributes:
-        path: of the file.
-        bytes: its size.
-        inputs: names.
-        outputs: names.
-        logit_difference: the largest difference of any output but a location, over all sizes.
-        location_difference: the largest difference of a location, in normalized coordinates.
-        checked: ``(B, H, W)`` of the images that it was checked on.
-        milliseconds: of processor time for one image of 100 x 100 on one thread, the fastest of
-            100 runs: ``"pytorch"`` and ``"exported"``.
-    """
-
-    path: Path
-    bytes: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    logit_difference: float
-    location_difference: float
-    checked: tuple[tuple[int, int, int], ...]
-    milliseconds: dict[str, float]
+    path: Path  # of the file
+    bytes: int  # its size
+    inputs: tuple[str, ...]  # names
+    outputs: tuple[str, ...]  # names
+    logit_difference: float  # the largest of any output but a location, over all sizes
+    location_difference: float  # the largest of a location, in normalized coordinates
+    checked: tuple[tuple[int, int, int], ...]  # (B, H, W) of the images that it was checked on
+    milliseconds: dict[str, float]  # of one image, "pytorch" and "exported": see `_time`
 
 
 def export_model(
@@ -176,7 +158,10 @@ def _compare(module: Exportable, run: Run, out: Path) -> tuple[float, float]:
 
 
 def _time(module: Exportable, run: Run) -> dict[str, float]:
-    """Milliseconds for one image on one thread, in PyTorch and exported."""
+    """Milliseconds for one image of 100 x 100 on one thread, in PyTorch and exported.
+
+    Of processor time, which other programs do not add to; the fastest of 100 runs.
+    """
     inputs = module.example(*SIZES[0])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -40,11 +40,7 @@ class FolderRun(ClassifierRun):
         return dataclasses.replace(self, task=config, model=model), task
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
-        """See `Run`; they are split as the directory says.
-
-        Raises:
-            ValueError: if anything but ``strict`` is to be changed.
-        """
+        """See `Run`; split as the directory says. `ValueError` for changes but ``strict``."""
         config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
         if changes:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)

@@ -35,13 +35,7 @@ class Reason(NamedTuple):
 def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, list[Reason]]:
     """The configuration of a recipe, fitted to the images, and the reasons in words.
 
-    Args:
-        config: where the images are.
-        found: what their headers say.
-        name: of the recipe, "fast" or "paper".
-
-    Raises:
-        ValueError: if there is no such recipe, or the images cannot be split.
+    Raises `ValueError` if there is no such recipe, or the images cannot be split.
     """
     base = recipe("cluttered-60", name)
     sizes = found.listing.sizes

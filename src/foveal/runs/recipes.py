@@ -33,10 +33,7 @@ RETINAS = {
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
-    reward="log_likelihood",
-    privileged_baseline=True,
-    credit_decay=0.9,
-    standardize_advantages=True,
+    reward="log_likelihood", privileged_baseline=True, credit_decay=0.9, standardize_advantages=True
 )
 
 
@@ -228,9 +225,7 @@ def _fast_agent(task: str) -> AgentRun:
     )
     if task == "catch":
         return AgentRun(
-            model=CATCH_RETINA,
-            objective=ControlObjective(detach_baseline=False),
-            training=training,
+            model=CATCH_RETINA, objective=ControlObjective(detach_baseline=False), training=training
         )
     # Any other environment: nothing is known of it, so averages come as they are.
     return AgentRun(
@@ -248,17 +243,10 @@ def _fast_agent(task: str) -> AgentRun:
     )
 
 
-RECIPES: dict[str, Callable[[str], CanvasRun]] = {
-    "paper": _paper,
-    "fast": _fast,
-    "best": _best,
-}
+RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
 
 
-AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {
-    "paper": _paper_agent,
-    "fast": _fast_agent,
-}
+AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {"paper": _paper_agent, "fast": _fast_agent}
 AGENT_TASKS = {
     "catch": "a ball to catch on a 24 x 24 screen, from nothing but the reward",
     "control": "any Gymnasium environment of images and discrete actions: --env ENV_ID",
@@ -266,18 +254,10 @@ AGENT_TASKS = {
 
 
 def recipe(task: str, name: str) -> CanvasRun:
-    """The configuration of a recipe for a task of images.
-
-    Raises:
-        ValueError: if there is no such task or recipe; suggests the nearest.
-    """
+    """The configuration of a recipe for a task of images; `ValueError` if there is none such."""
     return RECIPES[choose(name, RECIPES, "recipe")](choose(task, TASKS, "task"))
 
 
 def agent_recipe(task: str, name: str) -> AgentRun:
-    """The configuration of a recipe for an agent, "catch" or "control".
-
-    Raises:
-        ValueError: if there is no such task or recipe; suggests the nearest.
-    """
+    """The configuration of a recipe for an agent, "catch" or "control"; raises as `recipe`."""
     return AGENT_RECIPES[choose(name, AGENT_RECIPES, "recipe")](choose(task, AGENT_TASKS, "task"))

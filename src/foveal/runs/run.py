@@ -45,35 +45,22 @@ Completed = tuple["Run", Task | None]
 
 
 class Run(ABC):
-    """Everything that decides what a run computes; a kind of run is a frozen dataclass.
-
-    Attributes:
-        kind: the word for it in ``config.json``.
-        plays: whether its model is an agent; otherwise the model answers what it sees.
-        measure: what of a result is reported, in %.
-        compared: what of a validation decides between runs.
-        lower_is_better: whether the run with less of that is the better one.
-        curve: what of each validation the result keeps.
-        searched: the parts of the configuration that `foveal search` may change, in this order.
-        start: the model whose weights training begins with.
-        model, training: how the model is made and trained.
-        task, env: the images of a classifier, the games of an agent.
-    """
+    """Everything that decides what a run computes; a kind of run is a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of each kind
-    kind: ClassVar[str]
-    plays: ClassVar[bool]
-    measure: ClassVar[str]
-    compared: ClassVar[str]
-    lower_is_better: ClassVar[bool]
-    curve: ClassVar[tuple[str, ...]]
+    kind: ClassVar[str]  # the word for it in ``config.json``
+    plays: ClassVar[bool]  # whether its model is an agent; otherwise it answers what it sees
+    measure: ClassVar[str]  # what of a result is reported, in %
+    compared: ClassVar[str]  # what of a validation decides between runs
+    lower_is_better: ClassVar[bool]  # whether the run with less of that is the better one
+    curve: ClassVar[tuple[str, ...]]  # what of each validation the result keeps
     searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")
 
-    start: str | None
-    model: RAMConfig
-    training: Any
-    task: Any = None
-    env: EnvConfig | None = None
+    start: str | None  # the model whose weights training begins with
+    model: RAMConfig  # how the model is made
+    training: Any  # and how it is trained
+    task: Any = None  # the images of a classifier
+    env: EnvConfig | None = None  # the games of an agent
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -82,8 +69,7 @@ class Run(ABC):
     def read(cls, content: Mapping[str, Any], directory: Path) -> Self:
         """The configuration of a run of this kind, from the content of its ``config.json``.
 
-        Raises:
-            ValueError: if a value is missing or makes no sense.
+        Raises `ValueError` if a value is missing or makes no sense.
         """
         added = ("network", "start")  # since the first release of the format
         names = [field.name for field in dataclasses.fields(cls)]
@@ -112,25 +98,17 @@ class Run(ABC):
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> Task | None:
         """The images that a run learns from and is judged by; those of its directory.
 
-        Args:
-            directory: of the run.
-            device: where they go.
-            changes: values of a `TaskConfig` to replace, by name; and ``strict``, whether to stop
-                at the first image that cannot be read.
-
-        Raises:
-            OSError, ValueError: if they are missing or unfit.
+        The ``changes`` are values of a `TaskConfig` to replace, by name; and ``strict``, whether to
+        stop at the first image that cannot be read. Raises `OSError` or `ValueError` if images are
+        missing or unfit.
         """
 
     @abstractmethod
     def trainer(self, task: Any, /, *, drawn: bool, capture: bool, **engine: Any) -> Engine:
-        """Make the model and what trains it.
+        """Make the model and what trains it, on what `open` or `completed` gave.
 
-        Args:
-            task: what `open` or `completed` gave.
-            drawn: whether TensorBoard shows where it looks.
-            capture: see `Trainer`.
-            engine: ``directory``, ``device`` and ``listener`` of an `Engine`.
+        ``drawn`` says whether TensorBoard shows where it looks, ``capture`` is for `Trainer`;
+        ``engine`` has ``directory``, ``device`` and ``listener`` of an `Engine`.
         """
 
     @abstractmethod
@@ -185,10 +163,9 @@ def train_run(
         The content of ``result.json``; nothing in those of several processes that do not write.
 
     Raises:
-        ValueError: if the parts of the configuration do not fit together, files are damaged,
-            the weights to start from are another network's, or the directory holds a run of
-            another configuration.
-        FileNotFoundError: if there is no model to start from.
+        OSError, ValueError: if the parts of the configuration do not fit together, files are
+            damaged, the weights to start from are missing or another network's, or the directory
+            holds a run of another configuration.
         TrainingStopped, TrainingDiverged, OSError: see `Engine.run`.
     """
     if (directory / CONFIG_FILE).exists():

@@ -40,20 +40,13 @@ NUMBER = "trial"  # the attribute of a trial that names its run
 
 @dataclass(frozen=True)
 class Dimension:
-    """One hyper-parameter and where it may lie.
+    """One hyper-parameter and where it may lie."""
 
-    Attributes:
-        name: of the field of a configuration, such as "lr".
-        low, high: its range; unused with choices.
-        log: whether factors rather than differences are uniform.
-        choices: the values themselves, where it is not a range.
-    """
-
-    name: str
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    choices: tuple[Any, ...] = ()
+    name: str  # of the field of a configuration, such as "lr"
+    low: float = 0.0  # its range; unused with choices
+    high: float = 0.0  # likewise
+    log: bool = False  # whether factors rather than differences are uniform
+    choices: tuple[Any, ...] = ()  # the values themselves, where it is not a range
 
     def suggest(self, trial: optuna.Trial) -> Any:
         """A value for a trial."""
@@ -67,8 +60,7 @@ class Dimension:
 def read_space(words: Sequence[str], config: Run) -> tuple[Dimension, ...]:
     """``lr=1e-4:1e-2:log`` (a range) and ``core=rnn,lstm`` (choices) as dimensions.
 
-    Raises:
-        ValueError: if a name is no field of the configuration, or a value is not of its kind.
+    `ValueError` if a name is no field of the configuration, or a value is not of its kind.
     """
     space = tuple(_read_dimension(word, config) for word in words)
     names = [dimension.name for dimension in space]
@@ -119,11 +111,7 @@ def _read(kind: Any, text: str, word: str) -> Any:
 
 
 def configured(config: Run, values: dict[str, Any]) -> Run:
-    """The configuration with other values of some fields, by their names.
-
-    Raises:
-        ValueError: if a value makes no sense.
-    """
+    """The configuration with other values of some fields, by their names, if they make sense."""
     parts = {}
     for part in config.searched:
         inner = getattr(config, part)
@@ -142,12 +130,7 @@ def file_storage(path: Path) -> str:
 
 
 def open_study(
-    storage: str,
-    name: str,
-    config: Run,
-    space: Sequence[Dimension],
-    sampler: str,
-    seed: int,
+    storage: str, name: str, config: Run, space: Sequence[Dimension], sampler: str, seed: int
 ) -> optuna.Study:
     """Open a study in a storage, or begin it there.
 

@@ -32,18 +32,11 @@ def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
 
 
 def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
-    """A sheet of scanpaths, one below the other.
+    """A sheet of scanpaths, at least one, one below the other.
 
     Each shows the image with numbered fixations and the squares of every scale; beside it, where
     the policy reads a map, how likely each of its cells was to be looked at first; each glimpse as
     the model saw it, a row a scale; and the likeliest classes after each look.
-
-    Args:
-        paths: at least one.
-        theme: colours round the images.
-
-    Raises:
-        ValueError: if there is none.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
@@ -81,9 +74,6 @@ def save_picture(figure: Figure, out: Path) -> None:
     """Write a figure as PNG, SVG or PDF, by the file's suffix, in one step.
 
     Equal figures give equal files.
-
-    Raises:
-        OSError: if the file cannot be written.
     """
     import matplotlib  # noqa: PLC0415 (slow to import)
 

@@ -33,10 +33,7 @@ Square = tuple[int, int, int]  # left, top, side, in pixels of the image
 class Film:
     """Collects the first game of each of the first environments; `play` calls it.
 
-    Args:
-        agent: who plays.
-        games: how many to keep.
-        most_looks: of each game, from its first; None for all.
+    It keeps so many ``games``, and ``most_looks`` of each from its first, or all if None.
     """
 
     def __init__(
@@ -101,13 +98,7 @@ def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image
 
 
 def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
-    """One look: where it fell, what has been seen by then, what it brought, the belief after it.
-
-    Args:
-        path: a scanpath of T looks.
-        look: from 0 to T - 1.
-        theme: colours round the images.
-    """
+    """One look: where it fell, what has been seen by then, what it brought, the belief after it."""
     font = ImageFont.load_default(13)
     image = _screen(path.image, path.image_size)
     _outline(image, [path.square(look, i) for i in range(len(path.patch_sizes))], path.image_size)
@@ -153,11 +144,7 @@ def contact_sheet(frames: Sequence[Image.Image]) -> NDArray[np.uint8]:
 
 
 def check_film(out: Path) -> None:
-    """Make sure that a film of this name can be written, before it is made.
-
-    Raises:
-        ImportError: if an MP4 is wanted and PyAV is not installed.
-    """
+    """Make sure that a film of this name can be written; `ImportError` if it needs PyAV."""
     if out.suffix.lower() != ".mp4":
         return
     try:
@@ -171,14 +158,7 @@ def check_film(out: Path) -> None:
 def save_film(frames: Sequence[Image.Image], times: Sequence[int], out: Path) -> None:
     """Write frames as a GIF, which repeats, or an MP4, by the file's suffix, in one step.
 
-    Args:
-        frames: of one size.
-        times: how long each is shown, in milliseconds.
-        out: the file.
-
-    Raises:
-        OSError: if the file cannot be written.
-        ImportError: see `check_film`.
+    Frames are of one size, times in milliseconds. Raises `ImportError` as `check_film`.
     """
     check_film(out)
     if out.suffix.lower() == ".mp4":

@@ -33,7 +33,7 @@ def density(
 
     Returns:
         ``(rows, columns)``, top left first, as multiples of looking everywhere equally often: the
-        mean is 1.
+            mean is 1.
     """
     longer = max(image_size)
     rows, columns = (max(1, round(bins * side / longer)) for side in image_size)

@@ -28,11 +28,7 @@ QUALITIES = (85, 60, 35, 10)  # of the compression, until it is as small
 
 
 def save_page(images: Sequence[Sequence[Scanpath]], title: str, out: Path) -> None:
-    """Write the page of `page`, in one step.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write the page of `page`, in one step."""
     write_file(out, page(images, title).encode())
 
 
@@ -44,9 +40,7 @@ def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
     What a browser shows as seen by then it composes of the glimpses, as
     `foveal.viz.scanpath.reconstruct` does.
 
-    Args:
-        images: for each image, the scanpath of the mean policy, then any number of sampled ones.
-        title: of the page.
+    For each image there is the scanpath of the mean policy, then any number of sampled ones.
     """
     data = json.dumps({"title": title, "images": [_image(paths) for paths in images]})
     values = {

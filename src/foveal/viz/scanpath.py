@@ -19,35 +19,19 @@ OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 
 @dataclass(frozen=True)
 class Scanpath:
-    """What a model looked at in one image, in order.
+    """What a model looked at in one image, in order."""
 
-    Attributes:
-        image: ``(H, W)`` or ``(H, W, 3)`` float in [0, 1]; a smaller copy will do for a picture.
-        image_size: ``(height, width)`` of the image that the model looked at, in pixels; the
-            centres and the patches count those.
-        centers: ``(T, 2)`` int, ``(x, y)`` pixels of the fixations, the first included.
-        patch_sizes: pixels a side of each scale's square, finest first.
-        glimpses: ``(T, S, G, G)`` or ``(T, S, G, G, 3)``, what the model saw.
-        probabilities: ``(T, K)``, its belief after each look.
-        classes: K names.
-        label: the right class, or None if it is not known.
-        name: of the image, for people.
-        cells: ``(h, w)``, how likely each cell of a map was to be looked at first, where a policy
-            reads one.
-        cells_size: ``(height, width)`` of what the map covers, in pixels of the image.
-    """
-
-    image: NDArray[np.float32]
-    image_size: tuple[int, int]
-    centers: NDArray[np.int64]
-    patch_sizes: tuple[int, ...]
-    glimpses: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
-    label: int | None = None
-    name: str = ""
-    cells: NDArray[np.float32] | None = None
-    cells_size: tuple[float, float] = (0, 0)
+    image: NDArray[np.float32]  # (H, W) or (H, W, 3) float in [0, 1]; a smaller copy will do
+    image_size: tuple[int, int]  # (height, width) of what was looked at, in pixels
+    centers: NDArray[np.int64]  # (T, 2) int, (x, y) pixels of the fixations, the first included
+    patch_sizes: tuple[int, ...]  # pixels a side of each scale's square, finest first
+    glimpses: NDArray[np.float32]  # (T, S, G, G) or (T, S, G, G, 3), what the model saw
+    probabilities: NDArray[np.float32]  # (T, K), its belief after each look
+    classes: tuple[str, ...]  # K names
+    label: int | None = None  # the right class, or None if it is not known
+    name: str = ""  # of the image, for people
+    cells: NDArray[np.float32] | None = None  # (h, w), chance of each cell of a map at first
+    cells_size: tuple[float, float] = (0, 0)  # (height, width) of that map in the image's pixels
 
     @property
     def num_looks(self) -> int:
@@ -93,6 +77,7 @@ def follow(
     Args:
         model: in any mode, and left in it.
         image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source; or a scene of one.
+            `ValueError` if it has another shape or number of channels than the model takes.
         classes: names of the model's classes.
         label: the right class, if it is known.
         name: of the image, for people.
@@ -101,9 +86,6 @@ def follow(
         sampled: locations are drawn from the policy, as in training, instead of its mean.
         location_std: of the samples; the configuration's if None.
         generator: of the first location and the samples, on the image's device.
-
-    Raises:
-        ValueError: if the image has another shape or number of channels than the model takes.
     """
     scene = scene_of(image)
     training = model.training
@@ -132,17 +114,7 @@ def scanpath_of(
     label: int | None = None,
     name: str = "",
 ) -> Scanpath:
-    """The scanpath of one of the images of a rollout.
-
-    Args:
-        model: whose rollout it is.
-        scene: what it looked at.
-        rollout: of all its images.
-        row: of the image in them.
-        classes: names of the model's classes.
-        label: the right class, if it is known.
-        name: of the image, for people.
-    """
+    """The scanpath of the image in one row of a rollout of the scene; see `follow`."""
     with torch.inference_mode():
         places = rollout.locations[row]
         glimpses = model.sensor(scene.only(row, len(places)), places)
@@ -186,14 +158,8 @@ def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]
     """The foveated image: all that the model has seen of it after some looks, and no more.
 
     Each pixel has the finest resolution at which it was seen; of looks of equal resolution, that of
-    the latest.
-
-    Args:
-        path: of T looks.
-        looks: how many of them, from the first; all if None.
-
-    Returns:
-        Of the shape of ``path.image``; NaN where nothing was seen.
+    the latest. Of all looks, or the first so many; of the shape of ``path.image``, and NaN where
+    nothing was seen.
     """
     height, width = path.image.shape[:2]
     seen = np.full_like(path.image, np.nan)

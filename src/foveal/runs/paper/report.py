@@ -22,17 +22,11 @@ TEST_IMAGES = 10_000
 def row_result(
     row: Row, command: str, results: Sequence[dict[str, Any]], *, quick: bool = False
 ) -> dict[str, Any]:
-    """The content of ``<row>.json``.
+    """The content of ``<row>.json``, from the results of `train_run` for each seed.
 
-    Args:
-        row: which.
-        command: that makes it.
-        results: of one run a seed, as `foveal.runs.run.train_run` returns them.
-        quick: whether the row's run is cut short, which makes no figure to compare.
-
-    Returns:
-        The mean over the seeds, its Wilson interval over the test images or games, the spread over
-        the seeds (standard deviation; None for one seed), and every seed's result in full.
+    The mean over the seeds, its Wilson interval over the test images or games, the spread over the
+    seeds (standard deviation; None for one seed), and every seed's result in full. A ``quick`` row
+    is cut short, and makes no figure to compare.
     """
     values = [result[row.measure] for result in results]
     mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
@@ -53,11 +47,7 @@ def row_result(
 
 
 def read_row(directory: Path, name: str) -> dict[str, Any] | None:
-    """The result of a row, or None if there is none yet.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """The result of a row, or None if there is none yet; `ValueError` if the file is damaged."""
     path = directory / f"{name}.json"
     return read_json(path) if path.exists() else None
 
@@ -65,12 +55,8 @@ def read_row(directory: Path, name: str) -> dict[str, Any] | None:
 def write_row(directory: Path, result: dict[str, Any]) -> None:
     """Write a row's file and the table anew, each in one step.
 
-    Two processes may do so at once: the table is made from the files while a lock is held, so
-    that the last one made has all rows.
-
-    Raises:
-        OSError: if they cannot be written.
-        ValueError: if another row's file is damaged.
+    Two processes may do so at once: the table is made from the files while a lock is held, so that
+    the last one made has all rows. Raises `ValueError` if another row's file is damaged.
     """
     from filelock import FileLock  # noqa: PLC0415 (only here)
 

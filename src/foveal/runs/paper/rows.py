@@ -89,28 +89,16 @@ CONTROL_DECISIONS = 300_000 * 23  # of Catch's controls, 23 a game
 
 @dataclass(frozen=True)
 class Row:
-    """One number of the paper's tables, or a control that they leave out.
+    """One number of the paper's tables, or a control that they leave out."""
 
-    Attributes:
-        name: such as "cluttered-60-ram-8".
-        title: in words.
-        task: such as "cluttered-60"; "catch" for the game.
-        config: how we train it, seed 0.
-        paper: the figure of the proceedings; None for the controls that are ours.
-        preprint: that of the preprint, where known.
-        best_known: the best reproduction's figure and its name, where known; of a row beyond the
-            paper, the best model's of its kind.
-        beyond: whether it is beyond the paper: its first look is a thumbnail of the whole.
-    """
-
-    name: str
-    title: str
-    task: str
-    config: Run
-    paper: float | None
-    preprint: float | None = None
-    best_known: tuple[float, str] | None = None
-    beyond: bool = False
+    name: str  # such as "cluttered-60-ram-8"
+    title: str  # in words
+    task: str  # such as "cluttered-60"; "catch" for the game
+    config: Run  # how we train it, seed 0
+    paper: float | None  # the figure of the proceedings; None for the controls that are ours
+    preprint: float | None = None  # that of the preprint, where known
+    best_known: tuple[float, str] | None = None  # of the best reproduction, or model of its kind
+    beyond: bool = False  # whether its first look is a thumbnail of the whole
 
     @property
     def measure(self) -> str:
@@ -138,9 +126,7 @@ def _row(task: str, kind: str) -> Row:
     else:
         policy, looks = kind.split("-")
         model = dataclasses.replace(
-            base.model,
-            num_glimpses=int(looks),
-            policy="learned" if policy == "ram" else policy,
+            base.model, num_glimpses=int(looks), policy="learned" if policy == "ram" else policy
         )
         shorter = policy == "ram" and model.num_glimpses < base.model.num_glimpses
         training = base.training
