@@ -29,7 +29,7 @@ class CatchTable:
         self.sessions = sessions
 
     def deal(self, session: Session, *, against: bool, seed: int | None = None) -> dict[str, Any]:
-        """A new game, as `foveal.app.rounds.deal` gives it, with ``against``, and ``id`` (its seed).
+        """A new game, as `foveal.app.rounds.deal` gives it, ``against`` and ``id`` (its seed).
 
         The person plays too if it is ``against``; without a ``seed`` it is a random one.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,7 @@ def demo(
     set_threads(threads)
     config = demo_run()
     if epochs is not None:
-        training = dataclasses.replace(config.training, epochs=epochs)
-        config = dataclasses.replace(config, training=training)
+        config = config.altered(training={"epochs": epochs})
     _clear(out, config)
     task = CanvasTask(config.task)
     height, width = task.image_size
@@ -54,7 +52,7 @@ def demo(
             f"the fully-connected network reads all {height * width:,} pixels."
         )
     about = {"name": "demo", "recipe": "demo", "command": "foveal demo"}
-    rival = dataclasses.replace(config, network="fc-256")
+    rival = config.altered(network="fc-256")
     runs = {"attention": (config, out), "fully connected": (rival, out / "fully-connected")}
     results = []
     for title, (run, place) in runs.items():

@@ -127,9 +127,6 @@ def reproduce(
     _show(plan, json)
 
 
-# --- The list -------------------------------------------------------------------------------
-
-
 def _list(plan: _Plan, json: bool) -> None:
     lines: list[dict[str, Any]] = []
     for row in plan.rows:
@@ -174,9 +171,6 @@ def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
     directory = plan.directory(row, seed)
     return load(directory).done if (directory / CONFIG_FILE).exists() else None
-
-
-# --- Training -------------------------------------------------------------------------------
 
 
 def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,11 +47,9 @@ class AgentRun(Run):
                 "as in: foveal train control --env foveal/Catch-v0"
             )
         games = Games(self.env, 1)
-        model = dataclasses.replace(
-            self.model, num_classes=games.num_actions, num_channels=games.image_shape[0]
-        )
         games.close()
-        return dataclasses.replace(self, model=model), None
+        sizes = {"num_classes": games.num_actions, "num_channels": games.image_shape[0]}
+        return self.altered(model=sizes), None
 
     def open(self, *_: Any, **__: Any) -> None:
         """See `Run`; games are begun by the trainer."""
@@ -88,8 +85,7 @@ class AgentRun(Run):
     def shortened(self, seed: int, part: int) -> Self:
         """See `Run`; at least one update."""
         decisions = max(self._decisions_a_step, self.training.decisions // part)
-        training = dataclasses.replace(self.training, seed=seed, decisions=decisions)
-        return dataclasses.replace(self, training=training)
+        return self.altered(training={"seed": seed, "decisions": decisions})
 
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""

@@ -11,6 +11,7 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -113,12 +114,8 @@ def evaluation(task: str, batch_size: int, rounds: int, device: torch.device) ->
     """Images in memory to answers, with the mean policy; the floor is the forward products."""
     config = RETINAS[task]
     model, images, _ = _problem(task, config, batch_size, device)
-    model.eval()
+    answer = torch.inference_mode()(partial(model.eval().model, images))
     products = _products(model.model, batch_size, device)
-
-    @torch.inference_mode()
-    def answer() -> None:
-        model.model(images)
 
     def floor() -> None:
         for _ in range(config.num_glimpses):
@@ -134,12 +131,7 @@ def latency(rounds: int, device: torch.device) -> dict[str, Any]:
     """One 100 x 100 image to its answer, 8 glimpses at 4 scales."""
     config = RETINAS["cluttered-100"]
     model, images, _ = _problem("cluttered-100", config, 1, device)
-    model.eval()
-
-    @torch.inference_mode()
-    def answer() -> None:
-        model.model(images)
-
+    answer = torch.inference_mode()(partial(model.eval().model, images))
     (times,) = in_turns([answer], 10 * rounds, device)
     return {"part": "100 x 100, 8 glimpses, one image", "latency": quartiles(times)}
 
@@ -171,28 +163,23 @@ def glimpse(
     The floor of the preparation is a copy of as many bytes as it leaves: a plane a scale.
     """
     sensor = GlimpseSensor(glimpse_size, num_scales).to(device)
+
+    def look(prepared: Any) -> None:
+        sensor(prepared, torch.rand(SENSOR_BATCH, 2, device=device) * 2 - 1)
+
     looks: list[Callable[[], object]] = []
     prepared_in, copied_in = [], []
     for side in (SMALL, LARGE):
         images = torch.rand(SENSOR_BATCH, 1, side, side, device=device)
         prepared = sensor.prepare(images)
         planes = torch.empty(num_scales, *images.shape, device=device)
-
-        def prepare(images: Tensor = images) -> None:
-            sensor.prepare(images)
-
-        def copy(planes: Tensor = planes, images: Tensor = images) -> None:
-            planes.copy_(images)
-
-        made, copied = in_turns([prepare, copy], 3, device)
+        parts: list[Callable[[], object]]
+        parts = [partial(sensor.prepare, images), partial(planes.copy_, images)]
+        made, copied = in_turns(parts, 3, device)
         prepared_in.append(statistics.median(made))
         copied_in.append(statistics.median(copied))
-        del planes
-
-        def look(prepared: Any = prepared) -> None:
-            sensor(prepared, torch.rand(SENSOR_BATCH, 2, device=device) * 2 - 1)
-
-        looks.append(look)
+        del planes, parts
+        looks.append(partial(look, prepared))
     # A look takes a fraction of a millisecond: many of them, so that noise has its chance.
     small, large = in_turns(looks, 20 * rounds, device)
     return {

@@ -96,8 +96,7 @@ class ClassifierRun(Run):
     def shortened(self, seed: int, part: int) -> Self:
         """See `Run`."""
         epochs = max(1, self.training.epochs // part)
-        training = dataclasses.replace(self.training, seed=seed, epochs=epochs)
-        return dataclasses.replace(self, training=training)
+        return self.altered(training={"seed": seed, "epochs": epochs})
 
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""

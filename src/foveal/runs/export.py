@@ -10,6 +10,7 @@ import logging
 import math
 import tempfile
 import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -174,16 +175,7 @@ def _time(module: Exportable, run: Run) -> dict[str, float]:
 
 
 def _fastest(call: Callable[[], object]) -> float:
-    """Milliseconds of processor time, which other programs on the machine do not add to."""
-    times = []
-    for _ in range(TIMED_RUNS):
-        begun = time.process_time()
-        call()
-        times.append(time.process_time() - begun)
-    return 1000 * min(times)
-
-
-# --- ONNX -----------------------------------------------------------------------------------
+    return 1000 * min(timeit.repeat(call, number=1, repeat=TIMED_RUNS, timer=time.process_time))
 
 
 def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
@@ -245,9 +237,6 @@ def _onnx_runner(content: bytes) -> Run:
         return [torch.from_numpy(value) for value in session.run(None, fed)]
 
     return run
-
-
-# --- torch.export ---------------------------------------------------------------------------
 
 
 def _program_file(module: Exportable) -> bytes:

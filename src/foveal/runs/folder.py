@@ -30,14 +30,13 @@ class FolderRun(ClassifierRun):
         data = str(Path(self.task.data).expanduser().resolve())
         config = dataclasses.replace(self.task, data=data)
         task = FolderTask.examine(config, found, device, count)
-        model = dataclasses.replace(
-            self.model,
-            num_channels=task.num_channels,
-            num_classes=len(task.classes),
-            pixel_mean=self.model.pixel_mean or task.pixel_mean,
-            pixel_std=self.model.pixel_std or task.pixel_std,
-        )
-        return dataclasses.replace(self, task=config, model=model), task
+        known = {
+            "num_channels": task.num_channels,
+            "num_classes": len(task.classes),
+            "pixel_mean": self.model.pixel_mean or task.pixel_mean,
+            "pixel_std": self.model.pixel_std or task.pixel_std,
+        }
+        return self.altered(task=config, model=known), task
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
         """See `Run`; split as the directory says. `ValueError` for changes but ``strict``."""

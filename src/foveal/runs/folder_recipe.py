@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -81,22 +80,21 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
             f"--epochs {epochs} --batch-size {batch}: {epochs * images:,} images in all{memory}",
         ),
     ]
-    model = dataclasses.replace(
-        base.model,
-        glimpse_size=size,
-        num_scales=scales,
-        num_glimpses=looks,
-        num_channels=channels,
-        num_classes=len(found.listing.classes),
-    )
-    training = dataclasses.replace(
-        base.training, epochs=epochs, batch_size=batch, validate_every=max(1, epochs // 20)
-    )
+    sizes_of_model = {
+        "glimpse_size": size,
+        "num_scales": scales,
+        "num_glimpses": looks,
+        "num_channels": channels,
+        "num_classes": len(found.listing.classes),
+    }
+    length = {"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)}
+    run = FolderRun(
+        task=config, model=base.model, objective=base.objective, training=base.training
+    ).altered(model=sizes_of_model, training=length)
     if name == "fast":
         # A photograph's coarse averages have contrast of their own, and need no gain.
-        model = dataclasses.replace(model, scale_gain=1.0)
-        training = dataclasses.replace(training, lr=1.5e-3)
-    return FolderRun(task=config, model=model, objective=base.objective, training=training), reasons
+        run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
+    return run, reasons
 
 
 def _range(sizes: NDArray[np.int64]) -> str:

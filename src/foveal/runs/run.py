@@ -76,6 +76,16 @@ class Run(ABC):
         parts = {name: content.get(name) for name in names if name not in added or name in content}
         return config_from_dict(cls, parts, str(directory / CONFIG_FILE))
 
+    def altered(self, **changes: Any) -> Self:
+        """The same run with other values, of its parts by a dictionary each."""
+        parts = {
+            name: dataclasses.replace(getattr(self, name), **value)
+            if type(value) is dict
+            else value
+            for name, value in changes.items()
+        }
+        return dataclasses.replace(self, **parts)
+
     @property
     def shape(self) -> str:
         """What tells it from other runs of its task, for the name of a directory."""

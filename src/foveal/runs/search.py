@@ -114,12 +114,10 @@ def configured(config: Run, values: dict[str, Any]) -> Run:
     """The configuration with other values of some fields, by their names, if they make sense."""
     parts = {}
     for part in config.searched:
-        inner = getattr(config, part)
-        names = {field.name for field in dataclasses.fields(inner)}
-        own = {name: value for name, value in values.items() if name in names}
-        parts[part] = dataclasses.replace(inner, **own)
+        names = {field.name for field in dataclasses.fields(getattr(config, part))}
+        parts[part] = {name: value for name, value in values.items() if name in names}
         values = {name: value for name, value in values.items() if name not in names}
-    return dataclasses.replace(config, **parts)
+    return config.altered(**parts)
 
 
 def file_storage(path: Path) -> str:

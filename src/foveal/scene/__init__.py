@@ -34,7 +34,7 @@ def as_scene(images: Images) -> Scene:
 
 
 def scene_of(image: Scene | Tensor | PatchSource) -> Scene:
-    """One image as a scene: ``(C, H, W)`` float in [0, 1]; a source; or a scene of one."""
+    """One image as a scene: ``(C, H, W)`` float (or `ValueError`), a source, or a scene of one."""
     if isinstance(image, Scene):
         return image
     if not isinstance(image, Tensor):

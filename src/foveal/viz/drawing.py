@@ -32,7 +32,7 @@ def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
 
 
 def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
-    """A sheet of scanpaths, at least one, one below the other.
+    """A sheet of scanpaths (`ValueError` if there is none), one below the other.
 
     Each shows the image with numbered fixations and the squares of every scale; beside it, where
     the policy reads a map, how likely each of its cells was to be looked at first; each glimpse as

@@ -55,7 +55,7 @@ def explained(
 
 @contextmanager
 def naming(path: Path | str, damage: str = "is damaged or cut off") -> Iterator[None]:
-    """Name the file in whatever is raised within, which becomes an `OSError` or a `ValueError`."""
+    """Name the file in whatever fails within. Raises `OSError` or `ValueError` in its place."""
     try:
         yield
     except Exception as problem:

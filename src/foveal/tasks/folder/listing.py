@@ -369,7 +369,10 @@ def write_split(listing: Listing, path: Path) -> None:
 
 
 def read_split(path: Path, root: Path) -> Listing:
-    """Read what `write_split` wrote, for images below ``root``; `ValueError` if it is damaged."""
+    """Read what `write_split` wrote, for images below ``root``.
+
+    Raises `FileNotFoundError`, or `ValueError` if it is damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: which images were in which split is unknown.")
     columns, rows = _read_csv(path, "surrogateescape")
