@@ -182,7 +182,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
 
 
 def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) -> None:
-    """Refuse, by `ValueError`, a value not of a type, as annotations name it; see `check_fields`."""
+    """X"""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         if value not in arguments:

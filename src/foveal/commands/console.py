@@ -67,14 +67,11 @@ def stops_explained(next_step: str) -> Iterator[None]:
     """What ends training before its end becomes a message; ``next_step`` goes on with it."""
     try:
         yield
-    except TrainingStopped as stop:
-        raise Stop(f"{stop}. Go on with: {next_step}", INTERRUPTED) from None
-    except TrainingDiverged as diverged:
-        raise Stop(str(diverged), FAILED) from None
-    except ProcessLost as lost:
-        raise Stop(f"{lost}. Go on with: {next_step}", FAILED) from None
-    except RunHeld as held:
-        raise Stop(str(held), FAILED) from None
+    except (TrainingStopped, ProcessLost) as stop:
+        code = INTERRUPTED if isinstance(stop, TrainingStopped) else FAILED
+        raise Stop(f"{stop}. Go on with: {next_step}", code) from None
+    except (TrainingDiverged, RunHeld) as problem:
+        raise Stop(str(problem), FAILED) from None
     except DeviceFailed as failed:
         raise Stop(f"{failed}. To go on as it was: {next_step}", FAILED) from None
 
@@ -180,6 +177,6 @@ def show_table(table: Table) -> None:
     (console if console.is_terminal else wide).print(table)
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(**content: Any) -> None:
     """Print one JSON object, for machines."""
     print(json.dumps(content))

@@ -71,7 +71,7 @@ def demo(
     save_picture(draw(shown), picture)
     if json:
         figures = {name: ours[name] for name in ("error", "interval")}
-        print_json(figures | {"rival_error": theirs["error"]})
+        print_json(**figures, rival_error=theirs["error"])
         return
     say(f"test error after {config.training.epochs} epochs each:")
     say(f"  attention        {_in_words(ours)}")

@@ -20,7 +20,7 @@ from foveal.commands.console import (
     say,
     working,
 )
-from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
@@ -78,8 +78,7 @@ def evaluate(
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object, the table by class and the confusion matrix included.
     """
-    if confusion is not None and confusion.suffix.lower() != ".png":
-        raise ValueError(f"--confusion must be a .png file; got {str(confusion)!r}.")
+    check_suffix("--confusion", confusion, (".png",))
     if rollouts < 1:
         raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     if data is None and (fit or invert):
@@ -122,21 +121,20 @@ def evaluate(
     rows = by_class(matrix, shown.classes)
     if confusion is not None:
         save_picture(draw_confusion(matrix, shown.classes), confusion)
-    answer = {
-        "model": model,
-        "task": data or task or saved.content.get("name"),
-        "split": split,
-        **dataclasses.asdict(result),
-        "num_glimpses": looks,
-        "rollouts": rollouts,
-        "image_size": [height, width],
-        "pixels_read": rollouts * pixels,
-        "parameters": network.count_parameters(),
-        "classes": rows,
-        "confusion": matrix.tolist(),
-    }
     if json:
-        print_json(answer)
+        print_json(
+            model=model,
+            task=data or task or saved.content.get("name"),
+            split=split,
+            **dataclasses.asdict(result),
+            num_glimpses=looks,
+            rollouts=rollouts,
+            image_size=[height, width],
+            pixels_read=rollouts * pixels,
+            parameters=network.count_parameters(),
+            classes=rows,
+            confusion=matrix.tolist(),
+        )
     else:
         low, high = result.interval
         size = f"{height} x {width}" + ("" if shown.one_size else " at most")

@@ -72,17 +72,15 @@ def export(
         ) from None
     if json:
         print_json(
-            {
-                "out": str(made.path),
-                "bytes": made.bytes,
-                "inputs": made.inputs,
-                "outputs": made.outputs,
-                "num_glimpses": 1 if one_step else num_glimpses or network.config.num_glimpses,
-                "logit_difference": made.logit_difference,
-                "location_difference": made.location_difference,
-                "checked": made.checked,
-                "milliseconds": made.milliseconds,
-            }
+            out=str(made.path),
+            bytes=made.bytes,
+            inputs=made.inputs,
+            outputs=made.outputs,
+            num_glimpses=1 if one_step else num_glimpses or network.config.num_glimpses,
+            logit_difference=made.logit_difference,
+            location_difference=made.location_difference,
+            checked=made.checked,
+            milliseconds=made.milliseconds,
         )
         return
     sizes = ", ".join(f"{batch} of {height} x {width}" for batch, height, width in made.checked)

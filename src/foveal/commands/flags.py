@@ -8,6 +8,8 @@ import io
 import itertools
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,6 +100,16 @@ def choose_device(name: str) -> torch.device:
             f"got device {name!r}, but there are {torch.cuda.device_count()} GPU(s), from cuda:0."
         )
     return device
+
+
+def check_suffix(flag: str, path: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse a file to write, by `ValueError`, unless its name ends in one of the suffixes."""
+    if path is None or path.suffix.lower() in suffixes:
+        return
+    listed = f"end in one of {', '.join(suffixes)}"
+    if len(suffixes) < 3:
+        listed = f"be a {' or '.join(suffixes)} file"
+    raise ValueError(f"{flag} must {listed}; got {str(path)!r}.")
 
 
 def set_threads(threads: int) -> None:

@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from foveal.commands.console import complain, print_json, say, working
-from foveal.commands.flags import choose_device
+from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
@@ -115,7 +115,9 @@ def look(
     network, data = saved.looking, None
     if not image:
         data = task_shown(saved, torch_device, task=task, changes=changes)
-        _check_index(data, index)
+        last = data.size("test") - 1
+        if not 0 <= index <= last:
+            raise ValueError(f"--index must be 0 to {last}; got {index}.")
     door = Door(network.about, fit, invert, partial(complain, "look"), model=model)
     looking = _Looking(saved, network, data, num_glimpses, seed)
     if out is not None:
@@ -137,21 +139,12 @@ def look(
 
 
 def _check(out: Path | None, maps: Path | None, count: int) -> None:
-    forms = (*PICTURES, *FILMS, PAGES[0])
-    if out is not None and out.suffix.lower() not in (*forms, *PAGES):
-        raise ValueError(f"--out must end in one of {', '.join(forms)}; got {str(out)!r}.")
-    if out is not None:
+    if out is not None and out.suffix.lower() not in PAGES:
+        check_suffix("--out", out, (*PICTURES, *FILMS, PAGES[0]))
         check_film(out)
-    if maps is not None and maps.suffix.lower() not in PICTURES:
-        raise ValueError(f"--maps must end in one of {', '.join(PICTURES)}; got {str(maps)!r}.")
+    check_suffix("--maps", maps, PICTURES)
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
-
-
-def _check_index(data: Task, index: int) -> None:
-    total = data.size("test")
-    if not 0 <= index < total:
-        raise ValueError(f"--index must be 0 to {total - 1}; got {index}.")
 
 
 @dataclass(frozen=True)
@@ -263,15 +256,13 @@ def _tell(
     for path in paths:
         if json:
             print_json(
-                {
-                    "image": path.name,
-                    "answer": path.classes[path.answer],
-                    "label": None if path.label is None else path.classes[path.label],
-                    "probabilities": path.probabilities[-1].tolist(),
-                    "locations": path.centers.tolist(),
-                    "pixels_read": network.count_pixels_read(num_glimpses),
-                    "out": str(out),
-                }
+                image=path.name,
+                answer=path.classes[path.answer],
+                label=None if path.label is None else path.classes[path.label],
+                probabilities=path.probabilities[-1].tolist(),
+                locations=path.centers.tolist(),
+                pixels_read=network.count_pixels_read(num_glimpses),
+                out=str(out),
             )
         elif len(paths) == 1:
             say(f"{out}: {path.num_looks} looks, {path.verdict()}")
@@ -304,12 +295,10 @@ def _write_maps(
     results = found.evaluations
     if json:
         print_json(
-            {
-                "error": [result.error for result in results],
-                "interval": [list(result.interval) for result in results],
-                "count": len(found.locations),
-                "maps": str(maps),
-            }
+            error=[result.error for result in results],
+            interval=[list(result.interval) for result in results],
+            count=len(found.locations),
+            maps=str(maps),
         )
         return
     errors = ", ".join(f"{result.error:.2f}" for result in results)

@@ -58,13 +58,8 @@ def make_dataset(
         seed: of the training canvases.
         json: print one JSON object.
     """
-    wanted = {
-        "digits": digits,
-        "canvas_size": canvas_size,
-        "num_clutter": num_clutter,
-        "clutter_size": clutter_size,
-        "composition": composition,
-    }
+    wanted = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
+    wanted |= {"clutter_size": clutter_size, "composition": composition}
     known = TASKS[choose(task, TASKS, "task")]
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     data = CanvasTask(dataclasses.replace(known, **changes), torch.device("cpu"))
@@ -85,13 +80,14 @@ def make_dataset(
     height, width = data.image_size
     size = sum(path.stat().st_size for path in out.rglob("*.*"))
     if json:
-        answer = {
-            "out": str(out),
-            "format": chosen,
-            "image_size": [height, width],
-            "counts": counts,
-        }
-        print_json(answer | {"bytes": size, "seconds": round(time.perf_counter() - began, 1)})
+        print_json(
+            out=str(out),
+            format=chosen,
+            image_size=[height, width],
+            counts=counts,
+            bytes=size,
+            seconds=round(time.perf_counter() - began, 1),
+        )
         return
     listed = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
     say(f"{out}: {listed}; {height:,} x {width:,} pixels, {size / 1e6:,.1f} MB, {out / MANIFEST}")

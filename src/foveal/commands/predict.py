@@ -130,7 +130,7 @@ def _files(name: str) -> Iterator[Path]:
 
 def _print(answer: Prediction, json: bool) -> None:
     if json:
-        print_json(asdict(answer))
+        print_json(**asdict(answer))
         return
     beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer.probabilities.items())
     path = " ".join(f"({x}, {y})" for x, y in answer.locations)

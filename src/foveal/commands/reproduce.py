@@ -143,7 +143,7 @@ def _list(plan: _Plan, json: bool) -> None:
             }
         )
     if json:
-        print_json({"rows": lines})
+        print_json(rows=lines)
         return
     table = Table("row", "what", "paper, %", "ours, %", "state")
     for line in lines:
@@ -268,7 +268,7 @@ def _in_words(row: Row, result: dict[str, Any]) -> str:
 def _show(plan: _Plan, json: bool) -> None:
     results = [(row, result) for row in plan.rows if (result := read_row(plan.out, row.name))]
     if json:
-        print_json({"results": [result for _, result in results]})
+        print_json(results=[result for _, result in results])
         return
     for row, result in results:
         paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"

@@ -33,7 +33,7 @@ def runs(
             )
     rows = [line for directory in directories for line in find_runs(directory)]
     if json:
-        print_json({"runs": rows})
+        print_json(runs=rows)
         return
     if not rows:
         say(f"no runs in {', '.join(map(str, directories))}; foveal train begins one.")

@@ -202,14 +202,8 @@ def _show(study: optuna.Study, config: Run, out: Path, json: bool) -> None:
         for trial in ranked
     ]
     if json:
-        print_json(
-            {
-                "study": study.study_name,
-                "trials": rows,
-                "ended_early": early,
-                "plot": None if page is None else str(page),
-            }
-        )
+        plot = None if page is None else str(page)
+        print_json(study=study.study_name, trials=rows, ended_early=early, plot=plot)
         return
     table = Table("run", measure.replace("_", " "), *(ranked[0].params if ranked else ()))
     for trial, row in list(zip(ranked, rows, strict=True))[:SHOWN]:

@@ -34,7 +34,7 @@ def tasks(json: bool = False) -> None:
             {"task": name, "description": description, "recipes": list(RECIPES)}
             for name, description in FOLDER_TASKS.items()
         ]
-        print_json({"tasks": rows})
+        print_json(tasks=rows)
         return
     table = Table("task", "what it is", "retina", "glimpses", "recipes")
     for name, model in models.items():

@@ -217,7 +217,7 @@ def train(
         return
     result |= {"run": str(directory)}
     if json:
-        print_json(result)
+        print_json(**result)
         return
     for line in config.told(result):
         say(line)
