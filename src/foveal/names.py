@@ -182,7 +182,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
 
 
 def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) -> None:
-    """X"""
+    """Refuse a value that is not of a type, by `ValueError`; see `check_fields`."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         if value not in arguments:

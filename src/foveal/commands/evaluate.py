@@ -138,10 +138,11 @@ def evaluate(
     else:
         low, high = result.interval
         size = f"{height} x {width}" + ("" if shown.one_size else " at most")
+        glimpses = f"{looks} glimpses, " if looks else ""
+        mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
-            f"{low:.2f} to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
-            f"read of {size}"
+            f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} pixels read of {size}"
         )
         console.print(_table(rows))
     if shown.problems:
@@ -170,12 +171,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["taken_for"] or "",
         )
     return table
-
-
-def _protocol(looks: int, rollouts: int) -> str:
-    if not looks:
-        return ""
-    return f"{looks} glimpses, " + (f"the mean of {rollouts} rollouts, " if rollouts > 1 else "")
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:

@@ -173,11 +173,8 @@ class _Looking:
         """Test images from ``index`` on, in the rollouts that `foveal evaluate` counts."""
         assert self.data is not None
         first, found = 0, 0
-        with contextlib.closing(
-            rollouts(
-                self.network, self.data, "test", num_glimpses=self.num_glimpses, seed=self.seed
-            )
-        ) as batches:
+        looks: dict[str, Any] = {"num_glimpses": self.num_glimpses, "seed": self.seed}
+        with contextlib.closing(rollouts(self.network, self.data, "test", **looks)) as batches:
             for scene, labels, rollout in batches:
                 missed = (rollout.logits.argmax(-1) != labels).tolist()
                 for row in range(max(0, index - first), len(labels)):
@@ -203,8 +200,8 @@ class _Looking:
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
-        about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
-        run = self.saved.run
+        run, classes = self.saved.run, (self.data or self.saved).classes
+        about: dict[str, Any] = {"classes": classes, "label": case.label, "name": case.name}
         mean = scanpath_of(self.network, case.scene, case.rollout, case.row, **about)
         generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
@@ -226,10 +223,6 @@ class _Looking:
     @property
     def device(self) -> torch.device:
         return self.network.action_head.weight.device
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.saved.classes if self.data is None else self.data.classes
 
 
 def _write(

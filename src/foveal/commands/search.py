@@ -118,7 +118,10 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
     out = options.out or Path("runs", "search", name)
     storage = options.storage or file_storage(out / "study.db")
     if options.storage is None:
-        _make_directory(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ValueError(f"--out must be a directory; {out}: {problem.strerror}.") from None
     # Workers that share a sampler's seed would try the same values.
     seed = int.from_bytes(os.urandom(4)) if options.workers == 1 else 0
     study = open_study(storage, name, config, space, options.sampler, seed)
@@ -150,13 +153,6 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
                 task=task,
             )
     _show(study, config, out, options.json)
-
-
-def _make_directory(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ValueError(f"--out must be a directory; {out}: {problem.strerror}.") from None
 
 
 def _work_together(

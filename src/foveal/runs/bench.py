@@ -7,7 +7,7 @@ bare products; for what moves memory, a copy of the bytes that must move. Times 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import runpy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -210,13 +210,7 @@ def environment(rounds: int, device: torch.device) -> dict[str, Any]:
 
 def obvious_sensor() -> MakeSensor | None:
     """The sensor in benchmarks/obvious.py; None where the package is installed without it."""
-    spec = importlib.util.spec_from_file_location("obvious", OBVIOUS)
-    if not OBVIOUS.exists() or spec is None or spec.loader is None:
-        return None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: MakeSensor = module.ObviousSensor
-    return made
+    return runpy.run_path(str(OBVIOUS))["ObviousSensor"] if OBVIOUS.exists() else None
 
 
 def _row(

@@ -56,6 +56,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     # Half of them at most: some may turn out to be damaged once they are decoded.
     batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)
+    covered = "all" if widest >= long else f"{100 * widest / long:.0f} %"
     colour = "grey" if found.grey else "in colour"
     memory = ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
     reasons = [
@@ -68,7 +69,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         Reason(
             ("--glimpse-size", "--num-scales"),
             f"--glimpse-size {size} --num-scales {scales}: the shorter side is {short} pixels "
-            f"(median), and the coarsest patch, {widest}, covers {_covered(widest, long)} of the "
+            f"(median), and the coarsest patch, {widest}, covers {covered} of the "
             f"longer, {long}",
         ),
         Reason(
@@ -98,18 +99,10 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
 
 
 def _range(sizes: NDArray[np.int64]) -> str:
-    low, high = sizes.min(0).tolist(), sizes.max(0).tolist()
-    if low == high:
-        return f"{low[0]} x {low[1]} pixels (height x width)"
-    return f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels (height x width)"
+    low, high = (f"{height} x {width}" for height, width in (sizes.min(0), sizes.max(0)))
+    return f"{low if low == high else f'{low} to {high}'} pixels (height x width)"
 
 
 def _by_windows(large: list[bool]) -> str:
-    if not any(large):
-        return ""
     which = "all" if all(large) else f"{sum(large):,} of them"
-    return f"; {which} read where the model looks, never whole"
-
-
-def _covered(widest: int, long: int) -> str:
-    return "all" if widest >= long else f"{100 * widest / long:.0f} %"
+    return f"; {which} read where the model looks, never whole" if any(large) else ""

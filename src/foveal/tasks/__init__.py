@@ -20,11 +20,6 @@ DESCRIPTIONS = {
 FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 
 __all__ = [
-    "DESCRIPTIONS",
-    "FOLDER_TASKS",
-    "TASKS",
-    "CanvasTask",
-    "FolderConfig",
-    "FolderTask",
+    "DESCRIPTIONS", "FOLDER_TASKS", "TASKS", "CanvasTask", "FolderConfig", "FolderTask",
     "TaskConfig",
-]
+]  # fmt: skip

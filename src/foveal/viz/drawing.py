@@ -42,7 +42,7 @@ def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
 
     if not paths:
         raise ValueError("a sheet needs at least one scanpath; got none.")
-    sides = [_image_side(path) for path in paths]
+    sides = [min(max(1.6, _cells_height(path)), 2.4) for path in paths]
     heights = [max(_cells_height(path), side) for path, side in zip(paths, sides, strict=True)]
     looks = max(path.num_looks for path in paths)
     maps = max(0 if path.cells is None else side for path, side in zip(paths, sides, strict=True))
@@ -115,10 +115,6 @@ def _cells_height(path: Scanpath) -> float:
     return scales * (CELL + GAP) + min(BELIEFS, len(path.classes)) * BELIEF_LINE
 
 
-def _image_side(path: Scanpath) -> float:
-    return min(max(1.6, _cells_height(path)), 2.4)
-
-
 def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 (slow to import)
 
@@ -140,6 +136,11 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     for look, (x, y) in enumerate(path.centers):
         disc = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "linewidth": 0.4}
         axes.text(x, y, str(look + 1), color="black", size=6, ha="center", va="center", bbox=disc)
+    _frame(axes, path, theme)
+
+
+def _frame(axes: Any, path: Scanpath, theme: Theme) -> None:
+    height, width = path.image_size
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
     for spine in axes.spines.values():
         spine.set(color=theme.faint, linewidth=0.5)
@@ -147,11 +148,9 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
 
 def _draw_cells(axes: Any, path: Scanpath, theme: Theme) -> None:
     """How likely each cell of the policy's map was to be looked at first, over the image."""
-    (height, width), (down, across) = path.image_size, path.cells_size
+    down, across = path.cells_size
     axes.imshow(path.cells, cmap="magma", vmin=0, extent=(0, across, down, 0), interpolation="none")
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
-    for spine in axes.spines.values():
-        spine.set(color=theme.faint, linewidth=0.5)
+    _frame(axes, path, theme)
 
 
 def _draw_looks(axes: Any, path: Scanpath, theme: Theme, size: tuple[float, float]) -> None:
@@ -171,9 +170,8 @@ def _draw_looks(axes: Any, path: Scanpath, theme: Theme, size: tuple[float, floa
         for scale in range(len(path.patch_sizes)):
             _draw_glimpse(axes, path, look, scale, left)
         _draw_belief(axes, path, look, (left, beliefs_top), theme)
-    name = "belief"
     middle = beliefs_top + BELIEF_LINE / 2
-    axes.text(-0.06, middle, name, size=6.5, color=theme.text, ha="right", va="center")
+    axes.text(-0.06, middle, "belief", size=6.5, color=theme.text, ha="right", va="center")
 
 
 def _draw_glimpse(axes: Any, path: Scanpath, look: int, scale: int, left: float) -> None:

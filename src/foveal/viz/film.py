@@ -17,7 +17,7 @@ from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.names import printable
 from foveal.viz.drawing import shorten
-from foveal.viz.scanpath import Scanpath, leading_classes, reconstruct, viewable
+from foveal.viz.scanpath import Scanpath, as_picture, leading_classes, reconstruct, viewable
 from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
 
 FILMS = (".gif", ".mp4")
@@ -198,7 +198,7 @@ def _screen(pixels: NDArray[np.float32], image_size: tuple[int, int]) -> Image.I
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     enlarged = size[0] >= pixels.shape[1]
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-    return _picture(pixels).resize(size, method)
+    return as_picture(pixels).convert("RGB").resize(size, method)
 
 
 def _outline(screen: Image.Image, squares: Sequence[Square], image_size: tuple[int, int]) -> None:
@@ -228,7 +228,8 @@ def _glimpse_column(glimpses: NDArray[np.float32], height: int, background: str)
     step = GLIMPSE + MARGIN
     sheet = Image.new("RGB", (columns * step - MARGIN, rows * step - MARGIN), background)
     for scale, pixels in enumerate(glimpses):
-        seen = _picture(pixels).resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST)
+        seen = as_picture(pixels).convert("RGB")
+        seen = seen.resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST)
         edge = (0, 0, GLIMPSE - 1, GLIMPSE - 1)
         ImageDraw.Draw(seen).rectangle(edge, outline=scale_color(scale), width=2)
         sheet.paste(seen, (scale // rows * step, scale % rows * step))
@@ -249,9 +250,3 @@ def _draw_beliefs(
         draw.rectangle(bar, fill=color)
         text = f"{shorten(path.classes[index], 16)}{' (right)' if index == path.label else ''}"
         draw.text((left + 4, y), text, fill=theme.text, font=font)
-
-
-def _picture(pixels: NDArray[np.float32]) -> Image.Image:
-    """``(H, W)`` or ``(H, W, 3)`` in [0, 1] as a picture."""
-    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
-    return Image.fromarray(shown).convert("RGB")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from foveal.io.files import write_file
 from foveal.names import printable
-from foveal.viz.scanpath import Scanpath
+from foveal.viz.scanpath import Scanpath, as_picture
 from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -74,7 +74,7 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
                     for look in range(path.num_looks)
                 ],
                 "probabilities": np.round(path.probabilities.astype(float), DIGITS).tolist(),
-                "glimpses": _data_url(_encoded(_bytes_of(_strip(path.glimpses)), "png"), "png"),
+                "glimpses": _data_url(_encoded(as_picture(_strip(path.glimpses)), "png"), "png"),
             }
             for path in paths
         ],
@@ -90,7 +90,7 @@ def _strip(glimpses: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _picture(pixels: NDArray[np.float32]) -> str:
     """An image as it is where that is small, otherwise a compressed copy."""
-    image = _bytes_of(pixels)
+    image = as_picture(pixels)
     if max(image.size) <= EXACT_UP_TO and len(exact := _encoded(image, "png")) <= MOST_BYTES:
         return _data_url(exact, "png")
     image.thumbnail((SHOWN, SHOWN))
@@ -99,11 +99,6 @@ def _picture(pixels: NDArray[np.float32]) -> str:
         if len(content) <= MOST_BYTES:
             break
     return _data_url(content, "jpeg")
-
-
-def _bytes_of(pixels: NDArray[np.float32]) -> Image.Image:
-    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
-    return Image.fromarray(shown)
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from foveal import geometry
@@ -196,3 +197,9 @@ def viewable(images: Tensor) -> NDArray[np.float32]:
     moved = images.movedim(-3, -1)
     shown = moved if moved.shape[-1] == 3 else moved[..., 0]
     return np.ascontiguousarray(shown.float().cpu().numpy())
+
+
+def as_picture(pixels: NDArray[np.float32]) -> Image.Image:
+    """``(H, W)`` or ``(H, W, 3)`` in [0, 1] as a picture of bytes."""
+    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
+    return Image.fromarray(shown)
