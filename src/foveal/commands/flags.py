@@ -19,13 +19,9 @@ from foveal.names import Range, check_value, nearest
 
 
 def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
-    """Read flags with tyro; what it refuses becomes a `ValueError` of one line.
+    """Read a command's flags with tyro; what it refuses becomes a `ValueError` of one line.
 
-    Args:
-        function: a dataclass, or a function to be called with the flags.
-        name: of the command.
-        arguments: after the command's name.
-        default: an instance of the dataclass with other defaults.
+    A function is called with them, of a dataclass there may be an instance with other defaults.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
 

@@ -21,12 +21,8 @@ def load_model(
 ) -> Saved:
     """A trained model, for a command; of a run that has not finished its last checkpoint.
 
-    Args:
-        model: as it was named on the command line.
-        device: where it is to run.
-        command: its name.
-        plays: whether the command is about agents, or about models that answer what they see; None
-            if it is about both. `ValueError` if the model is of the other kind.
+    The command is about agents (``plays``), about models that answer what they see, or, if that is
+    None, about both; `ValueError` if the model is of the other kind.
     """
     saved = load(model, device)
     if saved.kind is not None and plays not in (None, saved.kind.plays):
@@ -52,14 +48,9 @@ def task_shown(
 ) -> Task:
     """The task that a model is shown: the named one, or its own; changed, or with other images.
 
-    Args:
-        saved: the model.
-        device: where the images go.
-        task: name of a task of canvases; the model's own if None, `ValueError` if it names none.
-        data: a directory or manifest of images; the model's own if None.
-        door: prepares the images of ``data``.
-        strict: whether to stop at the first image that cannot be read.
-        changes: values of its `TaskConfig` to replace, by name; None leaves one as it is.
+    The ``task`` is one of canvases, ``data`` a directory or manifest of images, which the door
+    prepares; each is the model's own if None, and `ValueError` if it names none. The changes are
+    values of its `TaskConfig`, by name; None leaves one as it is.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if data is not None:

@@ -106,14 +106,9 @@ def predictions(
 ) -> Iterator[Prediction | Unread]:
     """What a model answers on pictures, in batches; before each, what could not be read by then.
 
-    Args:
-        model: on the device that is to work.
-        pictures: named; or why one could not be opened. Sources are closed.
-        door: prepares them.
-        classes: their names; the model's own if None.
-        num_glimpses: looks at each; as in training if None.
-        seed: of the first location, which is the same for all.
-        top_k: how many classes to name; 0 for all.
+    Pictures are named, or why one could not be opened; the door prepares them, and sources are
+    closed. There are ``classes`` if the model's own names are not wanted, and ``top_k`` of them are
+    told, or all if 0. The seed is that of the first location, which is the same for all.
     """
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)

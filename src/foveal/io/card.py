@@ -82,15 +82,11 @@ def model_card(
     name: str = "...",
     note: str = "",
 ) -> str:
-    """Write a card in Markdown, without metadata.
+    """Write a card in Markdown, without metadata, of what ``config.json`` and ``result.json`` hold.
 
-    Args:
-        content: what the model's ``config.json`` holds.
-        result: what its ``result.json`` holds; empty where nothing was measured of these weights.
-        parameters: how many the model has.
-        more: rows to add to the table, or to replace there, by name.
-        name: what the model is loaded by.
-        note: what is said last.
+    The result is empty where nothing was measured of these weights. There are ``more`` rows to add
+    to the table, or to replace there, by name; the ``name`` is what the model is loaded by, and the
+    ``note`` is said last.
     """
     model = content["model"]
     agent = content.get("kind") == "agent"

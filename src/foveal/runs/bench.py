@@ -70,21 +70,11 @@ def training_step(
 ) -> dict[str, Any]:
     """Images in memory to changed weights: rollout, objective, backward, Adam.
 
-    On a GPU it is a CUDA graph, as in training (`CapturedStep`); with the obvious sensor, which
+    On a GPU it is a CUDA graph, as in training (`CapturedStep`); with the ``obvious`` sensor, which
     waits for the device at each image, it cannot be.
 
-    Args:
-        task: whose retina, number of glimpses and size of image.
-        core: "rnn" or "lstm".
-        batch_size: images.
-        rounds: of measurement.
-        device: where.
-        obvious: makes another sensor for the same network, to compare with.
-
-    Returns:
-        Quartiles of ``step``, ``floor`` (the products of every layer at every glimpse: forward, and
-            by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the
-            medians.
+    Gives quartiles of ``step``, ``floor`` (the products of every layer at every glimpse: forward,
+    and by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the medians.
     """
     config = dataclasses.replace(RETINAS[task], core=core)
     model, images, labels = _problem(task, config, batch_size, device)

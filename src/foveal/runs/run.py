@@ -95,13 +95,9 @@ class Run(ABC):
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
         """The configuration with what follows from the data, and those data if they were read.
 
-        Args:
-            found: of one's own images, what their headers say.
-            count: told how many of how many images are read.
-            device: where they go.
-
-        Raises:
-            OSError, ValueError: if there are no such data, or they do not fit.
+        Of one's own images ``found`` is what their headers say, and ``count`` is told how many of
+        how many are read. Raises `OSError` or `ValueError` if there are no such data, or they do
+        not fit.
         """
 
     @abstractmethod

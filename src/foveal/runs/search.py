@@ -130,20 +130,12 @@ def file_storage(path: Path) -> str:
 def open_study(
     storage: str, name: str, config: Run, space: Sequence[Dimension], sampler: str, seed: int
 ) -> optuna.Study:
-    """Open a study in a storage, or begin it there.
+    """Open a study of what every trial shares (``config``) and differs in, or begin it.
 
-    Args:
-        storage: an SQLAlchemy URL, such as ``sqlite:///study.db`` or
-            ``postgresql+psycopg://user:password@host/database``.
-        name: of the study, in the storage.
-        config: what every trial shares.
-        space: what they differ in.
-        sampler: "random" or "tpe".
-        seed: of the sampler, and of this worker's alone.
-
-    Raises:
-        ValueError: if the storage cannot be reached (a password in its URL is not shown), or the
-            study there is of other things.
+    The storage is an SQLAlchemy URL, such as ``sqlite:///study.db`` or
+    ``postgresql+psycopg://user:password@host/database``; the seed is this worker's alone. Raises
+    `ValueError` if the storage cannot be reached (a password in its URL is not shown), or the study
+    there is of other things.
     """
     import optuna  # noqa: PLC0415 (an extra)
     import sqlalchemy.exc  # noqa: PLC0415
@@ -235,16 +227,9 @@ def run_trials(
 ) -> None:
     """Work on a study until it has so many trials, with others or alone.
 
-    Args:
-        study: from `open_study`.
-        config: what every trial shares.
-        space: what they differ in.
-        trials: of the whole study, those ended early and those in work elsewhere included.
-        about: what else each run's ``config.json`` says.
-        directory: of the study; each trial has one of its own in it.
-        device: where trials train.
-        listener: called with the number of the trial and the engine's reports.
-        task: what `Run.completed` gave.
+    The number counts those ended early and those in work elsewhere. Each trial has a directory of
+    its own in that of the study. The listener is called with the number of the trial and the
+    engine's reports. ``about`` and ``task`` are those of `train_run`.
 
     Raises:
         TrainingStopped: on SIGINT or SIGTERM; the trial waits to be taken up again.

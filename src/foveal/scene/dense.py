@@ -89,12 +89,7 @@ class DenseScene(Scene):
 
 
 class PreparedScene(DenseScene):
-    """Images in memory, and the means of their boxes.
-
-    Args:
-        images: as they are.
-        boxes: pixels a side of the boxes of each of S scales, from 1 on, each a multiple of the
-            last.
+    """Images in memory, and the means of their boxes: of S scales, each a multiple of the last.
 
     Attributes:
         means: ``(B, S, C, (H + border + 1) * (W + border + 1))`` float32; for each scale, the mean

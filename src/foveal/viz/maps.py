@@ -24,16 +24,10 @@ WIDTH, CURVE, MARGIN = 7.2, 2.6, 0.5  # inches
 def density(
     locations: Tensor, image_size: tuple[int, int], bins: int = BINS
 ) -> NDArray[np.float64]:
-    """How often each part of an image was looked at.
+    """How often each part of an image was looked at, by ``(N, 2)`` locations.
 
-    Args:
-        locations: ``(N, 2)`` in [-1, 1], ``(x, y)``.
-        image_size: ``(height, width)`` in pixels; the parts are squares.
-        bins: along the longer side.
-
-    Returns:
-        ``(rows, columns)``, top left first, as multiples of looking everywhere equally often: the
-            mean is 1.
+    Gives ``(rows, columns)`` of square parts, ``bins`` along the longer side, top left first, as
+    multiples of looking everywhere equally often: the mean is 1.
     """
     longer = max(image_size)
     rows, columns = (max(1, round(bins * side / longer)) for side in image_size)
@@ -51,15 +45,7 @@ def draw_maps(
     num_maps: int | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Maps of the first looks, and the error against the number of looks.
-
-    Args:
-        gaze: of T looks.
-        image_size: ``(height, width)`` in pixels.
-        title: what was looked at, by whom.
-        num_maps: of how many looks, from the first: those of training; of all if None.
-        theme: colours round the maps.
-    """
+    """Maps of the first looks, as many as in training or all, and the error against their number."""
     from matplotlib.colors import PowerNorm  # noqa: PLC0415 (slow to import)
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 

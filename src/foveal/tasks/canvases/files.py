@@ -39,17 +39,12 @@ def write_dataset(
     drawn from the seed. All is written beside the directory first, which is there whole or not at
     all.
 
-    Args:
-        task: on the CPU.
-        counts: files of each split.
-        directory: a new or empty one.
-        file_format: "png", or "tiff" for tiled pyramids, which may have any size.
-        seed: of the training canvases.
-        written: called after each file.
+    The task is on the CPU. TIFFs are tiled pyramids, of any size. ``written`` is called after each
+    file.
 
     Raises:
         ValueError: if the numbers or the format do not fit the task.
-        OSError: if the directory is not empty, or the files cannot be written.
+        FileExistsError, OSError: if the directory is not empty, or files cannot be written.
     """
     _check(task, counts, file_format)
     directory = directory.absolute()
