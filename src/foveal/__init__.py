@@ -3,8 +3,6 @@
 What one trains and evaluates with in Python is here, by name, and imported when it is first used.
 """
 
-from __future__ import annotations
-
 import importlib
 import signal
 import sys

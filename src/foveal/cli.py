@@ -1,7 +1,5 @@
 """The ``foveal`` command: finds the subcommand, and turns errors into a line and an exit code."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import io

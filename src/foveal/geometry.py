@@ -10,8 +10,6 @@ Images of different sizes share a batch as `PaddedImages`; a location then is ea
 No other module converts between the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

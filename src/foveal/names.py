@@ -1,7 +1,5 @@
 """What people type and files say: words and parts by name, values by type and range, plain text."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

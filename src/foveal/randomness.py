@@ -4,8 +4,6 @@ Each process draws the random numbers of the whole batch and uses its own rows o
 together they compute what one process would.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 

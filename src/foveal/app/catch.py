@@ -1,7 +1,5 @@
 """The tab "Catch": the agent plays, with its fovea; or a person does, against it."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The tab "Draw": a digit by hand, clutter round it, and where a model looks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any

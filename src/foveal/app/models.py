@@ -1,7 +1,5 @@
 """The models that the page offers."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The tab "Your image": a file, a model, and where it looks."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Sequence

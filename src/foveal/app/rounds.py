@@ -1,7 +1,5 @@
 """Rounds of Catch: what the agent does and sees in one, and what a person's moves earn in it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

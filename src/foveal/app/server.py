@@ -1,7 +1,5 @@
 """The server of the page: Gradio, on a socket of its own, with nothing from anywhere else."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging

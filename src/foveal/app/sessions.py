@@ -1,7 +1,5 @@
 """Who is on the page: a game and a score for each open page, forgotten when it is closed."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """From the strokes of a pen to a digit as MNIST has them, and to a canvas with it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

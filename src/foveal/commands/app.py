@@ -1,7 +1,5 @@
 """``foveal app``: the interactive page."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import webbrowser

@@ -1,7 +1,5 @@
 """``foveal bench``: how fast every part is here, beside the least that it could cost."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any, Literal, get_args
 

@@ -1,7 +1,5 @@
 """``foveal compare``: the curves of runs in one picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import tyro

@@ -1,7 +1,5 @@
 """What commands print: lines, JSON, bars, and what ends them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

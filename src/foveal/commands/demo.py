@@ -1,7 +1,5 @@
 """``foveal demo``: the whole story in about two minutes."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """``foveal evaluate``: the error of a model."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``foveal export``: a model for another runtime."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What commands read: flags, the device, the threads."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

@@ -1,7 +1,5 @@
 """``foveal look``: what a model looked at, as a picture, a film, a page or maps."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``foveal make-dataset``: a task as image files on disk."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from pathlib import Path

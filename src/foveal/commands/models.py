@@ -1,7 +1,5 @@
 """``foveal models``: the pretrained models."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.table import Table

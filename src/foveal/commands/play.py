@@ -1,7 +1,5 @@
 """``foveal play``: an agent in games."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``foveal predict``: what a model answers on image files, and where it looked."""
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

@@ -1,7 +1,5 @@
 """``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex

@@ -1,7 +1,5 @@
 """``foveal runs``: the runs of a directory, in a table."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A trained model, and what it is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

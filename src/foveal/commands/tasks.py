@@ -1,7 +1,5 @@
 """``foveal tasks``: what can be trained."""
 
-from __future__ import annotations
-
 from rich.table import Table
 
 from foveal.commands.console import print_json, say, show_table

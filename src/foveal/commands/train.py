@@ -1,7 +1,5 @@
 """``foveal train``: start a run, or go on with one."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the commands that train share: the recipe, the images, the run directory and the run."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Processes of their own that run ``foveal``: how they begin, how they end, what they last said."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess

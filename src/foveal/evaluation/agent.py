@@ -1,7 +1,5 @@
 """An agent playing with its mean policy: what it earns, and where it looked."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How good a model is: its error on the fixed draw of a split, with an interval."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass
 

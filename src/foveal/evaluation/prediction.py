@@ -1,7 +1,5 @@
 """What a model answers on images of one's own: the same from Python and on the command line."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a saved model says of itself: its card, as the Hub reads it, and what was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing here unpickles: a file from a stranger can be wrong, but it cannot run code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

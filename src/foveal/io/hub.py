@@ -1,7 +1,5 @@
 """Models on the Hugging Face Hub, by its own library, which is imported only when it is used."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shlex

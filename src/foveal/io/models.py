@@ -1,7 +1,5 @@
 """Model directories: ``config.json`` and ``model.safetensors``, by path or by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar

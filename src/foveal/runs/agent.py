@@ -1,7 +1,5 @@
 """Runs that learn to act: the paper's game, and any other environment of images and actions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -4,8 +4,6 @@ A floor is measured in the same run as what it is the floor of: for what multipl
 bare products; for what moves memory, a copy of the bytes that must move. Times are milliseconds.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import runpy
 import statistics

@@ -3,8 +3,6 @@
 What learns is the recurrent attention model, or a network that sees the whole image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Models for other runtimes: ONNX files and ``torch.export`` programs, checked when made."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

@@ -1,7 +1,5 @@
 """Runs on one's own images."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -5,8 +5,6 @@ open. The graph reads windows from the images, as `GlimpseSensor` does for a sin
 randomness: it takes the policy's mean, and its first location is an input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

@@ -5,8 +5,6 @@ the validation split (docs/design.md says what was tried). Both train the publis
 ``best`` trains another, which first takes a coarse look at the whole (docs/beyond.md).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@ A run directory holds ``config.json``, ``metrics.jsonl``, TensorBoard events, ``
 when finished, ``model.safetensors`` and ``result.json``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What was saved of a run: its kind, its configuration, its model, its result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property

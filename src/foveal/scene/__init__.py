@@ -3,8 +3,6 @@
 Whatever is looked at becomes a `Scene` at the door, by `as_scene`, and nobody asks what it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Pictures of any sizes, and large files among them, as batches that a model takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 

@@ -4,8 +4,6 @@ It is done alike for files of every size, for arrays, and in an exported graph: 
 first, then a larger image is scaled down.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

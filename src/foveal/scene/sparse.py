@@ -4,8 +4,6 @@ What a glimpse of such an image costs, and the memory that it takes, do not grow
 canvases of any size can be made and looked at in training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

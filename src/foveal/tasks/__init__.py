@@ -1,7 +1,5 @@
 """What can be learned: the tasks of the paper, by name, and one's own images."""
 
-from __future__ import annotations
-
 from foveal.tasks.canvases.canvases import CanvasTask, TaskConfig
 from foveal.tasks.folder.task import FolderConfig, FolderTask
 

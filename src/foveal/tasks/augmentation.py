@@ -1,7 +1,5 @@
 """Augmentation of training images: shifted, turned, warped, mirrored, on the device."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

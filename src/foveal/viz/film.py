@@ -1,7 +1,5 @@
 """Scanpaths and games as moving pictures, GIF or MP4, drawn with Pillow."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

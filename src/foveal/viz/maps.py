@@ -45,7 +45,7 @@ def draw_maps(
     num_maps: int | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Maps of the first looks, as many as in training or all, and the error against their number."""
+    """Maps of the first looks (of training, or all), and the error against their number."""
     from matplotlib.colors import PowerNorm  # noqa: PLC0415 (slow to import)
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 

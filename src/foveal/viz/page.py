@@ -1,7 +1,5 @@
 """Scanpaths as one HTML file, which loads nothing from anywhere, to step through in a browser."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

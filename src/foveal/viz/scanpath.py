@@ -1,7 +1,5 @@
 """A rollout as ordered fixations: where a model looked, what it saw, what it then believed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The colours of all pictures: told apart in every common form of colour blindness."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ proceedings (NIPS 2014) and the preprint (arXiv 1406.6247v1) differ; the proceed
 ones, and those that we compare with.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

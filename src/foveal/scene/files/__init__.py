@@ -10,8 +10,6 @@ A TIFF of few pixels is read whole, by the same reader: its size changes no pixe
 costs does not depend on the size of the image either: see `foveal.scene.files.sources`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from foveal.scene.files.slides import SlideSource, is_slide

@@ -5,8 +5,6 @@ tifffile reads these tables whole. `LeanFile` shows it the file with the tables 
 and reads the entries of the tiles that are asked for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import struct
 import threading

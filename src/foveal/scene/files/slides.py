@@ -1,7 +1,5 @@
 """Whole-slide formats through OpenSlide, which the extra ``foveal[wsi]`` brings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """TIFF, BigTIFF and OME-TIFF, small and large, tile by tile, through tifffile."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -5,8 +5,6 @@ IDX files of MNIST's format (plain or gzipped), or an image folder, found and re
 `foveal.tasks.folder` does.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import http.client

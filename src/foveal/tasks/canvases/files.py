@@ -1,7 +1,5 @@
 """A task as image files on disk, with a manifest that says what each one shows."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

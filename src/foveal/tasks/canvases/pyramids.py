@@ -1,7 +1,5 @@
 """Images of any size written as tiled TIFF pyramids, a band of rows at a time."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Decoding many image files: in worker processes, in order, with what fits kept in memory."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Which image files there are, of which class, in which split: from folders or from a manifest."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

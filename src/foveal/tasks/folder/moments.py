@@ -1,7 +1,5 @@
 """Mean and standard deviation of pixels: of whole pictures exactly, of large files from samples."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
