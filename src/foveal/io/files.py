@@ -97,9 +97,6 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from None
 
 
-# --- Configurations -------------------------------------------------------------------------
-
-
 def fingerprint(config: Mapping[str, Any]) -> str:
     """A short hash that two configurations share only if they are equal."""
     return hashlib.sha256(

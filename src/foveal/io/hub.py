@@ -35,10 +35,9 @@ def fetch(model_id: str, revision: str | None = None) -> Path:
 
     at = f"{model_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
+        files = list(FILES)
         return Path(
-            huggingface_hub.snapshot_download(
-                model_id, revision=revision, allow_patterns=list(FILES)
-            )
+            huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=files)
         )
     except GatedRepoError:
         problem = "asks for consent first. Give it on the model's page, then: hf auth login"

@@ -24,6 +24,7 @@ DPI = 200
 # Inches. Type is no smaller than 6 points at the width that the picture has by itself.
 CELL, GAP, MARGIN, TITLE, ROW_NAMES, BELIEF_LINE = 0.52, 0.06, 0.12, 0.34, 0.46, 0.16
 BELIEFS = 3  # classes after each look
+GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "none"}
 
 
 def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
@@ -120,9 +121,7 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
 
     height, width = path.image_size
     # Extent in pixel boundaries, the unit of the centres.
-    axes.imshow(
-        path.image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="none"
-    )
+    axes.imshow(path.image, extent=(0, width, height, 0), **GREY)
     last = path.num_looks - 1
     for look in range(path.num_looks):
         for scale in range(len(path.patch_sizes)):
@@ -180,12 +179,9 @@ def _draw_glimpse(axes: Any, path: Scanpath, look: int, scale: int, left: float)
     top = scale * (CELL + GAP)
     axes.imshow(
         path.glimpses[look, scale],
-        cmap="gray",
-        vmin=0,
-        vmax=1,
         extent=(left, left + CELL, top + CELL, top),
         aspect="auto",
-        interpolation="none",
+        **GREY,
     )
     frame = Rectangle((left, top), CELL, CELL, fill=False, edgecolor=scale_color(scale))
     frame.set(linewidth=1.2, clip_on=False)

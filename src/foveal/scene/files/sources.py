@@ -124,7 +124,9 @@ class Source:
         Raises:
             OSError, ValueError: if the file cannot be read, or is damaged where it is read.
         """
-        number = self._choose(box)
+        # The coarsest from which boxes of this side are read.
+        fitting = (i for i, one in enumerate(self.levels) if one.factor * FINEST_BOX <= box)
+        number = max(fitting, default=0)
         level = self.levels[number]
         row, rows = _shares(top, count, box, level.factor, level.height, self.height)
         column, columns = _shares(left, count, box, level.factor, level.width, self.width)
@@ -155,11 +157,6 @@ class Source:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _choose(self, box: int) -> int:
-        """The number of the level from which boxes of ``box`` pixels a side are read."""
-        fitting = [i for i, level in enumerate(self.levels) if level.factor * FINEST_BOX <= box]
-        return fitting[-1] if fitting else 0
 
     def _converted(self, patch: Floats) -> Floats:
         if self._native_channels == self.num_channels:

@@ -5,6 +5,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ class TiffSource(Source):
         window: NDArray[Any] | None = None
         for row in range(top // rows, -(-(top + height) // rows)):
             for column in range(left // columns, -(-(left + width) // columns)):
-                tile = self._tile_at(number, plane, first + row * across + column)
+                index = first + row * across + column
+                decode = partial(self._decode, page, index)
+                tile = self._cache.get((number, plane, index), decode)
                 y, x = row * rows, column * columns
                 if window is None:
                     window = np.zeros((height, width, tile.shape[-1]), dtype=tile.dtype)
@@ -200,12 +203,8 @@ class TiffSource(Source):
         assert window is not None
         return window
 
-    def _tile_at(self, number: int, plane: int, index: int) -> NDArray[Any]:
-        """One decoded tile or strip, ``(rows, columns, samples)``."""
-        page = self._planes[number][plane][0]
-        return self._cache.get((number, plane, index), lambda: self._decode(page, index))
-
     def _decode(self, page: Any, index: int) -> NDArray[Any]:
+        """One tile or strip, ``(rows, columns, samples)``."""
         place = self._file.tile(page.offset, index)
         if place is None:
             if index >= len(page.dataoffsets) or page.is_tiled:

@@ -76,6 +76,12 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
+class _Split:
+    images: Tensor  # (N, H, W) uint8
+    labels: Tensor  # (N,) int64
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
 
@@ -128,14 +134,13 @@ class CanvasTask(Task):
         self.made_on_device = not self._sparse
         self._splits = {name: self._on_device(digits.split(name)) for name in SPLITS}
 
-    def _on_device(self, part: LabelledImages) -> tuple[Tensor, Tensor]:
-        """``(N, H, W)`` uint8 images and ``(N,)`` int64 labels."""
+    def _on_device(self, part: LabelledImages) -> _Split:
         images, labels = torch.tensor(part.images), torch.tensor(part.labels, dtype=torch.long)
-        return images.to(self.device), labels.to(self.device)
+        return _Split(images.to(self.device), labels.to(self.device))
 
     def size(self, split: str) -> int:
         """Number of digits in a split."""
-        return len(self._splits[split][1])
+        return len(self._splits[split].labels)
 
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
@@ -161,7 +166,8 @@ class CanvasTask(Task):
         count, piece = self.config.num_clutter, self.config.clutter_size
         height, width = self.digit_size
         indices = indices.to(self.device)
-        digits, labels = (part[indices] for part in self._splits[split])
+        part = self._splits[split]
+        digits, labels = part.images[indices], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
@@ -190,7 +196,7 @@ class CanvasTask(Task):
                     f"canvases of {side:,} pixels a side are too large to be made whole (at most "
                     f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
                 )
-            pool, _ = self._splits[split]
+            pool = self._splits[split].images
             if self._sparse:
                 return self._scatter(pool, layout), layout.labels
             canvases = self._paint(pool, layout, side)
@@ -198,7 +204,7 @@ class CanvasTask(Task):
 
     def render_rows(self, split: str, layout: Layout, top: int, height: int) -> Tensor:
         """Some rows of the one canvas of a layout: ``(height, W)`` uint8."""
-        pool, _ = self._splits[split]
+        pool = self._splits[split].images
         if not self.config.canvas_size:
             return layout.digits[0, top : top + height]
         margin = max(*self.digit_size, self.config.clutter_size)

@@ -109,9 +109,6 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveal"
 
 
-# --- MNIST: found, or fetched ---------------------------------------------------------------
-
-
 def _find_mnist() -> Path:
     """A directory with the four files, downloaded where no file is at hand."""
     named = os.environ.get("FOVEAL_DATA")
@@ -143,9 +140,6 @@ def _download(name: str, cache: Path) -> None:
         f"MNIST's {name}.gz could not be downloaded ({'; '.join(problems)}). Put the four files "
         "in $FOVEAL_DATA/mnist, or use --digits uci, which needs no download."
     )
-
-
-# --- The IDX format -------------------------------------------------------------------------
 
 
 def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
@@ -232,9 +226,6 @@ def _parse_idx(content: bytes, where: str) -> Bytes:
             f"{len(content) - header:,}. It is truncated or damaged: fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
-
-
-# --- Sources in one piece -------------------------------------------------------------------
 
 
 def _from_uci() -> Digits:

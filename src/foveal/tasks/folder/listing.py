@@ -316,9 +316,6 @@ def _read_parquet(path: Path) -> tuple[list[str], Rows]:
     return columns, [(number, dict(zip(columns, row, strict=True))) for number, row in rows]
 
 
-# --- Splits ---------------------------------------------------------------------------------
-
-
 def split_images(listing: Listing, held_out: float, seed: int, name: str | None = None) -> Listing:
     """Give every image a split: its own, or one drawn class by class from a seed.
 
