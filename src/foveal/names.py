@@ -1,6 +1,5 @@
 """What people type and files say: words and parts by name, values by type and range, plain text."""
 
-import dataclasses
 import difflib
 import functools
 import importlib
@@ -10,7 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -203,7 +202,7 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
         if not isinstance(value, kind):
             words = {str: "text", bool: "true or false"}.get(kind, kind.__name__)
             raise ValueError(f"{name} must be {words}; got {_short(value)}.")
-        if dataclasses.is_dataclass(value):
+        if is_dataclass(value):
             check_fields(value)
 
 
@@ -222,7 +221,7 @@ def _check_number(name: str, value: Any, kind: type, allowed: Range | None) -> N
 @functools.cache
 def _kinds(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _plain(value: float) -> str:

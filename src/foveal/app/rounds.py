@@ -18,7 +18,7 @@ from foveal.viz.scanpath import viewable
 class Replay:
     """A game of Catch from its seed and its T moves."""
 
-    balls: list[tuple[int, int]]  # T + 1 pixels (x, y) of the ball, the first before any move
+    balls: list[tuple[int, ...]]  # T + 1 pixels (x, y) of the ball, the first before any move
     paddles: list[int]  # T + 1 leftmost columns of the paddle
     caught: bool  # whether the paddle was under the ball at the end
     over: bool  # whether the game has ended
@@ -37,10 +37,10 @@ def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
             f"{len(moves)} moves."
         )
     _, info = catch.reset(seed=seed)
-    balls, paddles, reward = [_pair(info["ball"])], [int(catch.games.paddle)], 0.0
+    balls, paddles, reward = [tuple(map(int, info["ball"]))], [int(catch.games.paddle)], 0.0
     for move in moves:
         _, reward, _, _, info = catch.step(np.int64(move))
-        balls.append(_pair(info["ball"]))
+        balls.append(tuple(map(int, info["ball"])))
         paddles.append(int(catch.games.paddle))
     return Replay(balls, paddles, reward > 0, catch.games.over)
 
@@ -79,7 +79,3 @@ def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[list[int]],
     corners = [[geometry.patch_start(at, side) for at in center] for side in sensor.patch_sizes]
     seen = viewable(sensor(moment.images, moment.locations)[0])
     return corners, (255 * seen).round().astype(int).tolist()
-
-
-def _pair(ball: Any) -> tuple[int, int]:
-    return int(ball[0]), int(ball[1])

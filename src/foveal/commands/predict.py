@@ -85,7 +85,7 @@ def predict(
     door = Door(network.about, fit, invert, partial(complain, "predict"), model=model)
     paths = [path for image in images for path in _files(image)]
     decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
-    unreadable, done = 0, 0
+    unreadable = 0
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)
         answers = predictions(
@@ -96,7 +96,7 @@ def predict(
             seed=seed,
             top_k=top_k,
         )
-        for answer in answers:
+        for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):
                 _print(answer, json)
             elif strict:
@@ -104,7 +104,6 @@ def predict(
             else:
                 complain("predict", str(answer.problem))
                 unreadable += 1
-            done += 1
             count(done, len(paths))
     decoder.close()
     if unreadable:

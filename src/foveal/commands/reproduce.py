@@ -1,10 +1,9 @@
 """``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
 
-import dataclasses
 import os
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +200,9 @@ def _collect(plan: _Plan, row: Row) -> None:
         command = results[0]["command"]
     else:
         seeds = tuple(result["seed"] for result in results)
-        command = dataclasses.replace(plan, seeds=seeds).command(row)
+        command = replace(plan, seeds=seeds).command(row)
     config = row.config.shortened(row.config.training.seed, QUICK if plan.quick else 1)
-    trained = dataclasses.replace(row, config=config)
+    trained = replace(row, config=config)
     write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +80,7 @@ class _Images(FolderConfig):
 def _options(task: str, config: Run) -> SearchOptions:
     if config.kind == "folder":
         images = _Images(**vars(config.task) | {"workers": 0})
-        config = dataclasses.replace(config, task=images)
+        config = replace(config, task=images)
     return SearchOptions(task, config)
 
 
@@ -89,8 +88,8 @@ def run(arguments: list[str]) -> None:
     options, found, reasons, _ = read_options("search", arguments, _options)
     for line in reasons:
         say(line)
-    plain = type(options.config).read(dataclasses.asdict(options.config), Path())
-    search(dataclasses.replace(options, config=plain), arguments, found)
+    plain = type(options.config).read(asdict(options.config), Path())
+    search(replace(options, config=plain), arguments, found)
 
 
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.envs import EnvConfig, Games
-from foveal.evaluation.classifier import share_of
+from foveal.evaluation.classifier import judging, share_of
 from foveal.model.attention import RecurrentAttention
 
 LONGEST = 10_000  # decisions; a game that an agent keeps from ending is counted as it stands
@@ -126,16 +126,14 @@ def _play(
 ) -> Result:
     count = games.num_envs
     wanted = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
-    training = agent.training
-    agent.eval()
     generator = torch.Generator().manual_seed(seed)
     images, info = games.reset(seed)
-    location, state = agent.begin(images, generator)
     gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
     finished: list[tuple[float, int, float | None]] = []
     done = np.zeros(count, dtype=int)
     distances: list[list[float]] = [[] for _ in range(count)]
-    with torch.inference_mode():
+    with judging(agent):
+        location, state = agent.begin(images, generator)
         while (done < wanted).any():
             away = _ball_distances(info, location, games.image_shape)
             step = agent.step(images, location, state, generator=generator)
@@ -163,7 +161,6 @@ def _play(
             location, state = agent.begin_where(
                 turn.fresh, images, step.next_location, step.state, generator
             )
-    agent.train(training)
     return Result(
         returns=tuple(gain for gain, _, _ in finished),
         lengths=tuple(length for _, length, _ in finished),

@@ -1,6 +1,7 @@
 """How good a model is: its error on the fixed draw of a split, with an interval."""
 
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -58,10 +59,8 @@ def answers(
     check_looks(num_glimpses)
     check_value("rollouts", rollouts, int, Range(1, MOST_ROLLOUTS))
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
-    training = model.training
-    model.eval()
     right, given = [], []
-    with torch.inference_mode():
+    with judging(model):
         for images, labels in task.fixed_batches(split):
             scene = as_scene(images)
             if isinstance(model, RecurrentAttention):
@@ -75,10 +74,21 @@ def answers(
             kept = slice(None) if scene.intact is None else scene.intact
             right.append(labels[kept])
             given.append(belief.argmax(-1)[kept])
-    model.train(training)
     if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
+
+
+@contextlib.contextmanager
+def judging(model: nn.Module, *, sampled: bool = False) -> Iterator[None]:
+    """A model without gradients, and its mean policy or samples; left in the mode it was in."""
+    training = model.training
+    model.train(sampled)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 @torch.inference_mode()

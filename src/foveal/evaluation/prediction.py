@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.evaluation.classifier import judging
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -147,15 +148,9 @@ def _answers(
     num_glimpses: int | None,
 ) -> Iterator[Prediction]:
     scene = as_scene(as_batch([picture for *_, picture in group], first.device))
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            rollout = model(
-                scene, num_glimpses=num_glimpses, first_location=first.expand(len(group), -1)
-            )
-    finally:
-        model.train(training)
+    with judging(model):
+        starts = first.expand(len(group), -1)
+        rollout = model(scene, num_glimpses=num_glimpses, first_location=starts)
     likeliest = rollout.logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=first.device)
     heights, widths = sizes[..., None].unbind(1)

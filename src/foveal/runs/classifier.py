@@ -3,10 +3,9 @@
 What learns is the recurrent attention model, or a network that sees the whole image.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -158,4 +157,4 @@ class CanvasRun(ClassifierRun):
         changes.pop("strict", None)
         if "canvas_size" in changes:  # the smallest is of training canvases alone
             changes["smallest_canvas"] = 0
-        return CanvasTask(dataclasses.replace(self.task, **changes), device)
+        return CanvasTask(replace(self.task, **changes), device)

@@ -1,7 +1,6 @@
 """Runs on one's own images."""
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ class FolderRun(ClassifierRun):
         assert found is not None
         # Absolute, so that the run can be gone on with from anywhere.
         data = str(Path(self.task.data).expanduser().resolve())
-        config = dataclasses.replace(self.task, data=data)
+        config = replace(self.task, data=data)
         task = FolderTask.examine(config, found, device, count)
         known = {
             "num_channels": task.num_channels,
@@ -38,7 +37,7 @@ class FolderRun(ClassifierRun):
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
         """See `Run`; split as the directory says. `ValueError` for changes but ``strict``."""
-        config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
+        config = replace(self.task, strict=changes.pop("strict", self.task.strict))
         if changes:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
             raise ValueError(f"{flags} is for canvases; for your own images pass --data.")

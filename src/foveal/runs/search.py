@@ -8,7 +8,6 @@ one that was killed is taken up by another, from its checkpoint.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -16,7 +15,7 @@ import time
 import typing
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,7 +90,7 @@ def _kind_of(name: str, config: Run) -> Any:
     """The type of a field, wherever in the configuration it is."""
     for part in config.searched:
         inner = getattr(config, part)
-        if name in {field.name for field in dataclasses.fields(inner)}:
+        if name in {field.name for field in fields(inner)}:
             return typing.get_type_hints(type(inner))[name]
     raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
 
@@ -114,7 +113,7 @@ def configured(config: Run, values: dict[str, Any]) -> Run:
     """The configuration with other values of some fields, by their names, if they make sense."""
     parts = {}
     for part in config.searched:
-        names = {field.name for field in dataclasses.fields(getattr(config, part))}
+        names = {field.name for field in fields(getattr(config, part))}
         parts[part] = {name: value for name, value in values.items() if name in names}
         values = {name: value for name, value in values.items() if name not in names}
     return config.altered(**parts)
@@ -142,8 +141,8 @@ def open_study(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     about = {
-        "config": fingerprint(dataclasses.asdict(config)),
-        "space": [dataclasses.asdict(dimension) for dimension in space],
+        "config": fingerprint(asdict(config)),
+        "space": [asdict(dimension) for dimension in space],
     }
     chosen = (
         optuna.samplers.RandomSampler(seed=seed)

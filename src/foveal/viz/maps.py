@@ -86,15 +86,9 @@ def _draw_curve(axes: Any, gaze: Gaze, usual: int, theme: Theme) -> None:
     axes.fill_between(looks, low, high, color=theme.right, alpha=0.35, linewidth=0)
     axes.plot(looks, errors, color=theme.right, marker="o", markersize=3.5)
     for look in sorted({1, usual, len(errors)}):
-        axes.annotate(
-            f"{errors[look - 1]:.1f} %",
-            (look, errors[look - 1]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            size=7,
-            color=theme.text,
-        )
+        error, style = errors[look - 1], {"ha": "center", "size": 7, "color": theme.text}
+        above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points"}
+        axes.annotate(f"{error:.1f} %", (look, error), **above, **style)
     more = usual < len(errors)
     if more:
         axes.axvline(usual, color=theme.faint, linewidth=0.8, linestyle="--")

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal import geometry
+from foveal.evaluation.classifier import judging
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.scene import PatchSource, Scene, scene_of
 
@@ -87,19 +88,14 @@ def follow(
         generator: of the first location and the samples, on the image's device.
     """
     scene = scene_of(image)
-    training = model.training
-    model.train(sampled)
-    try:
-        with torch.inference_mode():
-            rollout = model(
-                scene,
-                num_glimpses=num_glimpses,
-                first_location=None if first_location is None else first_location[None],
-                location_std=location_std,
-                generator=generator,
-            )
-    finally:
-        model.train(training)
+    with judging(model, sampled=sampled):
+        rollout = model(
+            scene,
+            num_glimpses=num_glimpses,
+            first_location=None if first_location is None else first_location[None],
+            location_std=location_std,
+            generator=generator,
+        )
     return scanpath_of(model, scene, rollout, 0, classes=classes, label=label, name=name)
 
 

@@ -1,9 +1,8 @@
 """Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def row_result(
         "spread": statistics.stdev(values) if len(results) > 1 else None,
         "paper": row.paper,
         "protocol": results[0]["protocol"],
-        "config": dataclasses.asdict(row.config),
+        "config": asdict(row.config),
         "seeds": [result["seed"] for result in results],
         "runs": list(results),
     } | ({"quick": True, "paper": None} if quick else {})
@@ -140,25 +139,19 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     cells = [f"`{row.name}`", row.title]
     if result is not None and result.get("quick"):
         row = replace(row, paper=None, preprint=None, best_known=None)
-    if result is None:
-        cells += ["not yet", "", _figure(row.paper), ""]
-    else:
-        spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
-        low, high = result["interval"]
-        difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
-        cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
-        cells += [_figure(row.paper), difference]
     best = "" if row.best_known is None else f"{row.best_known[0]:.2f} ({row.best_known[1]})"
-    cells += [_figure(row.preprint), best]
+    others = [_figure(row.preprint), best]
     if result is None:
-        cells += ["", "", ""]
-    else:
-        runs = result["runs"]
-        minutes = statistics.fmean(run["seconds"] for run in runs) / 60
-        seeds = ", ".join(str(seed) for seed in result["seeds"])
-        seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
-        cells += [seeds, f"{seen:,}", f"{minutes:.0f}"]
-    return cells
+        return [*cells, "not yet", "", _figure(row.paper), "", *others, "", "", ""]
+    spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
+    low, high = result["interval"]
+    difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
+    cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
+    runs = result["runs"]
+    minutes = statistics.fmean(run["seconds"] for run in runs) / 60
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
+    return [*cells, _figure(row.paper), difference, *others, seeds, f"{seen:,}", f"{minutes:.0f}"]
 
 
 def _line(cells: Sequence[str]) -> str:
