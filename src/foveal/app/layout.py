@@ -154,9 +154,5 @@ def _model_choice(names: list[str], name: str) -> gr.Dropdown:
 
 def _gaze(name: str) -> gr.HTML:
     """A frame for a scanpath to step through."""
-    return gr.HTML(
-        None,
-        html_template='<div class="foveal-gaze"></div>',
-        js_on_load=static("gaze.js"),
-        elem_id=name,
-    )
+    frame = '<div class="foveal-gaze"></div>'
+    return gr.HTML(None, html_template=frame, js_on_load=static("gaze.js"), elem_id=name)

@@ -270,13 +270,8 @@ def _write_maps(
     assert looking.data is not None
     usual = looking.network.config.num_glimpses
     asked = looking.num_glimpses
-    found = observe(
-        looking.network,
-        looking.data,
-        "test",
-        num_glimpses=usual + MORE_LOOKS if asked is None else asked,
-        seed=looking.seed,
-    )
+    looks = usual + MORE_LOOKS if asked is None else asked
+    found = observe(looking.network, looking.data, "test", num_glimpses=looks, seed=looking.seed)
     title = f"Where {model} looks, over {len(found.locations):,} test images"
     shown = usual if asked is None else asked
     figure = draw_maps(

@@ -127,7 +127,7 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
     with bars(quiet=options.json) as shown, stops_explained("the same command"):
         bar = shown.add_task(printable(name), total=options.trials, measures="")
 
-        def update() -> None:
+        def update(*_: object) -> None:
             ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
             shown.update(bar, completed=ended, measures=_best_in_words(study, config))
 
@@ -140,17 +140,7 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
                 "threads": options.threads,
                 "command": shlex.join(["foveal", *map(without_password, sys.argv[1:])]),
             }
-            run_trials(
-                study,
-                config,
-                space,
-                options.trials,
-                about,
-                out,
-                device,
-                lambda *_: update(),
-                task=task,
-            )
+            run_trials(study, config, space, options.trials, about, out, device, update, task=task)
     _show(study, config, out, options.json)
 
 

@@ -116,11 +116,9 @@ def _start(
     """Begin a run; see `read_options`."""
     set_threads(options.threads)
     device = choose_device(options.device)
-    directory, taken = (
-        (options.out, "")
-        if options.out
-        else free_directory(options.task, options.recipe, options.config)
-    )
+    directory, taken = free_directory(options.task, options.recipe, options.config)
+    if options.out:
+        directory, taken = options.out, ""
     check_empty(directory)
     for line in reasons:
         say(line)

@@ -53,16 +53,8 @@ class ClassifierRun(Run):
         draw, network = None, self._network(task)
         if drawn and isinstance(network, RecurrentAttention):
             draw = partial(draw_looks, network, task)
-        return Trainer(
-            network,
-            task,
-            self.training,
-            self.objective,
-            class_weights=task.class_weights,
-            capture=capture,
-            illustrate=draw,
-            **engine,
-        )
+        engine |= {"class_weights": task.class_weights, "illustrate": draw}
+        return Trainer(network, task, self.training, self.objective, capture=capture, **engine)
 
     def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
         """See `Run`: the test error. The test split is used here, once a run."""

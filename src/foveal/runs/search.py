@@ -252,15 +252,8 @@ def run_trials(
                     raise optuna.TrialPruned
 
         try:
-            result = train_run(
-                chosen,
-                {**about, "changed": trial.params},
-                trial_directory(directory, number),
-                device,
-                report,
-                judged=False,
-                task=task,
-            )
+            place, known = trial_directory(directory, number), {**about, "changed": trial.params}
+            result = train_run(chosen, known, place, device, report, judged=False, task=task)
         except TrainingDiverged:
             raise optuna.TrialPruned from None
         except TrainingStopped:

@@ -177,12 +177,8 @@ def _draw_glimpse(axes: Any, path: Scanpath, look: int, scale: int, left: float)
     from matplotlib.patches import Rectangle  # noqa: PLC0415 (slow to import)
 
     top = scale * (CELL + GAP)
-    axes.imshow(
-        path.glimpses[look, scale],
-        extent=(left, left + CELL, top + CELL, top),
-        aspect="auto",
-        **GREY,
-    )
+    extent = (left, left + CELL, top + CELL, top)
+    axes.imshow(path.glimpses[look, scale], extent=extent, aspect="auto", **GREY)
     frame = Rectangle((left, top), CELL, CELL, fill=False, edgecolor=scale_color(scale))
     frame.set(linewidth=1.2, clip_on=False)
     axes.add_patch(frame)

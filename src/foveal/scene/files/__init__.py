@@ -85,12 +85,5 @@ def _head(path: Path) -> bytes:
 
 
 __all__ = [
-    "LARGE",
-    "SLIDES",
-    "ArraySource",
-    "Source",
-    "is_large",
-    "is_source",
-    "naming",
-    "open_source",
-]
+    "LARGE", "SLIDES", "ArraySource", "Source", "is_large", "is_source", "naming", "open_source",
+]  # fmt: skip
