@@ -43,7 +43,11 @@ Completed = tuple["Run", Task | None]
 
 
 class Run(ABC):
-    """Everything that decides what a run computes; a kind of run is a frozen dataclass."""
+    """Everything that decides what a run computes; a kind of run is a frozen dataclass.
+
+    Attributes:
+        start: the model whose weights training begins with.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of each kind
     kind: ClassVar[str]  # the word for it in ``config.json``
@@ -52,9 +56,9 @@ class Run(ABC):
     compared: ClassVar[str]  # what of a validation decides between runs
     lower_is_better: ClassVar[bool]  # whether the run with less of that is the better one
     curve: ClassVar[tuple[str, ...]]  # what of each validation the result keeps
-    searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")
+    searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")  # by search
 
-    start: str | None  # the model whose weights training begins with
+    start: str | None
     model: RAMConfig  # how the model is made
     training: Any  # and how it is trained
     task: Any = None  # the images of a classifier
