@@ -209,7 +209,8 @@ def test_a_convolutional_glimpse_network_is_its_layers() -> None:
     network = model.glimpse_network
     glimpses, places = torch.rand(3, 2, 1, 10, 10), torch.rand(3, 2)
     seen = glimpses.flatten(1, 2)
-    for layer, padding in ((network.convolutions[0], 2), (network.convolutions[2], 1)):
+    for index, padding in ((0, 2), (2, 1), (4, 1)):
+        layer = network.convolutions[index]
         seen = nn.functional.conv2d(seen, layer.weight, layer.bias, 2, padding).relu()
     wanted = network.pixels_to_features(seen.flatten(1)) + network.location_to_features(
         network.from_location(places).relu()

@@ -76,3 +76,27 @@ def test_muons_rate_may_be_a_tensor() -> None:
             optimizer.step()
             assert optimizer.param_groups[0]["lr"] is given
         torch.testing.assert_close(layers[0].weight, layers[1].weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_is_trained_as_the_matrix_that_it_is() -> None:
+    torch.manual_seed(0)
+    kernel, matrix = nn.Conv2d(4, 24, 3, bias=False), nn.Linear(36, 24, bias=False)
+    matrix.load_state_dict({"weight": kernel.weight.detach().flatten(1).clone()})
+    patches = torch.randn(8, 36)
+    for _ in range(3):
+        for layer, seen in ((kernel, patches.view(8, 4, 3, 3)), (matrix, patches)):
+            (optimizer,) = make_optimizers(
+                layer, "muon-conv", lr=0.01, weight_decay=0.3, momentum=0.9
+            )
+            layer.zero_grad()
+            layer(seen).flatten(1).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(kernel.weight.flatten(1), matrix.weight)
+    assert not torch.equal(kernel.weight.flatten(1), torch.zeros(24, 36))
+
+
+def test_muon_alone_leaves_kernels_to_adam() -> None:
+    layer = nn.Conv2d(4, 24, 3, bias=False)
+    for name, kind in (("muon", torch.optim.AdamW), ("muon-conv", torch.optim.Muon)):
+        (optimizer,) = make_optimizers(layer, name, lr=0.01, weight_decay=0.0, momentum=0.9)
+        assert isinstance(optimizer, kind)

@@ -99,7 +99,7 @@ class ConvGlimpseSettings(PartSettings):
         ValueError: when made, if a value makes no sense.
     """
 
-    glimpse_filters: int = 24  # of the first convolution over a glimpse; the second has twice
+    glimpse_filters: int = 24  # of the first convolution over a glimpse; each next has twice
 
     def __post_init__(self) -> None:
         check_fields(self, glimpse_filters=Range(1, 4096))
@@ -109,8 +109,8 @@ class ConvGlimpseSettings(PartSettings):
 class ConvGlimpseNetwork(nn.Module):
     """g = relu(Linear(conv(rho)) + Linear(h_l)), h_l = relu(Linear(l)).
 
-    Two convolutions of stride 2, 5 x 5 and 3 x 3, see the patches of all scales as so many
-    channels more; a glimpse network of this kind is in EDRAM (Ablavatski, Lu and Cai 2017,
+    Three convolutions of stride 2, 5 x 5 and twice 3 x 3, see the patches of all scales as so
+    many channels more; a glimpse network of this kind is in EDRAM (Ablavatski, Lu and Cai 2017,
     arXiv 1701.09041).
     """
 
@@ -130,11 +130,13 @@ class ConvGlimpseNetwork(nn.Module):
             nn.ReLU(),
             nn.Conv2d(first, 2 * first, 3, 2, 1),
             nn.ReLU(),
+            nn.Conv2d(2 * first, 4 * first, 3, 2, 1),
+            nn.ReLU(),
             nn.Flatten(),
         )
-        cells = -(-height // 4) * -(-width // 4)
+        cells = -(-height // 8) * -(-width // 8)
         self.from_location = nn.Linear(2, location_hidden)
-        self.pixels_to_features = nn.Linear(2 * first * cells, features)
+        self.pixels_to_features = nn.Linear(4 * first * cells, features)
         self.location_to_features = nn.Linear(location_hidden, features)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:

@@ -121,7 +121,9 @@ def _best(task: str) -> CanvasRun:
             num_glimpses=4,
             glimpse_network="conv",
             glimpse_settings=ConvGlimpseSettings(glimpse_filters=32),
+            glimpse_features=192,
             core="lstm",
+            core_size=192,
             policy="map",
             context="conv",
             context_settings=context,
@@ -137,7 +139,12 @@ def _best(task: str) -> CanvasRun:
             look_reward="gain",
         ),
         training=dataclasses.replace(
-            FAST_TRAINING, epochs=40, batch_size=256, final_location_std=0.03, validate_every=2
+            FAST_TRAINING,
+            optimizer="muon-conv",
+            epochs=40,
+            batch_size=256,
+            final_location_std=0.03,
+            validate_every=2,
         ),
     )
 

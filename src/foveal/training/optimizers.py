@@ -24,7 +24,8 @@ class OptimizationConfig:
         ValueError: when made, if a value makes no sense.
     """
 
-    optimizer: Literal["muon", "adam", "sgd"] = "adam"  # SGD is the paper's, with momentum
+    # muon: for matrices; muon-conv: for kernels of convolutions too; SGD is the paper's
+    optimizer: Literal["muon", "muon-conv", "adam", "sgd"] = "adam"
     lr: float = 1e-3  # learning rate at the start; it falls linearly to 0 over the run
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0  # a step, times the rate; except with SGD apart from the gradient
@@ -61,11 +62,12 @@ def make_optimizers(
 
     "muon" orthogonalizes the momentum of the wide matrices (Jordan et al. 2024; scaled to the
     size of Adam's steps as in Liu et al. 2025, arXiv 2502.16982), so that one rate serves both
-    them and the rest, which AdamW trains.
+    them and the rest, which AdamW trains. "muon-conv" does so with the kernels of convolutions
+    too, each a matrix of a row an output channel.
 
     Args:
         model: on the device where it is to train.
-        name: "muon", "adam" or "sgd"; "sgd" is the paper's.
+        name: "muon", "muon-conv", "adam" or "sgd"; "sgd" is the paper's.
         lr: learning rate at the start.
         weight_decay: a step, times the rate; apart from the gradient, except with "sgd".
         momentum: of "sgd".
@@ -77,7 +79,8 @@ def make_optimizers(
                 parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
             )
         ]
-    wide = [p for p in parameters if name == "muon" and p.ndim == 2 and min(p.shape) >= NARROW]
+    kinds = {"muon": (2,), "muon-conv": (2, 4)}.get(name, ())
+    wide = [p for p in parameters if p.ndim in kinds and min(p.flatten(1).shape) >= NARROW]
     chosen = {id(p) for p in wide}
     rest = [p for p in parameters if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = []
@@ -94,16 +97,27 @@ def make_optimizers(
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's Muon, whose rate may also be a ``()`` tensor on the device.
+    """PyTorch's Muon, also for kernels, and whose rate may also be a ``()`` tensor on the device.
 
-    PyTorch's own would read it on the host, for which a CUDA graph cannot be interrupted. But a
-    step is linear in the rate: where it leads at the rate given at the beginning is computed
-    without reading anything, and then gone a share of the way.
+    A kernel of a convolution is trained through a view of it as a matrix. PyTorch's own would read
+    the rate on the host, for which a CUDA graph cannot be interrupted. But a step is linear in the
+    rate: where it leads at the rate given at the beginning is computed without reading anything,
+    and then gone a share of the way.
     """
+
+    def __init__(self, weights: Sequence[nn.Parameter], **options: Any) -> None:
+        self.weights = list(weights)
+        self.matrices = [
+            weight if weight.ndim == 2 else nn.Parameter(weight.detach().view(len(weight), -1))
+            for weight in weights
+        ]
+        super().__init__(self.matrices, **options)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Take one step; see `torch.optim.Optimizer.step`."""
+        for weight, matrix in zip(self.weights, self.matrices, strict=True):
+            matrix.grad = None if weight.grad is None else weight.grad.view_as(matrix)
         rates = [group["lr"] for group in self.param_groups]
         if not any(isinstance(rate, Tensor) for rate in rates):
             return super().step(closure)  # type: ignore[no-untyped-call]
