@@ -73,13 +73,9 @@ def _draw(drawing: Drawing) -> None:
             shown = _gaze("draw-gaze")
         with gr.Column(elem_classes="foveal-settings"):
             model = _model_choice(names, "draw-model")
+            pieces = drawing.clutter(names[0])
             clutter = gr.Slider(
-                0,
-                MOST_CLUTTER,
-                drawing.clutter(names[0]),
-                step=1,
-                label="Pieces of clutter",
-                elem_id="draw-clutter",
+                0, MOST_CLUTTER, pieces, step=1, label="Pieces of clutter", elem_id="draw-clutter"
             )
             seed = gr.Number(0, visible=False, precision=0)
             again = gr.Button("Other clutter, another first look", elem_id="draw-again")

@@ -52,16 +52,10 @@ def export(
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     prepare = replace(Door(content, fit, invert, model=model).preparation, uint8=uint8)
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}
+    looks: dict[str, Any] = {"num_glimpses": num_glimpses, "one_step": one_step}
     try:
         with working("exporting and checking", quiet=json):
-            made = export_model(
-                network,
-                out,
-                num_glimpses=num_glimpses,
-                one_step=one_step,
-                prepare=prepare,
-                about=about,
-            )
+            made = export_model(network, out, prepare=prepare, about=about, **looks)
     except ExportMismatch as mismatch:
         raise Stop(str(mismatch), FAILED) from None
     except ImportError as missing:

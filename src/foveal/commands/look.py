@@ -27,7 +27,7 @@ from foveal.viz.film import FILMS, check_film, film_of, save_film
 from foveal.viz.maps import draw_maps
 from foveal.viz.page import save_page
 from foveal.viz.scanpath import Scanpath, follow, scanpath_of
-from foveal.viz.theme import THEMES
+from foveal.viz.theme import THEMES, Theme
 
 PAGES = (".html", ".htm")
 MOST_IMAGES = 100  # in one file
@@ -129,11 +129,12 @@ def look(
                 f"the model gets none of the test images from --index {index} on wrong. "
                 "Leave out --wrong to see those that it gets right."
             )
-        _write(followed, out, theme, f"Where {model} looks")
-        _tell([paths[int(sampled)] for paths in followed], network, num_glimpses, out, json)
+        _write(followed, out, THEMES[theme], f"Where {model} looks")
+        pixels = network.count_pixels_read(num_glimpses)
+        _tell([paths[int(sampled)] for paths in followed], pixels, out, json)
     if maps is not None:
         with working("looking at the whole test split", quiet=json):
-            _write_maps(looking, model, maps, theme, json)
+            _write_maps(looking, model, maps, THEMES[theme], json)
 
 
 def _check(out: Path | None, maps: Path | None, count: int) -> None:
@@ -223,27 +224,17 @@ class _Looking:
         return self.network.action_head.weight.device
 
 
-def _write(
-    followed: Sequence[Sequence[Scanpath]], out: Path, theme: Literal["light", "dark"], title: str
-) -> None:
-    kind = out.suffix.lower()
-    if kind in PAGES:
-        save_page(followed, title, out)
-        return
+def _write(followed: Sequence[Sequence[Scanpath]], out: Path, theme: Theme, title: str) -> None:
     paths = [each[-1] for each in followed]  # the sampled one where that was asked for
-    if kind in FILMS:
-        save_film(*film_of(paths, THEMES[theme]), out)
+    if out.suffix.lower() in PAGES:
+        save_page(followed, title, out)
+    elif out.suffix.lower() in FILMS:
+        save_film(*film_of(paths, theme), out)
     else:
-        save_picture(draw_sheet(paths, THEMES[theme]), out)
+        save_picture(draw_sheet(paths, theme), out)
 
 
-def _tell(
-    paths: Sequence[Scanpath],
-    network: RecurrentAttention,
-    num_glimpses: int | None,
-    out: Path,
-    json: bool,
-) -> None:
+def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None:
     for path in paths:
         if json:
             print_json(
@@ -252,7 +243,7 @@ def _tell(
                 label=None if path.label is None else path.classes[path.label],
                 probabilities=path.probabilities[-1].tolist(),
                 locations=path.centers.tolist(),
-                pixels_read=network.count_pixels_read(num_glimpses),
+                pixels_read=pixels,
                 out=str(out),
             )
         elif len(paths) == 1:
@@ -264,9 +255,7 @@ def _tell(
         say(f"{out}: {len(paths)} images, {paths[0].num_looks} looks at each{score}")
 
 
-def _write_maps(
-    looking: _Looking, model: str, maps: Path, theme: Literal["light", "dark"], json: bool
-) -> None:
+def _write_maps(looking: _Looking, model: str, maps: Path, theme: Theme, json: bool) -> None:
     assert looking.data is not None
     usual = looking.network.config.num_glimpses
     asked = looking.num_glimpses
@@ -274,9 +263,7 @@ def _write_maps(
     found = observe(looking.network, looking.data, "test", num_glimpses=looks, seed=looking.seed)
     title = f"Where {model} looks, over {len(found.locations):,} test images"
     shown = usual if asked is None else asked
-    figure = draw_maps(
-        found, looking.data.image_size, title=title, num_maps=shown, theme=THEMES[theme]
-    )
+    figure = draw_maps(found, looking.data.image_size, title=title, num_maps=shown, theme=theme)
     save_picture(figure, maps)
     results = found.evaluations
     if json:

@@ -88,13 +88,9 @@ def predict(
     unreadable = 0
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)
+        named = zip(map(str, paths), opened, strict=True)
         answers = predictions(
-            network,
-            zip(map(str, paths), opened, strict=True),
-            door,
-            num_glimpses=num_glimpses,
-            seed=seed,
-            top_k=top_k,
+            network, named, door, num_glimpses=num_glimpses, seed=seed, top_k=top_k
         )
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):

@@ -79,20 +79,13 @@ def play(
     watch: Callable[[Moment], None] | None = None,
     listener: Callable[[int], None] | None = None,
 ) -> Result:
-    """Play games with the mean policy and the likeliest action.
+    """Play games with the mean policy and the likeliest action; `ValueError` if they do not fit.
 
     As many games run at once as ``num_envs``, and each is followed by another until its share of
-    the episodes is played: a short game weighs no more than a long one.
-
-    Args:
-        agent: on the device; left in the mode that it was in.
-        env: which games; `ValueError` if they do not fit the agent.
-        episodes: how many.
-        seed: of the games and of the first locations.
-        device: where the agent is.
-        num_envs: games at once.
-        watch: called with every look.
-        listener: called with the number of games that have ended, when it grows.
+    the episodes is played: a short game weighs no more than a long one. The agent is on the device,
+    and left in the mode that it was in; the seed is of the games and of the first locations.
+    ``watch`` is called with every look, the listener with the number of games that have ended, when
+    it grows.
     """
     games = Games(env, min(num_envs, episodes), device)
     try:

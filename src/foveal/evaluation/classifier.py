@@ -102,12 +102,8 @@ def rollouts(
 ) -> Generator[tuple[Scene, Tensor, Rollout], None, None]:
     """The very rollouts that `evaluate` counts, batch by batch: scene, labels, rollout.
 
-    Args:
-        model: on the task's device; in eval mode until the last batch.
-        task: where the split comes from.
-        split: "validation" or "test".
-        num_glimpses: the model's own if None.
-        seed: of the first locations; with another, the same images are looked at from others.
+    The model is on the task's device, and in eval mode until the last batch. With another seed, the
+    same images are looked at from other first locations.
     """
     generator = torch.Generator().manual_seed(seed)
     training = model.training

@@ -26,24 +26,16 @@ def fetch(model_id: str, revision: str | None = None) -> Path:
     is no such model, it may not be read, or the Hub cannot be reached and the cache does not have
     it.
     """
-    import huggingface_hub  # noqa: PLC0415 (slow to import)
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download  # noqa: PLC0415 (slow to import)
 
     at = f"{model_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        files = list(FILES)
-        return Path(
-            huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=files)
-        )
-    except GatedRepoError:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(FILES)))
+    except errors.GatedRepoError:
         problem = "asks for consent first. Give it on the model's page, then: hf auth login"
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         problem = "is not there, or private. Check the name; for a private one: hf auth login"
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         problem = "is not there. Check the branch, tag or commit"
     except OSError as trouble:
         reason = type(trouble.__cause__ or trouble).__name__

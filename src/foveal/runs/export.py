@@ -62,19 +62,16 @@ def export_model(
     """Write a model as one file for another runtime, after comparing the two.
 
     Args:
-        model: on the CPU; it is left as it is.
-        out: ``.onnx`` for ONNX, which ONNX Runtime checks, or ``.pt2`` for a ``torch.export``
-            program, which PyTorch loads again.
+        model: on the CPU; it is left as it is. `ValueError` if its policy is random.
+        out: ``.onnx`` for ONNX, which ONNX Runtime checks (`ImportError` without ``foveal[onnx]``),
+            or ``.pt2`` for a ``torch.export`` program, which PyTorch loads again.
         num_glimpses: T, unrolled; the model's own if None.
         one_step: export one glimpse with its state as inputs and outputs instead: for agents.
         prepare: what the graph does to the images.
         about: what else an ONNX file should say of itself (its metadata), as JSON.
 
     Raises:
-        ValueError: if the file's name or the number of glimpses makes no sense, or the policy is
-            random.
-        OSError: if the file cannot be written.
-        ImportError: if what ``foveal[onnx]`` installs is missing.
+        OSError, ValueError: see `check_place`.
         ExportMismatch: if the two differ by more than 1e-4 (logits) or 1e-5 (locations).
     """
     check_place(out)

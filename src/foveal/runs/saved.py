@@ -129,16 +129,10 @@ class Saved:
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
-    """A trained model, or a run.
+    """A run directory, a saved model, or a pretrained one by name; of a `Path`, the first two.
 
-    Args:
-        name: a run directory, a saved model, or the name of a pretrained one; of a `Path`, the
-            directory alone.
-        device: where it is to run.
-
-    Raises:
-        OSError: if there is none.
-        ValueError: if it is another program's, or of a newer version.
+    Raises `OSError` if there is none, and `ValueError` if it is another program's, or of a newer
+    version.
     """
     directory = name if isinstance(name, Path) else locate_model(name)
     return Saved(str(name), directory, read_config(directory), device)

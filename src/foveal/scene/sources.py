@@ -69,23 +69,6 @@ class GuardedSource:
             return np.zeros((self.num_channels, count, count), dtype=np.float32)
 
 
-def check_sources(sources: Sequence[PatchSource]) -> None:
-    """Raise `ValueError` unless there are sources, all of them with as many channels."""
-    if not sources or not all(hasattr(source, "read") for source in sources):
-        kinds = sorted({type(source).__name__ for source in sources})
-        raise ValueError(
-            "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
-            f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
-            "foveal.geometry.pad_images."
-        )
-    channels = sorted({source.num_channels for source in sources})
-    if len(channels) > 1:
-        raise ValueError(
-            f"the sources of a batch must have as many channels; got {channels}. Open them with "
-            "open_source(path, num_channels)."
-        )
-
-
 class SourceScene(Scene):
     """Images that are read where they are looked at, each patch by itself and several at once.
 
@@ -94,7 +77,19 @@ class SourceScene(Scene):
     """
 
     def __init__(self, sources: Sequence[PatchSource]) -> None:
-        check_sources(sources)
+        if not sources or not all(hasattr(source, "read") for source in sources):
+            kinds = sorted({type(source).__name__ for source in sources})
+            raise ValueError(
+                "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
+                f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
+                "foveal.geometry.pad_images."
+            )
+        channels = sorted({source.num_channels for source in sources})
+        if len(channels) > 1:
+            raise ValueError(
+                f"the sources of a batch must have as many channels; got {channels}. Open them "
+                "with open_source(path, num_channels)."
+            )
         self.sources = sources
         self.batch_size, self.num_channels = len(sources), sources[0].num_channels
         self.height = torch.tensor([source.height for source in sources])

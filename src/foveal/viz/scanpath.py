@@ -77,7 +77,6 @@ def follow(
     Args:
         model: in any mode, and left in it.
         image: ``(C, H, W)`` float in [0, 1], on the model's device; or a source; or a scene of one.
-            `ValueError` if it has another shape or number of channels than the model takes.
         classes: names of the model's classes.
         label: the right class, if it is known.
         name: of the image, for people.

@@ -145,16 +145,11 @@ class CanvasTask(Task):
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor | SparseScene, Tensor]:
-        """Fresh canvases for the digits ``indices`` of a split; those for training augmented.
+        """Fresh canvases for the ``(B,)`` digits of a split; those for training augmented.
 
-        Args:
-            split: "train", "validation" or "test"; clutter comes from the same one.
-            indices: ``(B,)`` int64.
-            generator: source of places and clutter, on any device.
-
-        Returns:
-            ``(B, 1, H, W)`` float32 in [0, 1], sparse where nearly all is black or sizes differ;
-                and ``(B,)`` int64 labels, on the task's device.
+        Clutter comes from the same split; places and clutter from the generator, on any device.
+        Gives ``(B, 1, H, W)`` float32 in [0, 1], sparse where nearly all is black or sizes differ,
+        and ``(B,)`` int64 labels, on the task's device.
         """
         return self.render(split, self.layout(split, indices, generator))
 

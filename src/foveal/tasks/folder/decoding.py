@@ -34,15 +34,11 @@ Decoded = Bytes | Large | OSError | ValueError
 
 
 class Decoder:
-    """Decodes image files in order, a few messages ahead of who reads them.
+    """Decodes image files in order, as grey (1 channel) or RGB (3), a few messages ahead.
 
     Which files are large the workers find out too, so that the first answer waits for no others.
     Workers are started by a server that has imported what they need, once: a copy of it each. They
-    end with this process, even if that is killed.
-
-    Args:
-        num_channels: 1 for grey, 3 for RGB.
-        workers: processes; 0 decodes here, None takes one a core, at most 8.
+    end with this process, even if that is killed. None takes one a core, at most 8; 0 decodes here.
     """
 
     def __init__(self, num_channels: int, workers: int | None = None) -> None:
