@@ -129,7 +129,9 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
 
         def update(*_: object) -> None:
             ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-            shown.update(bar, completed=ended, measures=_best_in_words(study, config))
+            words = config.compared.replace("_", " ")
+            measures = [f"best {words} {trial.value:.3f}" for trial in _ranked(study)[:1]]
+            shown.update(bar, completed=ended, measures="".join(measures))
 
         if options.workers > 1:
             _work_together(options, arguments, out, update)
@@ -157,11 +159,6 @@ def _work_together(
             update()
     if all(worker.returncode for worker in working):
         raise Stop(f"every worker failed: {last_line(logs[0])}", FAILED)
-
-
-def _best_in_words(study: optuna.Study, config: Run) -> str:
-    best = _ranked(study)
-    return f"best {config.compared.replace('_', ' ')} {best[0].value:.3f}" if best else ""
 
 
 def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

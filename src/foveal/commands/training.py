@@ -200,16 +200,9 @@ def train(
             complain("train", words)
 
     with training_bar(quiet=json) as show, stops_explained(f"foveal train --resume {directory}"):
+        told: dict[str, Any] = {"report": partial(left_out, "train"), "tell": tell}
         result = train_run(
-            config,
-            about,
-            directory,
-            device,
-            watch,
-            task=task,
-            report=partial(left_out, "train"),
-            tell=tell,
-            capture=capture,
+            config, about, directory, device, watch, task=task, capture=capture, **told
         )
     if not result:  # another of several processes speaks
         return

@@ -42,12 +42,9 @@ def pretrained_models() -> list[str]:
 def locate_model(model: str | Path, revision: str | None = None) -> Path:
     """The directory of a model: itself, or of the pretrained one or the Hub's of this name.
 
-    Args:
-        model: a directory, the name of a pretrained model, or a name on the Hub ("someone/name").
-        revision: a branch, a tag or a commit, of a model on the Hub; `ValueError` of another.
-
-    Raises:
-        OSError: if there is none (suggests the nearest name); see also `hub.fetch`.
+    The revision is a branch, a tag or a commit of a model on the Hub ("someone/name"), and
+    `ValueError` of another. Raises `FileNotFoundError` if there is none, which suggests the nearest
+    name; see also `hub.fetch`.
     """
     directory = Path(model)
     names = pretrained_models()

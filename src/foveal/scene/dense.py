@@ -26,12 +26,10 @@ from foveal.scene.scene import Scene
 
 
 class DenseScene(Scene):
-    """Images in memory, as they are.
+    """``(B, C, H, W)`` images in memory, float in [0, 1], as they are; `ValueError` of anything else.
 
-    Args:
-        pixels: ``(B, C, H, W)`` float in [0, 1]; `ValueError` if it is not that.
-        sizes: ``(B, 2)`` int, each image's own height and width, where images of different sizes
-            are padded with zeros (see `foveal.geometry.PaddedImages`).
+    Where images of different sizes are padded with zeros, ``(B, 2)`` int are each one's own height
+    and width (see `foveal.geometry.PaddedImages`).
     """
 
     def __init__(self, pixels: Tensor, sizes: Tensor | None = None) -> None:

@@ -108,14 +108,10 @@ class _View(Source):
 class Door:
     """Prepares pictures for a model, and says once of each kind in what they are unlike its own.
 
-    Args:
-        about: what the model's ``config.json`` says: of ``image_size``, the largest height and
-            width in training, and of the ``ground``, "dark" or "bright".
-        fit: scale larger images down to that size; `ValueError` if it is not known.
-        invert: make dark light.
-        warn: told what is unlike, in a line.
-        flags: what the two are called where they are chosen.
-        model: its name, for messages.
+    Of what the model's ``config.json`` says (``about``) it asks the ``image_size``, the largest
+    height and width in training, and the ``ground``, "dark" or "bright". Larger images are scaled
+    down to that size if they are to ``fit``, `ValueError` if it is not known. The two flags have
+    names where they are chosen; ``warn`` is told what is unlike, in a line.
     """
 
     about: Mapping[str, Any]

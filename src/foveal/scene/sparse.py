@@ -25,7 +25,6 @@ class SparseScene(Scene):
             their light adds up, to white at most.
         light: ``(B, N)`` int, 0 to 255.
         sizes: ``(B, 2)`` int64, each image's height and width.
-
     """
 
     num_channels = 1

@@ -174,12 +174,9 @@ class Source:
 class ArraySource(Source):
     """An array, or a memory map of one on disk, of which only windows are read.
 
-    Args:
-        array: ``(H, W)`` or ``(H, W, C)``; bytes or 16-bit numbers (scaled to [0, 1]), bool, or
-            float in [0, 1], which is checked here of a small array, and of what is read of a large
-            one. `ValueError` otherwise.
-        num_channels: see `Source`.
-        name: for messages.
+    It is ``(H, W)`` or ``(H, W, C)``; bytes or 16-bit numbers (scaled to [0, 1]), bool, or float in
+    [0, 1], which is checked here of a small array, and of what is read of a large one. Anything
+    else raises `ValueError`.
     """
 
     def __init__(

@@ -74,16 +74,13 @@ class Digits:
 
 
 def load_digits(source: str) -> Digits:
-    """Load and split a source of digits.
+    """Load and split "mnist", "uci", or what is in a directory.
 
-    Args:
-        source: "mnist" (from ``$FOVEAL_DATA/mnist``, the cache, or downloaded; 50,000 training,
-            10,000 validation and 10,000 test images of 28 x 28), "uci" (scikit-learn's 1,797
-            digits of 8 x 8, scaled to 28 x 28; needs no file), or a directory's path.
-
-    Raises:
-        ValueError: if a file is not what its name says, or its SHA-256 is wrong.
-        OSError: if a file or the network is missing.
+    "mnist" comes from ``$FOVEAL_DATA/mnist``, the cache, or is downloaded: 50,000 training, 10,000
+    validation and 10,000 test images of 28 x 28. "uci" is scikit-learn's 1,797 digits of 8 x 8,
+    scaled to 28 x 28; it needs no file. Raises `ValueError` if a file is not what its name says, or
+    its SHA-256 is wrong, and `OSError` if a file or the network is missing: `FileNotFoundError`,
+    `NotADirectoryError`.
     """
     if source == "mnist":
         return _from_idx(_find_mnist(), MNIST_SHA256)

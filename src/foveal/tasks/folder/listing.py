@@ -321,10 +321,8 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
 
     Where the data has no splits, each class gives the share ``held_out`` of its images to
     validation and as many to the test split. Where it lacks one of the two, that comes out of its
-    training images. Messages call the data set by ``name``, or by its root.
-
-    Raises:
-        ValueError: if there is one class only, or a class has too few images to be in each split.
+    training images. Messages call the data set by ``name``, or by its root. Raises `ValueError` if
+    there is one class only, or a class has too few images to be in each split.
     """
     classes, name = listing.classes, name or str(listing.root)
     if len(classes) < 2:

@@ -101,18 +101,16 @@ class FolderTask(Task):
 
     A batch with a large file in it is one of sources, which are read where they are looked at. What
     of a source cannot be read is black, and its image counts as damaged (`foveal.scene.sources`).
+    What is decoded stays in the host's memory.
 
     Args:
         listing: every image with its split and its size.
         config: how they are read.
         num_channels: 1 for grey, 3 for RGB.
-        device: where the batches go; what is decoded stays in the host's memory.
+        device: where the batches go.
         classes: names, by label; the listing's own if None. `ValueError` if an image is of another.
         store: with what is decoded already; empty if None.
         door: prepares the images of `fixed_batches`; nothing does if None.
-
-    Attributes:
-        pixel_mean, pixel_std: of each channel over the training split; () until they are known.
     """
 
     def __init__(
@@ -135,8 +133,8 @@ class FolderTask(Task):
         sizes = {prepare.size(*size) for size in listing.sizes.tolist()}
         self.image_size = (max(high for high, _ in sizes), max(wide for _, wide in sizes))
         self.one_size = len(sizes) == 1
-        self.pixel_mean: tuple[float, ...] = ()
-        self.pixel_std: tuple[float, ...] = ()
+        self.pixel_mean: tuple[float, ...] = ()  # of each channel over the training split
+        self.pixel_std: tuple[float, ...] = ()  # likewise
         labels = {class_name(name): label for label, name in enumerate(self.classes)}
         strangers = [entry for entry in listing.entries if entry.label not in labels]
         if strangers:
