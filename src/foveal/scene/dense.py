@@ -26,7 +26,7 @@ from foveal.scene.scene import Scene
 
 
 class DenseScene(Scene):
-    """``(B, C, H, W)`` images in memory, float in [0, 1], as they are; `ValueError` of anything else.
+    """``(B, C, H, W)`` images in memory, float in [0, 1], as they are; `ValueError` of others.
 
     Where images of different sizes are padded with zeros, ``(B, 2)`` int are each one's own height
     and width (see `foveal.geometry.PaddedImages`).
