@@ -503,6 +503,7 @@ WRONG = {
     "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
     "train catch --env-options size=1": "size must be a whole number from 2 to 1,024",
     "train catch --env-options sze=9": "could not be made with sze=9",
+    "train catch --num-classes 4": "unknown flag --num-classes",
     "train catch --num-envs 6": "num_envs must be a multiple of num_minibatches; got 6 and 4",
     "train catsh": "unknown task 'catsh'; .* Did you mean catch?",
     "train control": "which environment\\? Pass --env",
@@ -513,7 +514,7 @@ WRONG = {
     "play mnist-28": "plays no games. Try: foveal look mnist-28",
     "play model": "does not say what it was trained in. Pass --env",
     "play model --env foveal/Catch-v0": "made for 10 actions; foveal/Catch-v0 has 3",
-    "play model --episodes 0": "episodes must be at least 1; got 0",
+    "play model --episodes 0": "episodes must be a whole number from 1 to 1,000,000; got 0",
     "play model --gif play.png": "--gif must be a .gif or .mp4 file; got 'play.png'",
     "train --resume /nowhere": "there is no '/nowhere'",
     "train --resume empty": "it holds no config.json",
@@ -544,11 +545,14 @@ WRONG = {
     "evaluate conv --num-glimpses 3": "for networks that look",
     "reproduce cluttered-60-ram-9": "unknown row .*one of mnist-28-fc-256.*mean cluttered-60-ram-",
     "reproduce --all mnist-28-conv": "give rows or --all, not both",
-    "reproduce mnist-28-conv --jobs -1": "jobs must be at least 0; got -1",
-    "reproduce mnist-28-conv --threads 0": "threads must be at least 1 for each run; got 0",
+    "reproduce mnist-28-conv --jobs -1": "jobs must be a whole number from 0 to 1,024; got -1",
+    "reproduce mnist-28-conv --threads 0": "threads must .* from 1 to 1,024; got 0. It is of each",
     "reproduce mnist-28-conv --seeds 1 1": "seeds must be different numbers",
     "reproduce mnist-28-conv --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
-    "bench --rounds 0": "batch_sizes and rounds must be at least 1",
+    "bench --rounds 0": "rounds must be a whole number from 1 to 10,000; got 0",
+    "bench --rounds 1000000000": "rounds must be a whole number from 1 to 10,000; got 1000000000",
+    "bench --batch-sizes 0": "batch_sizes must be a whole number from 1 to 1,048,576; got 0",
+    "play model --num-envs 1000000000": "num-envs must be a whole number from 1 to 1,000,000",
     "demo --out full": "holds other files than an earlier demo's",
     "demo --out text": "--out must be a directory; text is a file",
     "train mnist-28 mnist-28": "unknown argument mnist-28. See foveal train --help",
@@ -680,6 +684,27 @@ def test_usage_names_what_comes_without_a_flag(
         cli.main([name, *more, "--help"])
     usage = capsys.readouterr().out.splitlines()[0]
     assert usage.startswith(f"usage: foveal {name} [-h] [OPTIONS] {word}")
+
+
+@pytest.mark.parametrize("line", ["train cluttered-60", "train catch", "search cluttered-60"])
+def test_common_flags_come_first_and_the_rest_when_asked_for(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = []
+    for more in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as leaving:
+            cli.main([*line.split(), more])
+        assert leaving.value.code == 0
+        said = capsys.readouterr().out
+        flags.append(set(re.findall(r"--[a-z][\w-]*", said)))
+        assert ("--help-all shows the rest" in said) == (more == "--help")
+    few, every = flags
+    assert {"--lr", "--seed", "--glimpse-size", "--num-glimpses", "--out", "--device"} <= few
+    assert few - {"--help-all"} <= every
+    assert {"--scale-gain", "--core-size", "--pixel-mean"} <= every - few
+    assert len(few) < 40 < len(every)
+    fixed = {"--num-classes", "--num-channels"}
+    assert every & fixed == (set() if line == "train catch" else fixed), "games have their own"
 
 
 def test_version_and_tasks(foveal: Foveal) -> None:

@@ -266,11 +266,11 @@ def flags_of(command: str) -> frozenset[str]:
     """The flags that a command's help names."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
-        cli.main([*command.split(), "--help"])
+        cli.main([*command.split(), "--help-all"])
     return frozenset(re.findall(r"--[a-z][\w-]*", said.getvalue()))
 
 
-OF_ALL = {"--help", "--import"}  # of every command, and before it
+OF_ALL = {"--help", "--help-all", "--import"}  # of every command, and before it
 
 
 def test_the_flags_in_sentences_exist() -> None:

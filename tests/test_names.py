@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import io
+import shlex
 import unicodedata
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.table import Table
 
 from foveal.commands import console
-from foveal.names import in_markdown, printable
+from foveal.io.files import write_json
+from foveal.names import in_markdown, printable, shell_line
+from foveal.runs.saved import load
 
 MARKUP = ("# x #", "[x](http://y)", "\\", "~~a~~", "![](b)", "&amp;", "a\nb")
 NAMES = ("run [old]", "[/", "[bold]x[/bold]", ":smile:", "a|b`c*d*_e_", "$20%$30", "<b>", "日本 🦊")
+
+
+def test_commands_that_messages_name_are_what_a_shell_takes(tmp_path: Path) -> None:
+    for name in ("my runs/first run", "it's", "$HOME", *NAMES):
+        words = shlex.split(shell_line("train", "--resume", name))
+        assert words == ["foveal", "train", "--resume", name]
+    place = tmp_path / "first run"
+    place.mkdir()
+    write_json(place / "config.json", {"format": "foveal", "version": 2, "kind": "canvases"})
+    with pytest.raises(FileNotFoundError, match="first run'$") as told:
+        assert load(place).model
+    assert shlex.split(str(told.value).partition(": ")[2])[-1] == str(place)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,9 @@ A location is ``(x, y)`` with -1 and +1 at the *outer edges* of the image, as in
 (0, 0) the centre. In pixels, a position counts the boundaries between pixels: 0 is the left or
 top edge of the image and ``width`` or ``height`` the right or bottom one.
 
+A model that zooms has locations ``(x, y, zoom)``: the zoom names a scale of its sensor, from -1,
+the finest, to +1, the coarsest.
+
 Images of different sizes share a batch as `PaddedImages`; a location then is each image's own.
 
 No other module converts between the two.
@@ -50,8 +53,9 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     """Round normalized locations to the nearest pixel boundary.
 
     Args:
-        locations: ``(..., 2)`` float, ``(x, y)``, `ValueError` otherwise; -1 and +1 are the image's
-            outer edges, values beyond them lie outside the image.
+        locations: ``(..., 2)`` float, ``(x, y)``, or `ValueError`; -1 and +1 are the image's outer
+            edges, values beyond them lie outside the image. A third number, the zoom, changes
+            nothing.
         height: of the image, in pixels; where each location has its own image, a tensor that
             broadcasts with ``locations[..., 0]``.
         width: of the image, likewise.
@@ -59,7 +63,7 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     Returns:
         ``(..., 2)`` int64, ``(x, y)`` in pixels: ``floor((x + 1) / 2 * width + 0.5)``.
     """
-    if locations.ndim < 1 or locations.shape[-1] != 2:
+    if locations.ndim < 1 or locations.shape[-1] not in (2, 3):
         raise ValueError(
             f"locations must be (..., 2), an (x, y) for each image; got {tuple(locations.shape)}. "
             "For a single point pass torch.tensor([[x, y]])."
@@ -69,6 +73,26 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     x, y = x.float(), y.float()
     pixels = torch.stack([(x + 1) * (width / 2), (y + 1) * (height / 2)], dim=-1)
     return pixels.add_(0.5).floor_().long()
+
+
+def to_scales(zooms: Tensor, num_scales: int) -> Tensor:
+    """The scale nearest to each zoom, the third number of a location that has one.
+
+    Args:
+        zooms: ``(...)`` float; -1 is the finest scale, +1 the coarsest, the others lie evenly
+            between.
+        num_scales: S, 2 or more.
+
+    Returns:
+        ``(...)`` int64, from 0, the finest, to S - 1.
+    """
+    scales = ((zooms.float() + 1) * ((num_scales - 1) / 2) + 0.5).floor()
+    return scales.clamp(0, num_scales - 1).long()
+
+
+def to_zooms(scales: Tensor, num_scales: int) -> Tensor:
+    """The zoom of each ``(...)`` int64 scale, the inverse of `to_scales`; ``(...)`` float32."""
+    return scales.float() * (2 / (num_scales - 1)) - 1
 
 
 def pixels_per_unit(

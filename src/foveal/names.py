@@ -5,6 +5,7 @@ import functools
 import importlib
 import math
 import re
+import shlex
 import sys
 import types
 import typing
@@ -59,6 +60,11 @@ def printable(text: str) -> str:
 def in_markdown(text: str) -> str:
     """Text as Markdown, or HTML, that shows it as it is, in a table's cell as well."""
     return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(text))
+
+
+def shell_line(*words: object) -> str:
+    """A ``foveal`` command of these words, as a shell takes it."""
+    return shlex.join(["foveal", *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -158,6 +164,7 @@ class Range(NamedTuple):
 
 
 SEEDS = Range(0, 2**32)
+MOST_PROCESSES = 1024
 WHOLE = Range(-LARGEST, LARGEST)
 
 

@@ -25,6 +25,10 @@ class SharedGenerator(torch.Generator):
     """A generator whose rows `random_rows` divides among processes, which all seed it alike."""
 
 
+class OneForAll(torch.Generator):
+    """A generator of which `random_rows` makes one row, the same for every element of a batch."""
+
+
 def make_generator(device: torch.device, seed: int) -> torch.Generator:
     """A generator for this process, seeded."""
     kind = SharedGenerator if world_size() > 1 else torch.Generator
@@ -43,6 +47,9 @@ def random_rows(
     process first), a generator (PyTorch's global one of the device if None) and a device.
     """
     source = device if generator is None else generator.device
+    if isinstance(generator, OneForAll):
+        row: Tensor = kind((1, *shape[1:]), generator=generator, device=source)
+        return row.expand(*shape).to(device)
     shared = isinstance(generator, SharedGenerator)
     rows, count = shape[0], world_size() if shared else 1
     numbers: Tensor = kind((rows * count, *shape[1:]), generator=generator, device=source)

@@ -62,8 +62,15 @@ def test_a_large_canvas_becomes_a_pyramid(capsys: pytest.CaptureFixture[str]) ->
     [
         ("cluttered-61 --out x", "Did you mean cluttered-60?"),
         ("cluttered-60", "required"),
-        ("cluttered-60 --digits uci --test 9999 --out x", "--test must be 0 to 299, .* got 9999"),
-        ("cluttered-60 --digits uci --train -3 --out x", "--train must be at least 0; got -3"),
+        (
+            "cluttered-60 --digits uci --test 9999 --out x",
+            "--test must .* from 0 to 299; got 9999",
+        ),
+        (
+            "cluttered-60 --digits uci --train -3 --out x",
+            "--train must .* from 0 to 10,000,000; got -3",
+        ),
+        ("cluttered-60 --digits uci --train 1000000000000 --out x", "from 0 to 10,000,000; got 10"),
         ("mnist-28 --digits uci --train 0 --validation 0 --test 0 --out x", "nothing to write"),
         ("mnist-28 --digits uci --num-clutter 3 --out x", "clutter needs a canvas"),
         (

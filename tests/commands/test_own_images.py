@@ -243,7 +243,7 @@ WRONG = {
     "predict grey": "which images\\? Name files",
     "predict nothing one": "there is no directory 'nothing'",
     "predict grey one --top-k -1": "top_k must be at least 0",
-    "predict grey one --workers -3": "workers must be at least 0, or -1",
+    "predict grey one --workers -3": "workers must be a whole number from -1 to 1,024; got -3",
 }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 import tests.envs.test_games  # noqa: F401 (registers test/Countdown-v0)
-from foveal import geometry
+from foveal import cli, geometry
 from foveal.envs import CATCH_ID, EnvConfig
 from foveal.evaluation.agent import Moment, Result, play
 from foveal.model.attention import RecurrentAttention
@@ -98,6 +99,19 @@ def test_intervals_by_hand() -> None:
     assert summary["interval"] == pytest.approx(wanted, rel=1e-4)
     half = 1.96 * np.sqrt(2 / 3) / 2
     assert summary["return_interval"] == pytest.approx([1 - half, 1 + half])
+
+
+def test_one_game_has_no_spread_and_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    for flags in (["--json"], []):
+        assert cli.main(["play", "catch", "--episodes", "1", *flags]) == 0
+        out = capsys.readouterr().out
+        if flags:
+            assert json.loads(out, parse_constant=refused)["return_interval"] is None
+        else:
+            assert "mean return 1.000, " in out
 
 
 def test_a_film_shows_screen_squares_and_glimpses(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,17 @@ from tests.conftest import TINY
 @pytest.fixture(scope="module")
 def model() -> RecurrentAttention:
     return RecurrentAttention.from_pretrained("cluttered-60")
+
+
+def test_each_looks_size_is_that_of_the_scale_it_chose() -> None:
+    torch.manual_seed(2)
+    zoom = RecurrentAttention(dataclasses.replace(TINY, zoom=True, num_scales=3))
+    image = torch.rand(1, 30, 50)
+    zooms = zoom.eval()(image[None]).locations[0, :, 2].tolist()
+    answer = foveal.predict(zoom, image)
+    assert isinstance(answer, Prediction)
+    assert answer.sizes == [{-1: 4, 0: 8, 1: 16}[round(z)] for z in zooms]
+    assert answer.pixels_read == 3 * 16
 
 
 @pytest.fixture
@@ -47,6 +59,7 @@ def test_a_seven_on_paper_is_a_seven(
     assert 60 < x.max() <= 400, "in pixels of the file"
     assert y.max() <= 300
     assert answer.pixels_read == 8 * 3 * 12 * 12
+    assert answer.sizes == [round(48 * 400 / 58)] * 8, "boxes of 7 pixels make 58 of 400"
     line = f"predict cluttered-60 {seven} --fit --invert --top-k 0 --json"
     assert cli.main(line.split()) == 0
     out, err = capsys.readouterr()
@@ -125,3 +138,34 @@ def test_what_cannot_be_read_is_named(model: RecurrentAttention, tmp_path: Path)
     with pytest.raises(ValueError, match="fit=True needs the size"):
         RecurrentAttention(TINY).predict(np.zeros((9, 9)), fit=True)
     assert model.predict([]) == []
+
+
+def test_look_shows_what_predict_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for number, name in enumerate(names):
+        noise = np.random.default_rng(number).integers(0, 256, (60, 60), np.uint8)
+        Image.fromarray(noise).save(name)
+    said = []
+    for command in (["predict"], ["look", "--out", str(tmp_path / "sheet.svg")]):
+        assert cli.main([command[0], "cluttered-60", *names, *command[1:], "--json"]) == 0
+        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    for ours, theirs in zip(*said, strict=True):
+        assert ours["locations"] == theirs["locations"]
+        assert ours["answer"] == theirs["answer"]
+    assert said[0][0]["locations"][0] == said[0][1]["locations"][0], "one draw for all"
+    wanted = foveal.predict(RecurrentAttention.from_pretrained("cluttered-60"), names)
+    assert [answer.locations for answer in wanted] == [line["locations"] for line in said[0]]
+
+
+@pytest.mark.parametrize("policy", ["center", "map"])
+def test_a_model_chooses_its_first_look_itself(policy: str) -> None:
+    parts = {"policy": policy, "context": "conv" if policy == "map" else "none"}
+    model = RecurrentAttention(TINY.with_parts(**parts)).eval()
+    images = [np.random.default_rng(n).integers(0, 256, (40, 30), np.uint8) for n in range(3)]
+    answers = model.predict(images)
+    rollout = model(torch.from_numpy(np.stack(images))[:, None] / 255)
+    places = (rollout.locations[:, 0].detach() + 1) / 2 * torch.tensor([30, 40])
+    for answer, place in zip(answers, places, strict=True):
+        assert answer.locations[0] == pytest.approx(place.tolist(), abs=0.51)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from foveal.cli import main
-from foveal.io.models import load_weights, save_model
+from foveal.io.models import WEIGHTS_FILE, loaded, save_model
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
@@ -198,17 +198,17 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
         model.weight[1, 2] = value
     save_model(tmp_path, model, {})
     with pytest.raises(ValueError, match="is damaged: weight must be finite numbers"):
-        load_weights(tmp_path, torch.nn.Linear(3, 4))
+        loaded(lambda: torch.nn.Linear(3, 4), tmp_path / WEIGHTS_FILE)
 
 
 def test_weights_of_other_types_are_refused_and_half_precision_is_read(tmp_path: Path) -> None:
     model = torch.nn.Linear(3, 4)
     save_model(tmp_path, torch.nn.Linear(3, 4).half(), {})
-    load_weights(tmp_path, model)
+    loaded(lambda: model, tmp_path / WEIGHTS_FILE)
     assert model.weight.dtype == torch.float32
     save_model(tmp_path, torch.nn.Linear(3, 4, dtype=torch.complex64), {})
     with pytest.raises(ValueError, match=r"must be finite numbers; it holds others \(complex64\)"):
-        load_weights(tmp_path, model)
+        loaded(lambda: model, tmp_path / WEIGHTS_FILE)
     norm = torch.nn.BatchNorm1d(3)  # counts its batches in a whole number
     save_model(tmp_path, norm, {})
-    load_weights(tmp_path, torch.nn.BatchNorm1d(3))
+    loaded(lambda: torch.nn.BatchNorm1d(3), tmp_path / WEIGHTS_FILE)

@@ -18,7 +18,10 @@ from foveal.io.files import (
     write_json,
     write_tensors,
 )
-from foveal.io.models import load_weights, read_config, save_model
+from foveal.io.models import WEIGHTS_FILE, loaded, read_config, save_model
+from foveal.model.attention import RecurrentAttention
+from foveal.runs.saved import load
+from tests.conftest import TINY
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,30 @@ def test_a_newer_version_and_other_json_are_refused(tmp_path: Path) -> None:
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path, torch.nn.Linear(3, 4), {})
-    with pytest.raises(ValueError, match=r"weight must be \(4, 5\); got \(4, 3\)"):
-        load_weights(tmp_path, torch.nn.Linear(5, 4))
+    with pytest.raises(ValueError, match=r"bias must be \(3,\); got \(4,\)"):
+        loaded(lambda: torch.nn.Linear(4, 3), tmp_path / WEIGHTS_FILE)
+
+
+def test_sizes_that_the_weights_do_not_have_take_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RecurrentAttention(TINY).save_pretrained(tmp_path)
+    content = read_json(tmp_path / "config.json")
+    content["model"] |= {"core_size": 4096, "glimpse_features": 2048}
+    write_json(tmp_path / "config.json", content)
+    written: list[int] = []
+    for name in ("kaiming_uniform_", "uniform_", "eye_", "zeros_"):
+        fill = getattr(torch.nn.init, name)
+
+        def recorded(tensor: torch.Tensor, *args: float, fill=fill, **named: float) -> object:
+            written.append(tensor.numel())
+            return fill(tensor, *args, **named)
+
+        monkeypatch.setattr(torch.nn.init, name, recorded)
+    for load_it in (RecurrentAttention.from_pretrained, lambda path: load(path).model):
+        with pytest.raises(ValueError, match="belongs to another configuration: it holds"):
+            load_it(tmp_path)
+    assert max(written) < 4096
 
 
 def test_a_checkpoint_is_known_by_what_differs_from_the_defaults() -> None:

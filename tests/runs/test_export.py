@@ -87,9 +87,9 @@ def test_the_graph_takes_the_bytes_of_large_dark_on_light_files(
     prepare = Preparation(uint8=True, invert=True, side=20)
     export_model(model, path, prepare=prepare, about={"classes": ["left", "right"]})
     runtime = session(path)
-    for height, width in ((20, 20), (21, 13), (61, 40), (1, 90)):
+    for height, width in ((20, 20), (21, 13), (30, 13), (61, 40), (1, 90)):
         files = np.random.default_rng(height).integers(0, 256, (2, 1, height, width), np.uint8)
-        light, box = (255.0 - files) / 255, -(-max(height, width) // 20)
+        light, box = (255.0 - files) / 255, max(1, int(max(height, width) / 20 + 0.5))
         small = np.zeros((2, 1, -(-height // box), -(-width // box)), np.float32)
         for y in range(small.shape[2]):
             for x in range(small.shape[3]):
@@ -104,7 +104,7 @@ def test_the_graph_takes_the_bytes_of_large_dark_on_light_files(
     said = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert said["images"] == {"uint8": True, "invert": True, "side": 20}
     assert runtime.get_inputs()[0].type == "tensor(uint8)"
-    words = "uint8 in [0, 255]; dark becomes light; scaled down to 20 pixels a side"
+    words = "uint8 in [0, 255]; dark becomes light; scaled down to about 20 pixels a side"
     assert onnx.load(path).graph.input[0].doc_string == words
 
 
@@ -128,6 +128,25 @@ def test_a_model_that_chooses_its_first_look_takes_images_alone(
     np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-4)
     with pytest.raises(ValueError, match="leave out --one-step"):
         export_model(model, tmp_path / "step.onnx", one_step=True)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_model_that_zooms_is_exported_whole_and_step_by_step(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = RecurrentAttention(dataclasses.replace(SMALL, zoom=True)).eval()
+    place, images = tmp_path / f"model{suffix}", torch.rand(3, 1, 47, 90)
+    assert export_model(model, place).inputs == ("images",)
+    made = export_model(model, tmp_path / f"step{suffix}", one_step=True)
+    assert made.inputs == ("images", "location", "hidden")
+    with torch.no_grad():
+        rollout = model(images)
+    assert rollout.locations.shape == (3, 2, 3)
+    if suffix == ".onnx":
+        logits, _, locations = session(place).run(None, {"images": images.numpy()})
+    else:
+        logits, _, locations = torch.export.load(place).module()(images)
+    np.testing.assert_allclose(logits, rollout.logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-5)
 
 
 def test_a_location_outside_the_image_is_its_edge(exported: Path) -> None:

@@ -37,7 +37,7 @@ def test_every_recipe_survives_its_json(task: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["paper", "fast"])
 def test_recipes_of_the_paper_train_the_published_retina(task: str, name: str) -> None:
     run = recipe(task, name)
-    scales = {"mnist-28": 1, "cluttered-100": 4}.get(task, 3)
+    scales = {"mnist-28": 1, "translated-60": 3, "cluttered-60": 3}.get(task, 4)
     assert run.model.num_scales == scales
     assert run.model.glimpse_size == (8 if task == "mnist-28" else 12)
 
@@ -52,12 +52,22 @@ def test_beyond_the_paper_a_sixteenth_is_read_first_and_no_more_than_the_paper_a
     assert best.count_pixels_read() < fast.count_pixels_read()
 
 
+@pytest.mark.parametrize("task", ["cheung-1", "cheung-2"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_with_zoom_nothing_is_read_but_4_looks_of_144_samples(task: str, name: str) -> None:
+    model = RecurrentAttention(recipe(task, name).model)
+    assert model.count_pixels_read() == 4 * 144
+    assert model.config.zoom
+    assert ROWS[task].config == recipe(task, "best")
+
+
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.task in TASKS])
 def test_digits_are_transformed_where_there_is_no_clutter_and_for_no_rival(name: str) -> None:
     config = ROWS[name].config
     assert isinstance(config, CanvasRun)
     transformed = config.task.augmentation != AugmentationConfig()
-    assert transformed == (config.network == "ram" and not name.startswith("cluttered"))
+    cluttered = name.startswith(("cluttered", "cheung"))
+    assert transformed == (config.network == "ram" and not cluttered)
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

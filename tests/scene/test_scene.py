@@ -68,6 +68,10 @@ def test_every_kind_has_the_same_images_sizes_and_patches() -> None:
         assert len(scene) == 3
         assert scene.sizes.tolist() == [list(size) for size in SIZES]
         torch.testing.assert_close(scene.patches(centers, 6, (1, 2, 4)), wanted)
+    chosen = torch.tensor([2, 0, 1])
+    for scene in scenes():
+        one = scene.patches(centers, 6, (1, 2, 4), chosen)
+        torch.testing.assert_close(one[:, 0], wanted[torch.arange(3), chosen])
     for scene in scenes():
         for row, picture in enumerate(images()):
             torch.testing.assert_close(scene.image(row), picture)

@@ -87,12 +87,17 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> N
     assert not [name for name in tensors if "image" in name]
 
 
-@pytest.mark.parametrize("policy", ["learned", "random", "center"])
-def test_what_was_played_is_scored_alike_afterwards(policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("policy", "zoom"),
+    [("learned", False), ("random", False), ("center", False), ("learned", True)],
+)
+def test_what_was_played_is_scored_alike_afterwards(
+    policy: str, zoom: bool, tmp_path: Path
+) -> None:
     """Segments of 7 cut the games of 4 anywhere: step by step, and all at once."""
     trainer = make_trainer(
         tmp_path,
-        agent=RAMConfig(**{**vars(AGENT), "policy": policy}),
+        agent=RAMConfig(**{**vars(AGENT), "policy": policy, "zoom": zoom}),
         config={"rollout_length": 7, "decisions": 7 * 32},
     )
     for _ in range(3):

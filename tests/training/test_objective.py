@@ -282,16 +282,22 @@ def test_what_looks_tell_alone_and_add(chosen: int) -> None:
             assert added[row, look].item() == pytest.approx(gain, abs=1e-5)
 
 
-def test_the_answers_before_the_last_are_trained_too() -> None:
+@pytest.mark.parametrize("earlier", [2, 3])
+def test_the_answers_before_the_last_are_trained_too(earlier: int) -> None:
+    """With a first look that is chosen, also the answer before any look."""
     torch.manual_seed(3)
-    steps, labels = torch.randn(4, 3, 5), torch.tensor([0, 4, 2, 2])
+    steps, labels = torch.randn(4, earlier + 1, 5), torch.tensor([0, 4, 2, 2])
     rollout = answered(steps[:, -1])._replace(
-        step_logits=steps, features=[torch.zeros(4, 1)] * 3, locations=torch.zeros(4, 3, 2)
+        step_logits=steps[:, -3:],
+        prior_logits=steps[:, :-1],
+        features=[torch.zeros(4, 1)] * 3,
+        locations=torch.zeros(4, 3, 2),
     )
     plain = hybrid_loss(rollout, labels, ObjectiveConfig()).total
     both = hybrid_loss(rollout, labels, ObjectiveConfig(step_weight=0.25)).total
-    beliefs = steps[:, :2].softmax(-1)
-    wanted = -sum(math.log(beliefs[row, t, labels[row]]) for row in range(4) for t in range(2)) / 8
+    beliefs = steps[:, :-1].softmax(-1)
+    known = [math.log(beliefs[row, t, labels[row]]) for row in range(4) for t in range(earlier)]
+    wanted = -sum(known) / len(known)
     assert (both - plain).item() == pytest.approx(0.25 * wanted, abs=1e-5)
 
 

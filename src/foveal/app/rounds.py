@@ -52,7 +52,7 @@ def deal(agent: Agent, seed: int) -> dict[str, Any]:
     places ``[x, y]``; ``paddles``: T + 1 leftmost columns of the agent's paddle; ``caught``;
     ``patchSizes``: pixels a side of each scale's square, finest first; ``corners``: for each of the
     T looks and each scale, the top left pixel of its square; ``glimpses``: for each look and scale,
-    G rows of G numbers from 0 to 255.
+    G rows of G numbers from 0 to 255; both None at a scale that was not read.
     """
     moments: list[Moment] = []
     play(agent.network, agent.env, 1, seed, num_envs=1, watch=moments.append)
@@ -71,11 +71,16 @@ def deal(agent: Agent, seed: int) -> dict[str, Any]:
     }
 
 
-def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[list[int]], list[Any]]:
+def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[Any], list[Any]]:
     """Corners of the squares of every scale, and what the look brought."""
     sensor = network.sensor
     height, width = moment.images.shape[-2:]
     center = geometry.to_pixels(moment.locations, height, width)[0].tolist()
-    corners = [[geometry.patch_start(at, side) for at in center] for side in sensor.patch_sizes]
-    seen = viewable(sensor(moment.images, moment.locations)[0])
-    return corners, (255 * seen).round().astype(int).tolist()
+    corners: list[Any] = [None] * sensor.num_scales
+    glimpses: list[Any] = [None] * sensor.num_scales
+    seen = (255 * viewable(sensor(moment.images, moment.locations)[0])).round().astype(int)
+    for scale, patch in zip(sensor.scales_at(moment.locations[0]), seen.tolist(), strict=True):
+        side = sensor.patch_sizes[scale]
+        corners[scale] = [geometry.patch_start(at, side) for at in center]
+        glimpses[scale] = patch
+    return corners, glimpses

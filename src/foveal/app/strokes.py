@@ -98,6 +98,7 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
     layout = dataclasses.replace(
         drawn,
         digits=torch.tensor(digit)[None],
+        extents=torch.full_like(drawn.extents, SIDE),
         places=torch.tensor([[[y, x]]]),
         donors=drawn.donors[:, :num_clutter],
         cuts=drawn.cuts[:, :num_clutter],

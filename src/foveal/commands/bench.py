@@ -7,6 +7,7 @@ from rich.table import Table
 
 from foveal.commands.console import print_json, say, show_table, working
 from foveal.commands.flags import choose_device, set_threads
+from foveal.names import Range, check_value
 from foveal.runs import bench as benchmark
 from foveal.training.machine import commit, hardware
 
@@ -43,8 +44,8 @@ def bench(
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object.
     """
-    if min(*batch_sizes, rounds, 1) < 1 or not batch_sizes:
-        raise ValueError(f"batch_sizes and rounds must be at least 1; got {batch_sizes}, {rounds}.")
+    check_value("rounds", rounds, int, Range(1, 10_000))
+    check_value("batch_sizes", batch_sizes, tuple[int, ...], Range(1, 2**20))
     set_threads(threads)
     torch_device = choose_device(device)
     obvious = benchmark.obvious_sensor()

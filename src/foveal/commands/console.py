@@ -176,5 +176,5 @@ def show_table(table: Table) -> None:
 
 
 def print_json(**content: Any) -> None:
-    """Print one JSON object, for machines."""
-    print(json.dumps(content))
+    """Print one JSON object, for machines; what is no finite number becomes null."""
+    print(json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None)))

@@ -10,6 +10,7 @@ from foveal.commands.console import print_json, say, stops_explained, training_b
 from foveal.commands.flags import set_threads
 from foveal.io.models import CONFIG_FILE
 from foveal.model.attention import RecurrentAttention
+from foveal.names import shell_line
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.recipes import demo_run
 from foveal.runs.run import train_run
@@ -75,7 +76,8 @@ def demo(
     say(f"  attention        {_in_words(ours)}")
     say(f"  fully connected  {_in_words(theirs)}")
     say(f"Where it looked, and what it believed after each look: {picture}")
-    say(f"Next, another picture: foveal look {out} --index 1 --out {out}/look-1.png")
+    more = shell_line("look", out, "--index", 1, "--out", out / "look-1.png")
+    say(f"Next, another picture: {more}")
 
 
 def _clear(out: Path, config: CanvasRun) -> None:

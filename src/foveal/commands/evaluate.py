@@ -77,8 +77,6 @@ def evaluate(
         json: print one JSON object, the table by class and the confusion matrix included.
     """
     check_suffix("--confusion", confusion, (".png",))
-    if rollouts < 1:
-        raise ValueError(f"rollouts must be at least 1; got {rollouts}.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)

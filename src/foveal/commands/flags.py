@@ -1,33 +1,49 @@
 """What commands read: flags, the device, the threads."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
-from foveal.names import Range, check_value, nearest
+from foveal.names import MOST_PROCESSES, Range, check_value, nearest
+
+HELP, HELP_ALL = {"-h", "--help", "--help-all"}, "--help-all"
 
 
-def parse(function: Any, name: str, arguments: list[str], default: Any = None) -> Any:
+def parse(
+    function: Any,
+    name: str,
+    arguments: list[str],
+    default: Any = None,
+    *,
+    common: Collection[str] = (),
+    fixed: Collection[str] = (),
+) -> Any:
     """Read a command's flags with tyro; what it refuses becomes a `ValueError` of one line.
 
     A function is called with them, of a dataclass there may be an instance with other defaults.
+    Of its parts --help shows the fields in ``common``, or all if there are none, and --help-all
+    shows all; those in ``fixed`` are no flags here.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
+    helping = bool(HELP & set(arguments))
+    few = helping and bool(common) and HELP_ALL not in arguments
 
     @functools.wraps(function, updated=())
     def later(*values: Any, **named: Any) -> Any:
         return functools.partial(function, *values, **named)
 
-    def read(words: list[str]) -> tuple[Any, list[str]]:
+    def read(words: list[str], *, few: bool = False) -> tuple[Any, list[str]]:
         return tyro.cli(
             function if isinstance(function, type) else later,
             prog=f"foveal {name}",
@@ -38,17 +54,20 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
                 tyro.conf.PositionalMetavarFromFieldName,
             ),
             return_unknown_args=True,
+            registry=_hiding(function, common if few else None, fixed),
             **options,
         )
 
-    if {"-h", "--help"} & set(arguments):
+    if helping:
         arguments = ["--help"]  # after a positional argument, tyro would leave that one out
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            found, unknown = read(arguments)
+            found, unknown = read(arguments, few=few)
     except SystemExit as leaving:
         if not leaving.code:
+            if few:
+                print(f"These are the common flags; {HELP_ALL} shows the rest.")
             raise
         raise ValueError(f"{_unboxed(said.getvalue())}. See foveal {name} --help.") from None
     if unknown:
@@ -60,6 +79,37 @@ def parse(function: Any, name: str, arguments: list[str], default: Any = None) -
         raise ValueError(f"unknown {kind} {flag}.{nearest(flag, flags)} See foveal {name} --help.")
     # Called here, so that what it says on standard error is heard.
     return found if isinstance(function, type) else found()
+
+
+def _hiding(
+    whole: Any, shown: Collection[str] | None, fixed: Collection[str]
+) -> ConstructorRegistry:
+    """What tells tyro which fields of the parts of a configuration are flags, and shown as such."""
+    registry, inside = ConstructorRegistry(), False
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        nonlocal inside
+        if inside or info.type is whole or not dataclasses.is_dataclass(info.type):
+            return None
+        inside = True  # the rule that tyro has for dataclasses is asked
+        try:
+            spec = registry.get_struct_spec(info)
+        finally:
+            inside = False
+        assert isinstance(spec, StructConstructorSpec)
+        return dataclasses.replace(spec, fields=tuple(map(marked, spec.fields)))
+
+    def marked(field: Any) -> Any:
+        hidden = shown is not None and field.name not in shown
+        if hidden and not dataclasses.is_dataclass(field.default):
+            field = dataclasses.replace(field, type=Annotated[field.type, tyro.conf.Suppress])
+        if field.name in fixed:
+            kind = Annotated[field.type, tyro.conf.Fixed, tyro.conf.Suppress]
+            field = dataclasses.replace(field, type=kind)
+        return field
+
+    return registry
 
 
 def _unboxed(message: str) -> str:
@@ -108,7 +158,7 @@ def check_suffix(flag: str, path: Path | None, suffixes: Sequence[str]) -> None:
 
 def set_threads(threads: int) -> None:
     """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
-    check_value("threads", threads, int, Range(0, 1024, "0 is all cores."))
+    check_value("threads", threads, int, Range(0, MOST_PROCESSES, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

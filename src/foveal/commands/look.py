@@ -16,6 +16,8 @@ from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.model.config import check_looks
+from foveal.names import SEEDS, check_value
+from foveal.randomness import OneForAll
 from foveal.runs.saved import Saved
 from foveal.scene import Scene, as_scene
 from foveal.scene.pictures import as_batch, close_sources
@@ -52,7 +54,7 @@ def look(
     num_glimpses: int | None = None,
     fit: bool = False,
     invert: bool = False,
-    seed: int = EVALUATION_SEED,
+    seed: int | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
@@ -91,7 +93,8 @@ def look(
         num_glimpses: looks at the image; as in training if not given.
         fit: scale larger image files down to the size of those that the model was trained on.
         invert: make dark light in image files, for ink on paper.
-        seed: of the first locations and the samples; that of foveal evaluate if not given.
+        seed: of the first locations and the samples; if not given, that of foveal evaluate for test
+            images, and that of foveal predict for files.
         device: cpu, cuda or auto.
         json: print answer and locations as one JSON object an image, each on a line.
     """
@@ -100,6 +103,9 @@ def look(
     changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
     _check(out, maps, count)
     check_looks(num_glimpses)
+    if seed is None:
+        seed = 0 if image else EVALUATION_SEED
+    check_value("seed", seed, int, SEEDS)
     of_tests = [maps, task, *changes.values()]
     if image and (wrong or count > 1 or any(flag is not None for flag in of_tests)):
         raise ValueError(
@@ -187,11 +193,11 @@ class _Looking:
                 first += len(labels)
 
     def at_files(self, files: Sequence[Path], door: Door) -> Iterator[_Case]:
-        """Image files, each looked at from a first location of its own; large ones stay open."""
-        generator = torch.Generator(self.device).manual_seed(self.seed)
+        """Image files, looked at as `foveal predict` does; large ones stay open."""
         for number, file in enumerate(files):
             picture = door(open_picture(file, self.network.config.num_channels), str(file))
             scene = as_scene(as_batch([picture], self.device))
+            generator = OneForAll().manual_seed(self.seed)
             with torch.inference_mode():
                 rollout = self.network(scene, num_glimpses=self.num_glimpses, generator=generator)
             yield _Case(scene, None, file.name, rollout, 0, number)
@@ -243,6 +249,7 @@ def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None
                 label=None if path.label is None else path.classes[path.label],
                 probabilities=path.probabilities[-1].tolist(),
                 locations=path.centers.tolist(),
+                sizes=path.sizes,
                 pixels_read=pixels,
                 out=str(out),
             )

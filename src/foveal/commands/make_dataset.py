@@ -28,6 +28,9 @@ def make_dataset(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     clutter_size: int | None = None,
+    vary_clutter: bool | None = None,
+    clutter_from: Literal["all", "others"] | None = None,
+    digit_scales: tuple[float, float] | None = None,
     composition: Literal["add", "over"] | None = None,
     seed: int = 0,
     json: bool = False,
@@ -41,7 +44,7 @@ def make_dataset(
     Ctrl-C, not at all.
 
     Args:
-        task: what to write: mnist-28, translated-60, cluttered-60 or cluttered-100 (foveal tasks).
+        task: what to write: mnist-28, cluttered-60 or another task of digits (foveal tasks).
         out: a new or empty directory.
         train: number of training canvases, drawn from the seed.
         validation: number of validation canvases, the first of the fixed draw that foveal evaluate
@@ -52,13 +55,24 @@ def make_dataset(
         canvas_size: pixels a side; the task's if not given.
         num_clutter: pieces of other digits on each canvas; the task's if not given.
         clutter_size: pixels a side of each piece; the task's if not given.
+        vary_clutter: on each canvas from none to so many pieces; the task's if not given.
+        clutter_from: all digits or others, those of other classes; the task's if not given.
+        digit_scales: least and most magnification of the digit; the task's if not given.
         composition: add (clutter adds to the digit's light) or over (it lies under the digit); the
             task's if not given.
         seed: of the training canvases.
         json: print one JSON object.
     """
-    wanted = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
-    wanted |= {"clutter_size": clutter_size, "composition": composition}
+    wanted = {
+        "digits": digits,
+        "canvas_size": canvas_size,
+        "num_clutter": num_clutter,
+        "clutter_size": clutter_size,
+        "vary_clutter": vary_clutter,
+        "clutter_from": clutter_from,
+        "digit_scales": digit_scales,
+        "composition": composition,
+    }
     known = TASKS[choose(task, TASKS, "task")]
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     data = CanvasTask(dataclasses.replace(known, **changes), torch.device("cpu"))

@@ -10,10 +10,12 @@ from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
+from foveal.names import SEEDS, Range, check_value
 from foveal.runs.saved import Saved
 from foveal.viz.film import FILMS, Film, check_film
 
 GAMES = 1000  # that say how good an agent is, within a percent or three
+MOST_GAMES = 1_000_000
 
 
 def play(
@@ -52,8 +54,8 @@ def play(
         episodes = GAMES if gif is None else gif_episodes
     counts = {"gif-episodes": gif_episodes, "episodes": episodes, "num-envs": num_envs}
     for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; got {value}.")
+        check_value(name, value, int, Range(1, MOST_GAMES))
+    check_value("seed", seed, int, SEEDS)
     check_suffix("--gif", gif, FILMS)
     if gif is not None:
         check_film(gif)
@@ -80,8 +82,9 @@ def play(
         print_json(**answer, **({} if gif is None else {"gif": str(gif)}))
         return
     low, high = answer["interval"]
-    below, above = answer["return_interval"]
-    gain = f"{answer['mean_return']:.3f} ({below:.3f} to {above:.3f})"
+    gain = f"{answer['mean_return']:.3f}"
+    if answer["return_interval"]:
+        gain += " ({:.3f} to {:.3f})".format(*answer["return_interval"])
     say(
         f"{answer['episodes']:,} games of {games.env}: success {answer['success_rate']:.2f} % "
         f"(95 % interval {low:.2f} to {high:.2f}), mean return {gain}, "

@@ -15,7 +15,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
 from foveal.model.config import check_looks
-from foveal.names import SEEDS, check_value, printable
+from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, printable
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, find_pictures
@@ -40,9 +40,9 @@ def predict(
     PNG, JPEG, WebP, TIFF and BMP, of any sizes; upright as EXIF says. Colour becomes grey for a
     model of one channel, and grey becomes colour for a model of three; transparent pixels become
     black. Of a TIFF of more than 2,048 x 2,048 pixels, an array of numpy.save or a whole slide only
-    what is looked at is read. The model looks with its mean policy, from one first location that
-    --seed draws and that is the same for all files, so that the answer on a file does not depend on
-    the others.
+    what is looked at is read. The model looks with its mean policy. A first location that is random
+    is one draw from --seed for all files, so that the answer on a file does not depend on the
+    others, and foveal look shows the same.
 
     A file that cannot be read is named on standard error and left out; the exit code is then 1.
 
@@ -60,12 +60,11 @@ def predict(
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object a file: file, height, width, answer, probabilities, locations
-            (x, y in pixels), pixels_read.
+            (x, y in pixels), sizes (of each look's widest square, in pixels a side), pixels_read.
     """
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
-    if workers < -1:
-        raise ValueError(f"workers must be at least 0, or -1 for all; got {workers}.")
+    check_value("workers", workers, int, Range(-1, MOST_PROCESSES, "-1 is one a core."))
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)
     if not images:

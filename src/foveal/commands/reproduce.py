@@ -25,7 +25,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
-from foveal.names import choose
+from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, choose
 from foveal.runs.paper.report import read_row, row_result, write_row
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.run import train_run
@@ -94,11 +94,10 @@ def reproduce(
     """
     if all and rows:
         raise ValueError(f"give rows or --all, not both; got --all and {', '.join(rows)}.")
-    if jobs < 0:
-        raise ValueError(f"jobs must be at least 0; got {jobs}.")
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1 for each run; got {threads}.")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    check_value("jobs", jobs, int, Range(0, MOST_PROCESSES))
+    check_value("threads", threads, int, Range(1, MOST_PROCESSES, "It is of each run."))
+    check_value("seeds", seeds, tuple[int, ...], SEEDS)
+    if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different numbers of at least 0; got {seeds}.")
     names = tuple(ROWS) if all or not rows else rows
     plan = _Plan(

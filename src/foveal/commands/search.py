@@ -20,7 +20,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
-from foveal.names import printable
+from foveal.names import MOST_PROCESSES, Range, check_value, printable
 from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
@@ -104,9 +104,8 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
         raise ValueError(
             "foveal search needs Optuna. Install it: pip install 'foveal[search]'"
         ) from None
-    for name in ("trials", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1; got {getattr(options, name)}.")
+    check_value("trials", options.trials, int, Range(1, 1_000_000))
+    check_value("workers", options.workers, int, Range(1, MOST_PROCESSES))
     if options.sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; got {options.sampler!r}.")
     device = choose_device(options.device)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from foveal.commands.console import complain, counting
-from foveal.names import choose
+from foveal.names import choose, shell_line
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
@@ -25,9 +25,9 @@ def load_model(
     saved = load(model, device)
     if saved.kind is not None and plays not in (None, saved.kind.plays):
         raise ValueError(
-            f"{model} answers what it sees and plays no games. Try: foveal look {model}"
+            f"{model} answers what it sees and plays no games. Try: {shell_line('look', model)}"
             if plays
-            else f"{model} is an agent. See how it plays: foveal play {model}"
+            else f"{model} is an agent. See how it plays: {shell_line('play', model)}"
         )
     if not saved.finished:
         complain(command, f"{model} has not finished: it is used as it was at {saved.stands}")

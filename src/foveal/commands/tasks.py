@@ -18,9 +18,12 @@ def tasks(json: bool = False) -> None:
         json: print one JSON object instead of a table.
     """
     rows: list[dict[str, Any]] = []
+    zooming = set()
     for name, description in (DESCRIPTIONS | AGENT_TASKS).items():
         acts = name in AGENT_TASKS
         model = (agent_recipe if acts else recipe)(name, "fast").model
+        if model.zoom:
+            zooming.add(name)
         sizes = {size: getattr(model, size) for size in SIZES}
         recipes = list(AGENT_RECIPES if acts else RECIPES)
         rows.append({"task": name, "description": description, **sizes, "recipes": recipes})
@@ -36,7 +39,8 @@ def tasks(json: bool = False) -> None:
         retina = looks = "by the images"
         if "num_scales" in row:
             size, scales, looks = (str(row[name]) for name in SIZES)
-            retina = f"{size} x {size}, {scales} scale{'' if scales == '1' else 's'}"
+            one = "one of " if row["task"] in zooming else ""
+            retina = f"{size} x {size}, {one}{scales} scale{'' if scales == '1' else 's'}"
             looks = "1 a decision" if row["task"] in AGENT_TASKS else looks
         table.add_row(row["task"], row["description"], retina, looks, ", ".join(row["recipes"]))
     show_table(table)

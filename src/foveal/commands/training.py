@@ -18,11 +18,11 @@ from foveal.commands.console import (
     stops_explained,
     training_bar,
 )
-from foveal.commands.flags import parse
+from foveal.commands.flags import HELP, parse
 from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
-from foveal.names import choose
+from foveal.names import choose, shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
@@ -36,6 +36,13 @@ from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
 RECIPE = "fast"  # where none is named
+# What --help shows of the flags of a configuration's parts; they are more than a hundred.
+COMMON = {
+    *("network", "start", "seed", "lr", "epochs", "batch_size", "decisions", "num_envs"),
+    *("digits", "canvas_size", "num_clutter", "data", "held_out", "env", "env_options"),
+    *("glimpse_size", "num_scales", "num_glimpses", "core", "policy", "context"),
+    *("shift", "rescale", "rotation", "flips"),
+}
 Options = TypeVar("Options")
 
 
@@ -53,7 +60,7 @@ def read_options(
     or flags.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
-    helping = bool({"-h", "--help"} & set(arguments))
+    helping = bool(HELP & set(arguments))
     known = (*TASKS, *AGENT_TASKS, *FOLDER_TASKS)
     if not positional and not helping:
         raise ValueError(
@@ -83,7 +90,13 @@ def read_options(
     fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
     usual: Any = default(task, fitted)
     options: Options = parse(
-        type(usual), command, arguments if positional else [task, *arguments], usual
+        type(usual),
+        command,
+        arguments if positional else [task, *arguments],
+        usual,
+        common=COMMON,
+        # They follow from the images, or from the games.
+        fixed=() if task in TASKS else ("num_classes", "num_channels"),
     )
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
@@ -159,13 +172,18 @@ def check_empty(directory: Path) -> None:
     if (directory / CONFIG_FILE).exists():
         read_config(directory)
         raise FileExistsError(
-            f"{directory} holds a run already. Go on with it: foveal train --resume {directory}, "
-            "or choose another --out."
+            f"{directory} holds a run already. Go on with it: {resuming(directory)}, or choose "
+            "another --out."
         )
     if any(path.name not in LOCK_FILES for path in directory.iterdir()):
         raise FileExistsError(
             f"--out must be a new or empty directory; {directory} holds other files."
         )
+
+
+def resuming(directory: Path) -> str:
+    """The command that goes on with a run."""
+    return shell_line("train", "--resume", directory)
 
 
 def train(
@@ -199,7 +217,7 @@ def train(
         if words:
             complain("train", words)
 
-    with training_bar(quiet=json) as show, stops_explained(f"foveal train --resume {directory}"):
+    with training_bar(quiet=json) as show, stops_explained(resuming(directory)):
         told: dict[str, Any] = {"report": partial(left_out, "train"), "tell": tell}
         result = train_run(
             config, about, directory, device, watch, task=task, capture=capture, **told

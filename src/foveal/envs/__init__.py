@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
+from foveal.envs.fovea import Fovea, FoveaConfig, FoveaVector
 from foveal.envs.games import EnvConfig, Games, Turn, read_options
 
 CATCH_ID = "foveal/Catch-v0"  # registered by foveal itself
@@ -14,6 +15,9 @@ __all__ = [
     "CatchGames",
     "CatchVectorEnv",
     "EnvConfig",
+    "Fovea",
+    "FoveaConfig",
+    "FoveaVector",
     "Games",
     "Turn",
     "read_options",

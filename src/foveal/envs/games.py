@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.envs.observations import Screen
 from foveal.names import check_fields, import_here, nearest
 
 
@@ -87,7 +91,9 @@ class Games:
     ) -> None:
         self.num_envs, self.device = num_envs, torch.device(device)
         self.vector = _make(config, num_envs)
-        self._to_images, self.image_shape = _reader(config, self.vector)
+        space: Any = self.vector.single_observation_space
+        self._screen = Screen.find(space, config.env_channels, config.env)
+        self.image_shape = self._screen.image_shape
         actions = self.vector.single_action_space
         if not isinstance(actions, gymnasium.spaces.Discrete):
             raise ValueError(
@@ -106,23 +112,25 @@ class Games:
 
     def reset(self, seed: int) -> tuple[Tensor, dict[str, Any]]:
         """Begin all games anew; the images, as in `Turn`, and the environment's info."""
-        observations, info = self.vector.reset(seed=seed)
+        with naming_the_dead(self.vector):
+            observations, info = self.vector.reset(seed=seed)
         self._ended.zero_()
-        return self._to_images(observations).to(self.device), info
+        return self._images(observations), info
 
     def step(self, actions: Tensor) -> Turn:
         """One action, ``(B,)`` int64, in each game."""
         chosen = actions.cpu().numpy() + self._first_action
-        observations, rewards, terminated, truncated, info = self.vector.step(chosen)
+        with naming_the_dead(self.vector):
+            observations, rewards, terminated, truncated, info = self.vector.step(chosen)
         ended = torch.from_numpy(terminated | truncated)
         before, self._ended = self._ended, ended & (not self._at_once)
         final_images = None
         if self._at_once and ended.any():
             last, known = _final(observations, info)
             terminated = terminated | (truncated & ~known)
-            final_images = self._to_images(last).to(self.device)
+            final_images = self._images(last)
         return Turn(
-            images=self._to_images(observations).to(self.device),
+            images=self._images(observations),
             rewards=torch.from_numpy(rewards).float().to(self.device),
             played=~before.to(self.device),
             terminated=torch.from_numpy(terminated).to(self.device),
@@ -131,6 +139,9 @@ class Games:
             info=info,
             final_images=final_images,
         )
+
+    def _images(self, observations: Any) -> Tensor:
+        return self._screen.read(observations).whole().to(self.device)
 
     @property
     def all_over(self) -> bool:
@@ -158,6 +169,37 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             options[name] = text
     return options
+
+
+@contextlib.contextmanager
+def naming_the_dead(vector: VectorEnv[Any, Any, Any]) -> Iterator[None]:
+    """Where an environment dies in a worker process, say which, and of what; all are then ended.
+
+    Raises:
+        ChildProcessError: in place of what the dead left.
+    """
+    try:
+        yield
+    except Exception as problem:
+        base: Any = vector.unwrapped
+        workers = getattr(base, "processes", ())
+        if isinstance(problem, EOFError | OSError):  # a pipe ends before its process does
+            ended = wait([worker.sentinel for worker in workers], timeout=1)
+            for worker in workers:
+                worker.join(1 if worker.sentinel in ended else 0)
+        dead = [
+            f"{index} (exit code {worker.exitcode})" if worker.exitcode else str(index)
+            for index, worker in enumerate(workers)
+            if base.parent_pipes[index] is None or not worker.is_alive()
+        ]
+        if not dead:
+            raise
+        base._state = AsyncState.DEFAULT  # nothing more comes, or closing would wait for it
+        base.close(terminate=True)
+        raise ChildProcessError(
+            f"environment {', '.join(dead)} of {vector.num_envs} died in its worker: "
+            f"{type(problem).__name__}: {problem}"
+        ) from problem
 
 
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -198,53 +240,3 @@ def _final(
         if final is not None and info.get("_final_obs", known | True)[game]:
             last[game], known[game] = final, True
     return last, known
-
-
-def _reader(
-    config: EnvConfig, vector: VectorEnv[Any, Any, Any]
-) -> tuple[Any, tuple[int, int, int]]:
-    """From the observations of B games to ``(B, C, H, W)`` in [0, 1], and ``(C, H, W)``."""
-    space: Any = vector.single_observation_space
-    shape = space.shape or ()
-    box = isinstance(space, gymnasium.spaces.Box)
-    if not box or len(shape) not in (2, 3) or not _has_known_range(space):
-        raise ValueError(
-            f"the observations of {config.env} must be images: a Box of (height, width) or "
-            "(height, width, channels), of uint8, bool, or numbers from 0 to 1; got "
-            f"{space}. Choose another environment, or wrap it."
-        )
-    axis = 0 if len(shape) == 2 else _channel_axis(config, shape)
-    low = float(space.low.min())
-    scale = float(space.high.max()) - low
-
-    def to_images(observations: NDArray[Any]) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(observations)).float()
-        images = images.unsqueeze(1) if len(shape) == 2 else images.movedim(axis + 1, 1)
-        return (images - low) / scale
-
-    if len(shape) == 2:
-        return to_images, (1, *shape)
-    height, width = (length for place, length in enumerate(shape) if place != axis)
-    return to_images, (shape[axis], height, width)
-
-
-def _channel_axis(config: EnvConfig, shape: tuple[int, ...]) -> int:
-    """Where the channels are among three axes: 0 or 2."""
-    if config.env_channels != "auto":
-        return 0 if config.env_channels == "first" else 2
-    if shape[0] < min(shape[1:]):
-        return 0
-    if shape[2] < min(shape[:2]):
-        return 2
-    raise ValueError(
-        f"the observations of {config.env} have the shape {shape}: whether the channels are first "
-        "or last cannot be told from it. Pass --env-channels first or last."
-    )
-
-
-def _has_known_range(space: Any) -> bool:
-    low, high = space.low, space.high
-    if space.dtype in (np.uint8, np.bool_):
-        return bool(low.min() < high.max())
-    floats = np.issubdtype(space.dtype, np.floating)
-    return bool(floats and (low >= 0).all() and (high <= 1).all() and low.min() < high.max())

@@ -41,15 +41,18 @@ class Result:
     ball_distances: tuple[float, ...]  # of each game, in pixels; empty where no "ball" is told
 
     def summary(self) -> dict[str, Any]:
-        """The figures: rates in %, intervals of 95 % (Wilson for the rate, normal for the mean)."""
+        """The figures: rates in %, intervals of 95 % (Wilson for the rate, normal for the mean).
+
+        One game alone says nothing of the spread of returns: then their interval is None.
+        """
         count, won = len(self.returns), sum(gain > 0 for gain in self.returns)
-        spread = statistics.stdev(self.returns) if count > 1 else math.inf
-        reach = 1.96 * spread / math.sqrt(count)
+        reach = 1.96 * statistics.stdev(self.returns) / math.sqrt(count) if count > 1 else None
+        mean = self.mean_return
         figures: dict[str, Any] = {
             "success_rate": self.success_rate,
             "interval": list(share_of(won, count)[1]),
-            "mean_return": self.mean_return,
-            "return_interval": [self.mean_return - reach, self.mean_return + reach],
+            "mean_return": mean,
+            "return_interval": None if reach is None else [mean - reach, mean + reach],
             "mean_length": statistics.fmean(self.lengths),
             "episodes": count,
         }

@@ -14,8 +14,8 @@ from foveal.evaluation.classifier import judging
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.policy import uniform_locations
 from foveal.names import SEEDS, check_value
+from foveal.randomness import OneForAll
 from foveal.scene import as_scene
 from foveal.scene.files import LARGE, ArraySource, Source, naming
 from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
@@ -35,6 +35,7 @@ class Prediction:
     answer: str  # the likeliest class
     probabilities: dict[str, float]  # of the classes by name, the likeliest first
     locations: list[list[int]]  # (x, y) of each look, in the image's pixels
+    sizes: list[int]  # pixels of the image a side of the widest square that each look read
     pixels_read: int  # how many numbers the looks brought in
 
 
@@ -65,7 +66,7 @@ def predict(
         fit: scale larger images down to the size of those that the model was trained on.
         invert: make dark light, for ink on paper.
         num_glimpses: looks at each image; as in training if None.
-        seed: of the first location, which is the same for all images.
+        seed: of the first location, where that is random: one draw for all images.
 
     Returns:
         A `Prediction`, or a list of them for a list. A warning says in what an image is unlike
@@ -112,8 +113,6 @@ def predictions(
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)
     names = model.classes if classes is None else classes
-    first = uniform_locations(torch.empty(1), torch.Generator().manual_seed(seed))
-    first = first.to(model.action_head.weight.device)
     unread: list[Unread] = []
 
     def prepared() -> Iterator[tuple[str, tuple[int, int], Picture]]:
@@ -130,7 +129,7 @@ def predictions(
         unread.clear()
         found: list[Prediction] = []
         try:
-            found += _answers(model, group, names, first, top_k or len(names), num_glimpses)
+            found += _answers(model, group, names, seed, top_k or len(names), num_glimpses)
         except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
             yield Unread(group[0][0], problem)
         finally:
@@ -143,26 +142,37 @@ def _answers(
     model: RecurrentAttention,
     group: list[tuple[str, tuple[int, int], Picture]],
     classes: Sequence[str],
-    first: Tensor,
+    seed: int,
     top_k: int,
     num_glimpses: int | None,
 ) -> Iterator[Prediction]:
-    scene = as_scene(as_batch([picture for *_, picture in group], first.device))
+    device = model.action_head.weight.device
+    scene = as_scene(as_batch([picture for *_, picture in group], device))
+    generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
     with judging(model):
-        starts = first.expand(len(group), -1)
-        rollout = model(scene, num_glimpses=num_glimpses, first_location=starts)
+        rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
     likeliest = rollout.logits.float().softmax(-1).topk(min(top_k, len(classes)))
-    sizes = torch.tensor([size for _, size, _ in group], device=first.device)
+    sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)
     centers = to_pixels(rollout.locations, heights, widths)
+    sides = torch.tensor(model.sensor.patch_sizes, device=device)
+    scales = model.sensor.chosen(rollout.locations)
+    scale = widths / scene.sizes[:, 1:].to(widths)  # of the image as it was looked at
+    seen = (
+        ((sides[-1] if scales is None else sides[scales]) * scale)
+        .expand(centers.shape[:2])
+        .round()
+        .long()
+    )
     pixels_read = model.count_pixels_read(num_glimpses)
     values = likeliest.values.double().round(decimals=DIGITS)
-    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers))
+    rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
     for (name, (height, width), _), *row in zip(group, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.
-        shares, labels, locations = (part.tolist() for part in row)
+        shares, labels, locations, patches = (part.tolist() for part in row)
         beliefs = {classes[n]: v for n, v in zip(labels, shares, strict=True)}
-        yield Prediction(name, height, width, classes[labels[0]], beliefs, locations, pixels_read)
+        answer = classes[labels[0]]
+        yield Prediction(name, height, width, answer, beliefs, locations, patches, pixels_read)
 
 
 def _name(image: Any) -> str:

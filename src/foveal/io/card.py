@@ -95,8 +95,9 @@ def model_card(
         "test error": _measure(result, "error"),
         "success": _measure(result, "success_rate"),
         "protocol": result.get("protocol"),
-        "retina": f"{model['glimpse_size']} x {model['glimpse_size']}, {model['num_scales']} "
-        f"scale(s), {model['num_channels']} channel(s)",
+        "retina": f"{model['glimpse_size']} x {model['glimpse_size']}, "
+        f"{'one of ' if model.get('zoom') else ''}{model['num_scales']} scale(s), "
+        f"{model['num_channels']} channel(s)",
         "glimpses": None if agent else model["num_glimpses"],
         "core": f"{model['core']}, {model['core_size']} units",
         "parameters": f"{parameters:,}",

@@ -1,17 +1,22 @@
 """Model directories: ``config.json`` and ``model.safetensors``, by path or by name."""
 
-from collections.abc import Mapping
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from foveal.io import hub
 from foveal.io.files import read_json, read_shapes, read_tensors, write_json, write_tensors
 from foveal.names import Range, check_value, nearest
 
 T = TypeVar("T")
+M = TypeVar("M", bound=torch.nn.Module)
 
 FORMAT = "foveal"
 VERSION = 2
@@ -149,21 +154,52 @@ def ground_of(content: Mapping[str, Any]) -> str | None:
     return "dark" if mean < CLEARLY else "bright" if mean > 1 - CLEARLY else None
 
 
-def load_weights(directory: Path, model: torch.nn.Module) -> None:
-    """Load ``model.safetensors`` into a model of the same configuration.
+def loaded(make: Callable[[], M], path: Path, prefix: str = "") -> M:
+    """A model in eval mode, with the weights of a file.
+
+    Its sizes are compared with the file's header first, so that wrong ones take no memory.
+
+    Args:
+        make: gives the untrained model.
+        path: of the weights.
+        prefix: of the names of the model's weights in a checkpoint.
 
     Raises `FileNotFoundError` (a run that is not finished has none), and `ValueError` if the file
     is damaged or belongs to another configuration.
     """
-    path = directory / WEIGHTS_FILE
-    _check_shapes(model, of_the_model(read_shapes(path)), path)  # before anything is read
+    shapes = of_the_model(read_shapes(path), prefix)
+    with _no_larger_than(shapes, path):
+        model = make()
+    _check_shapes(model, shapes, path)  # before anything is read
     tensors, _ = read_tensors(path)
-    load_state(model, of_the_model(tensors), path)
+    load_state(model, of_the_model(tensors, prefix), path)
+    return model.eval()
 
 
-def of_the_model(tensors: Mapping[str, T]) -> dict[str, T]:
+@contextlib.contextmanager
+def _no_larger_than(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
+    """Refuse a parameter of more numbers than a file holds, before its memory is written to."""
+    most, here = sum(map(math.prod, shapes.values())), threading.get_ident()
+
+    def check(_: object, name: str, parameter: torch.nn.Parameter | None) -> None:
+        if parameter is None or parameter.numel() <= most or threading.get_ident() != here:
+            return
+        raise ValueError(
+            f"{path} belongs to another configuration: it holds {most:,} numbers, and a {name} "
+            f"alone would be {tuple(parameter.shape)}."
+        )
+
+    handle = register_module_parameter_registration_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def of_the_model(tensors: Mapping[str, T], prefix: str = "") -> dict[str, T]:
     """Weights of a saved model, or their shapes, less those that only training used."""
-    return {k: v for k, v in tensors.items() if not k.startswith(TRAINING_WEIGHTS)}
+    named = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {k: v for k, v in named.items() if not k.startswith(TRAINING_WEIGHTS)}
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -1,6 +1,8 @@
 """The recurrent attention model (Mnih et al. 2014, §3): one step, and the rollout over an image.
 
-Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, K classes.
+Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, K classes. With
+``RAMConfig.zoom`` S is 1, and locations are ``(..., 3)``: x, y, and the zoom that says which scale
+was read (`foveal.geometry.to_scales`).
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from foveal import geometry
 from foveal.io import hub
 from foveal.io.card import save_with_card
 from foveal.io.files import config_from_dict
-from foveal.io.models import CONFIG_FILE, load_weights, locate_model, read_config
+from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, loaded, locate_model, read_config
 from foveal.model.config import RAMConfig
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
-from foveal.model.policy import POLICIES, Policy, followed
+from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene import Images, Scene, as_scene
 
@@ -147,14 +149,25 @@ class RecurrentAttention(nn.Module):
         self.scaling = GlimpseScaling(
             scales, config.pixel_mean, config.pixel_std, config.glimpse_gain, config.scale_gain
         )
-        self.glimpse_network: nn.Module = GLIMPSE_NETWORKS.make(
-            config.glimpse_network,
-            (scales, channels, size, size),
-            config.glimpse_features,
-            config.glimpse_hidden,
-            config.location_hidden,
-            settings=config.glimpse_settings,
-        )
+        widths = [config.glimpse_features, config.glimpse_hidden, config.location_hidden]
+        self.location_size = 3 if config.zoom else 2
+        if config.zoom:
+            widths.append(self.location_size)
+        try:
+            self.glimpse_network: nn.Module = GLIMPSE_NETWORKS.make(
+                config.glimpse_network,
+                (config.scales_read, channels, size, size),
+                *widths,
+                settings=config.glimpse_settings,
+            )
+        except TypeError as problem:
+            if not config.zoom:
+                raise
+            raise ValueError(
+                f"with zoom a glimpse network takes one size more, {self.location_size} numbers of "
+                f"a location; {config.glimpse_network!r} does not. Choose another: "
+                "--glimpse-network mlp."
+            ) from problem
         self.core: Core = CORES.make(
             config.core, config.glimpse_features, config.core_size, settings=config.core_settings
         )
@@ -178,6 +191,8 @@ class RecurrentAttention(nn.Module):
         self.location_policy: Policy = POLICIES.make(
             config.policy, *widths, settings=config.policy_settings
         )
+        if config.zoom:
+            self.location_policy = ZoomPolicy(self.location_policy, config.core_size, scales)
         self.action_head = nn.Linear(config.core_size, config.num_classes)
 
     def forward(
@@ -197,7 +212,7 @@ class RecurrentAttention(nn.Module):
                 of which only what is looked at is read (`foveal.scene.files`); or a scene.
             num_glimpses: T; the configuration's if None. It may differ from training.
             first_location: ``(B, 2)`` in [-1, 1]; if None the context's or the policy's: uniformly
-                random, as in the paper, unless the policy is "center" or reads a map.
+                random, as in the paper, unless the policy is "center", reads a map or zooms.
             location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
                 on the images' device.
             generator: source of all randomness, on the images' device; the global one if None.
@@ -387,6 +402,12 @@ class RecurrentAttention(nn.Module):
             location: ``(B, 2)``, where to look.
             state: before it.
         """
+        if location.shape[-1] != self.location_size:
+            raise ValueError(
+                f"a location must be {self.location_size} numbers, (x, y"
+                f"{', zoom' if self.config.zoom else ''}); got {tuple(location.shape)}. The "
+                "policy's own come from `model.begin` and `model.step`."
+            )
         # The answer's gradient moves the gaze by what it would see, never by where it says it is:
         # that would make a message of the location.
         glimpses = self.sensor(images, location)
@@ -395,7 +416,8 @@ class RecurrentAttention(nn.Module):
 
     def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
-        features: Tensor = self.glimpse_network(self.scaling(glimpses), locations)
+        scaled = self.scaling(glimpses, self.sensor.chosen(locations))
+        features: Tensor = self.glimpse_network(scaled, locations)
         word, width = self.config.glimpse_network, self.config.glimpse_features
         return _check("glimpse network", word, "features", features, width)
 
@@ -422,7 +444,7 @@ class RecurrentAttention(nn.Module):
             mean, choice = self.location_policy(
                 self._detached(self.core.for_policy(state)), std, generator, *read
             )
-        _check("policy", self.config.policy, "choice", choice, 2)
+        _check("policy", self.config.policy, "choice", choice, self.location_size)
         if follows and mean.requires_grad:
             return Decision(followed(choice, mean, bound), choice)
         return Decision(choice.clamp(-1, 1), choice)
@@ -512,7 +534,7 @@ class RecurrentAttention(nn.Module):
         from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
 
         config = self.config
-        shape = (1, config.num_scales, config.num_channels, config.glimpse_size)
+        shape = (1, config.scales_read, config.num_channels, config.glimpse_size)
         weight = self.action_head.weight
 
         # It knows the product that is added to another, but not in its place.
@@ -524,7 +546,7 @@ class RecurrentAttention(nn.Module):
             return FlopCounterMode(display=False, custom_mapping=mapping)
 
         with torch.no_grad():
-            place = weight.new_zeros(1, 2)
+            place = weight.new_zeros(1, self.location_size)
             side = 1 if self.context is None else self.context.side
             thumbnail = self.thumbnail(weight.new_zeros(1, config.num_channels, side, side))
             with counter() as once:
@@ -540,11 +562,11 @@ class RecurrentAttention(nn.Module):
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
         """Numbers that T glimpses bring in from one image, whatever the image's size.
 
-        T S C G G, and those of the thumbnail that a context reads.
+        T S C G G, or T C G G where each look is at one scale, and those of a context's thumbnail.
         """
         config = self.config
         looks = config.num_glimpses if num_glimpses is None else num_glimpses
-        glimpse = config.num_scales * config.glimpse_size**2
+        glimpse = config.scales_read * config.glimpse_size**2
         thumbnail = 0 if self.context is None else self.context.side**2
         return config.num_channels * (looks * glimpse + thumbnail)
 
@@ -598,10 +620,10 @@ class RecurrentAttention(nn.Module):
         directory = locate_model(model, revision)
         content = read_config(directory)
         where = str(directory / CONFIG_FILE)
-        network = cls(config_from_dict(cls.config_class, content.get("model"), where))
-        load_weights(directory, network)
+        config = config_from_dict(cls.config_class, content.get("model"), where)
+        network = loaded(lambda: cls(config), directory / WEIGHTS_FILE)
         network.loaded_from, network.about = directory, content
-        return network.eval()
+        return network
 
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)

@@ -57,6 +57,7 @@ class RAMConfig:
     core_size: int = 256  # units of h
     policy: str = "learned"  # learned; random and center are controls
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
+    zoom: bool = False  # each look reads one of the scales, which the policy chooses
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
     context: str = NO_CONTEXT  # a first, coarse look at the whole; none as published
@@ -86,6 +87,11 @@ class RAMConfig:
             location_gradient=Range(0, 1e6),
         )
         check_sensor(self.glimpse_size, self.num_scales, self.scale_factor)
+        if self.zoom and self.num_scales < 2:
+            raise ValueError(
+                f"zoom needs 2 scales or more to choose from; got num_scales {self.num_scales}. "
+                "Pass --num-scales 3, say, or leave out --zoom."
+            )
         for name in ("pixel_mean", "pixel_std"):
             value = getattr(self, name)
             if len(value) not in (0, self.num_channels):
@@ -112,12 +118,17 @@ class RAMConfig:
 
     def _weights(self) -> int:
         """About how many weights an LSTM and the paper's glimpse network of these sizes have."""
-        pixels = self.num_scales * self.num_channels * self.glimpse_size**2
+        pixels = self.scales_read * self.num_channels * self.glimpse_size**2
         return (
             self.glimpse_hidden * pixels
             + self.glimpse_features * (self.glimpse_hidden + self.location_hidden)
             + self.core_size * (4 * (self.core_size + self.glimpse_features) + self.num_classes)
         )
+
+    @property
+    def scales_read(self) -> int:
+        """How many scales a look reads: one where it zooms."""
+        return 1 if self.zoom else self.num_scales
 
     def with_parts(self, **words: str) -> RAMConfig:
         """The same with other parts, by field; a part that changes gets its default settings.

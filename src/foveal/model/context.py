@@ -16,6 +16,8 @@ from torch.nn import functional
 from foveal.model.core import State
 from foveal.names import PartSettings, Range, Registry, check_fields, positive
 
+FIRST_KERNEL, KERNEL = 5, 3  # pixels a side, of the first convolution and of the others
+MOST_LAYERS = 64
 COORDINATES = 2  # channels of a thumbnail, after those of the image
 
 
@@ -77,26 +79,47 @@ class ConvContextSettings(PartSettings):
     """
 
     thumbnail_size: int = 15  # pixels a side of the thumbnail that the context reads
-    map_stride: int = 1  # pixels of the thumbnail a side of a cell of the map
+    map_stride: int = 1  # pixels of the thumbnail a side of a cell of the map; a power of 2
     map_features: int = 32  # of each cell of the map
+    context_layers: int = 3  # convolutions, the first of 5 x 5 and the others of 3 x 3
     thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
-        check_fields(self, thumbnail_gain=positive(1e6), **sizes)
-        if self.thumbnail_size < ConvContext.RECEPTIVE_FIELD * self.map_stride:
+        check_fields(
+            self, thumbnail_gain=positive(1e6), context_layers=Range(1, MOST_LAYERS), **sizes
+        )
+        if self.map_stride not in {2**power for power in range(self.context_layers + 1)}:
             raise ValueError(
-                f"thumbnail_size must be at least {ConvContext.RECEPTIVE_FIELD * self.map_stride} "
-                f"pixels, what a cell of the map sees at map_stride {self.map_stride}; got "
-                f"{self.thumbnail_size}. Pass a larger --thumbnail-size or a smaller --map-stride."
+                f"map_stride must be a power of 2, at most 2 to the {self.context_layers} "
+                f"convolutions; got {self.map_stride}. Pass another --map-stride, or more "
+                "--context-layers."
             )
+        if self.thumbnail_size < self.receptive_field:
+            raise ValueError(
+                f"thumbnail_size must be at least {self.receptive_field} pixels, what a cell of "
+                f"the map sees; got {self.thumbnail_size}. Pass a larger --thumbnail-size, or a "
+                "smaller --map-stride or --context-layers."
+            )
+
+    @property
+    def strides(self) -> list[int]:
+        """Of each convolution: the first ones halve until a cell is of `map_stride` pixels."""
+        return [2 if 2**layer < self.map_stride else 1 for layer in range(self.context_layers)]
+
+    @property
+    def receptive_field(self) -> int:
+        """Pixels of the thumbnail a side that a cell of the map sees."""
+        seen, step = FIRST_KERNEL, 1
+        for stride in self.strides[:-1]:
+            step *= stride
+            seen += (KERNEL - 1) * step
+        return seen
 
 
 @CONTEXTS.add("conv", settings=ConvContextSettings)
 class ConvContext(Context):
-    """Three convolutions, 5 x 5 and twice 3 x 3, to a map; its largest features start the core."""
-
-    RECEPTIVE_FIELD = 9  # pixels a side that a cell of the map sees, at stride 1
+    """Convolutions to a map, the largest features of which, over its cells, start the core."""
 
     def __init__(
         self, num_channels: int, state_sizes: tuple[int, ...], settings: ConvContextSettings
@@ -104,13 +127,12 @@ class ConvContext(Context):
         super().__init__()
         self.side, self.map_channels = settings.thumbnail_size, settings.map_features
         self.gain, width = settings.thumbnail_gain, settings.map_features
+        first, *others = settings.strides
         self.layers = nn.Sequential(
-            nn.Conv2d(num_channels, width, 5, settings.map_stride, 2),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
+            nn.Conv2d(num_channels, width, FIRST_KERNEL, first, FIRST_KERNEL // 2)
         )
+        for stride in others:
+            self.layers.extend([nn.ReLU(), nn.Conv2d(width, width, KERNEL, stride, KERNEL // 2)])
         self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)

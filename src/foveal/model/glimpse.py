@@ -54,11 +54,13 @@ class GlimpseScaling(nn.Module):
         self.plain = bool((gains == 1).all())
         self.centred = bool((means == 0).all())
 
-    def forward(self, glimpses: Tensor) -> Tensor:
-        """``(B, S, C, G, G)`` to the same."""
+    def forward(self, glimpses: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """``(B, S, C, G, G)`` to the same; ``(B, 1, C, G, G)`` of the ``(B,)`` chosen scales."""
         if not self.centred:
             glimpses = glimpses - self.mean
-        return glimpses if self.plain else glimpses * self.gains
+        if self.plain:
+            return glimpses
+        return glimpses * (self.gains if chosen is None else self.gains[chosen, None])
 
 
 @GLIMPSE_NETWORKS.add("mlp")
@@ -70,20 +72,26 @@ class GlimpseNetwork(nn.Module):
         features: units of g.
         glimpse_hidden: units of h_g, from the pixels.
         location_hidden: units of h_l, from the location.
+        location_size: numbers of a location: 2, or 3 with a zoom.
     """
 
     def __init__(
-        self, shape: GlimpseShape, features: int, glimpse_hidden: int, location_hidden: int
+        self,
+        shape: GlimpseShape,
+        features: int,
+        glimpse_hidden: int,
+        location_hidden: int,
+        location_size: int = 2,
     ) -> None:
         super().__init__()
         scales, channels, height, width = shape
         self.from_pixels = nn.Linear(scales * channels * height * width, glimpse_hidden)
-        self.from_location = nn.Linear(2, location_hidden)
+        self.from_location = nn.Linear(location_size, location_hidden)
         self.pixels_to_features = nn.Linear(glimpse_hidden, features)
         self.location_to_features = nn.Linear(location_hidden, features)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """``(B, S, C, G, G)`` glimpses, scaled, and ``(B, 2)`` locations to ``(B, features)``."""
+        """Scaled ``(B, S, C, G, G)`` glimpses, ``(B, 2 or 3)`` locations to ``(B, features)``."""
         pixels = torch.relu_(self.from_pixels(glimpses.flatten(1)))
         places = torch.relu_(self.from_location(locations))
         return torch.relu_(
@@ -120,6 +128,8 @@ class ConvGlimpseNetwork(nn.Module):
         features: int,
         _glimpse_hidden: int,
         location_hidden: int,
+        location_size: int = 2,
+        *,
         settings: ConvGlimpseSettings,
     ) -> None:
         super().__init__()
@@ -135,7 +145,7 @@ class ConvGlimpseNetwork(nn.Module):
             nn.Flatten(),
         )
         cells = -(-height // 8) * -(-width // 8)
-        self.from_location = nn.Linear(2, location_hidden)
+        self.from_location = nn.Linear(location_size, location_hidden)
         self.pixels_to_features = nn.Linear(4 * first * cells, features)
         self.location_to_features = nn.Linear(location_hidden, features)
 

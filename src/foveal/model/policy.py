@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from foveal import geometry
 from foveal.model.core import State
 from foveal.names import PartSettings, Registry
 from foveal.randomness import random_rows
@@ -188,13 +189,7 @@ class MapPolicy(Policy):
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.forward`; the mean is that of the chosen cell."""
         weights, means = (part.squeeze(1) for part in self.mixture(hidden[:, None], feature_map))
-        if self.training:
-            # The cell at which the rising sum of the weights passes a uniform number.
-            drawn = random_rows(torch.rand, (len(hidden), 1), generator, hidden.device)
-            passed = weights.detach().exp().cumsum(-1) < drawn
-            cell = passed.sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
-        else:
-            cell = weights.argmax(-1, keepdim=True)
+        cell = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
         mean = means.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
         choice = mean.detach()
         if self.training:
@@ -244,6 +239,67 @@ class MapPolicy(Policy):
         return weights, middles + torch.stack(moved, dim=-1).tanh() * sizes
 
 
+class ZoomPolicy(Policy):
+    """pi(x, y, s | h) = pi(x, y | h) pi(s | h): a place by another policy, and one of S scales.
+
+    The scale's weights are softmax(Linear(h)). Locations and choices are ``(..., 3)``: the last
+    number is the scale's zoom (`foveal.geometry.to_scales`). The mean policy takes the likeliest
+    scale. All looks are chosen, the first too.
+
+    Args:
+        place: the policy that chooses (x, y).
+        hidden_size: units of h.
+        num_scales: S.
+    """
+
+    chooses_first = True
+
+    def __init__(self, place: Policy, hidden_size: int, num_scales: int) -> None:
+        super().__init__()
+        self.place, self.num_scales = place, num_scales
+        self.scale = nn.Linear(hidden_size, num_scales)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        std: float | Tensor,
+        generator: torch.Generator | None,
+        *feature_map: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`; the mean's zoom is the choice's."""
+        mean, choice = self.place(hidden, std, generator, *feature_map)
+        weights = self._weights(hidden)
+        scale = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
+        zoom = geometry.to_zooms(scale, self.num_scales)
+        return torch.cat([mean, zoom], dim=1), torch.cat([choice, zoom], dim=1)
+
+    def score(
+        self, hidden: Tensor, choice: Tensor, std: float | Tensor, *feature_map: Tensor
+    ) -> Tensor:
+        """See `Policy.score`; of a scale it is a probability."""
+        scale = geometry.to_scales(choice[..., 2:], self.num_scales)
+        chosen = self._weights(hidden).gather(-1, scale).squeeze(-1)
+        placed: Tensor = self.place.score(hidden, choice[..., :2], std, *feature_map)
+        return placed + chosen
+
+    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor | None:
+        """See `Policy.cell_weights`."""
+        return self.place.cell_weights(hidden, feature_map)
+
+    def _weights(self, hidden: Tensor) -> Tensor:
+        """``(..., S)`` logarithms of the scales' weights."""
+        weights: Tensor = self.scale(hidden).float().log_softmax(-1)
+        return weights
+
+
+def drawn(weights: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A sample of each row of ``(B, N)`` logarithms of weights that add up to 1; ``(B, 1)``."""
+    # Where the rising sum of the weights passes a uniform number.
+    height = random_rows(torch.rand, (len(weights), 1), generator, weights.device)
+    passed = weights.detach().exp().cumsum(-1) < height
+    return passed.sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
+
+
 def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """``(B, 2)`` uniform in [-1, 1], for the B rows of ``like`` and on its device."""
     return random_rows(torch.rand, (len(like), 2), generator, like.device) * 2 - 1
@@ -266,12 +322,12 @@ def followed(choice: Tensor, mean: Tensor, bound: float) -> Tensor:
     bound a few steep places drown the rest, and then it explodes.
 
     Args:
-        choice: ``(B, 2)``, without gradient.
-        mean: ``(B, 2)``, of the policy.
+        choice: ``(B, 2)``, without gradient; ``(B, 3)`` with a zoom, which has none.
+        mean: of the same shape, of the policy.
         bound: the longest gradient of an image's own loss, in nats a unit of location.
 
     Returns:
-        ``(B, 2)``, the choice clamped into the image.
+        The choice, clamped into the image.
     """
     location = choice.clamp(-1, 1) + (mean - mean.detach())
 

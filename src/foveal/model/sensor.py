@@ -58,22 +58,22 @@ class GlimpseSensor(nn.Module):
         Args:
             images: whatever can be looked at; see `foveal.scene.as_scene`.
             locations: ``(B, 2)`` float, ``(x, y)`` as in `foveal.geometry`; any value, locations
-                far outside give glimpses of zeros.
+                far outside give glimpses of zeros. ``(B, 3)`` with a zoom, which chooses the scale.
 
         Returns:
-            ``(B, S, C, G, G)`` float32, finest scale first. Where ``locations`` requires a
-            gradient it gets one: `slopes` stands for the derivative, which a sensor that moves by
-            whole pixels does not have.
+            ``(B, S, C, G, G)`` float32, finest scale first; ``(B, 1, C, G, G)`` of the chosen one.
+            Where ``locations`` requires a gradient (x, y) get one: `slopes` stands for the
+            derivative, which a sensor that moves by whole pixels does not have.
 
         Raises:
             ValueError: if a shape or type is not as above, or an image is damaged.
             OSError: if an image cannot be read.
         """
         scene = as_scene(images)
-        centers = self._centers(scene, locations)
+        centers, chosen = self._centers(scene, locations), self.chosen(locations)
         if not (torch.is_grad_enabled() and locations.requires_grad):
-            return scene.patches(centers, self.glimpse_size, self.box_sizes)
-        window = self._wide_look(scene, centers)
+            return scene.patches(centers, self.glimpse_size, self.box_sizes, chosen)
+        window = self._wide_look(scene, centers, chosen)
         size = (scene.height, scene.width)
         glimpses: Tensor = _SlopedGlimpse.apply(locations, self, window, size)  # type: ignore[no-untyped-call]
         return glimpses
@@ -86,23 +86,40 @@ class GlimpseSensor(nn.Module):
 
         Args:
             images: as for `forward`.
-            locations: ``(B, 2)``, as for `forward`.
+            locations: ``(B, 2)`` or ``(B, 3)``, as for `forward`.
 
         Returns:
-            ``(B, 2, S, C, G, G)`` float32, for x and y, per unit of normalized location.
+            ``(B, 2, S, C, G, G)`` float32, for x and y, per unit of normalized location; of the
+            chosen scale alone where there is a zoom.
 
         Raises:
             ValueError: if a shape or type is not as above.
         """
         scene = as_scene(images)
-        window = self._wide_look(scene, self._centers(scene, locations))
-        return self._slopes(window, scene.height, scene.width)
+        chosen = self.chosen(locations)
+        window = self._wide_look(scene, self._centers(scene, locations), chosen)
+        return self._slopes(window, scene.height, scene.width, chosen)
+
+    def chosen(self, locations: Tensor) -> Tensor | None:
+        """The scale that the zoom of each ``(..., 3)`` location chooses, ``(...)`` int64.
+
+        None of ``(..., 2)`` locations, which have no zoom: all scales are read there.
+        """
+        if locations.shape[-1] == 2:
+            return None
+        return geometry.to_scales(locations[..., 2], self.num_scales)
+
+    def scales_at(self, location: Tensor) -> list[int]:
+        """The scales that a look at one ``(2,)`` or ``(3,)`` location reads, the finest first."""
+        chosen = self.chosen(location)
+        return list(range(self.num_scales)) if chosen is None else [int(chosen)]
 
     def _centers(self, scene: Scene, locations: Tensor) -> Tensor:
-        if locations.shape != (scene.batch_size, 2):
+        batch, numbers = scene.batch_size, locations.shape[-1]
+        if locations.shape != (batch, numbers) or numbers not in (2, 3):
             raise ValueError(
-                f"locations must be ({scene.batch_size}, 2), an (x, y) for each image; "
-                f"got {tuple(locations.shape)}."
+                f"locations must be ({batch}, 2), an (x, y) for each image, or ({batch}, 3) with "
+                f"a zoom; got {tuple(locations.shape)}."
             )
         height, width = (
             side.to(locations.device) if isinstance(side, Tensor) else side
@@ -110,13 +127,17 @@ class GlimpseSensor(nn.Module):
         )
         return geometry.to_pixels(locations, height, width)
 
-    def _wide_look(self, scene: Scene, centers: Tensor) -> Tensor:
+    def _wide_look(self, scene: Scene, centers: Tensor, chosen: Tensor | None) -> Tensor:
         """Glimpses with a margin of ``SLOPE_REACH`` boxes on every side."""
-        return scene.patches(centers, self.glimpse_size + 2 * SLOPE_REACH, self.box_sizes)
+        return scene.patches(centers, self.glimpse_size + 2 * SLOPE_REACH, self.box_sizes, chosen)
 
-    def _slopes(self, window: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+    def _slopes(
+        self, window: Tensor, height: int | Tensor, width: int | Tensor, chosen: Tensor | None
+    ) -> Tensor:
         """`slopes`, from glimpses with a margin of ``SLOPE_REACH`` boxes on every side."""
         size, inner = self.glimpse_size, slice(SLOPE_REACH, -SLOPE_REACH)
+        if chosen is not None:  # as if it were of each scale, of which one is right
+            window = window.expand(-1, self.num_scales, -1, -1, -1)
         units = [
             unit.to(window.device).view(-1, 1, 1, 1) if isinstance(unit, Tensor) else unit
             for unit in geometry.pixels_per_unit(height, width)
@@ -131,7 +152,7 @@ class GlimpseSensor(nn.Module):
             for axis, (ahead, behind) in enumerate((across, down)):
                 place = slopes[:, axis, scale]
                 torch.sub(ahead, behind, out=place).mul_(units[axis] / (2 * reach * box))
-        return slopes
+        return slopes if chosen is None else slopes.take_along_dim(chosen.view(-1, *(1,) * 5), 2)
 
     def extra_repr(self) -> str:
         """What ``repr`` shows of the sensor."""
@@ -146,17 +167,18 @@ class _SlopedGlimpse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, _locations: Tensor, sensor: GlimpseSensor, window: Tensor, size: Any
+        ctx: Any, locations: Tensor, sensor: GlimpseSensor, window: Tensor, size: Any
     ) -> Tensor:
         ctx.sensor, ctx.window, ctx.size = sensor, window, size
+        ctx.chosen, ctx.zooms = sensor.chosen(locations), locations[:, 2:]
         inner = slice(SLOPE_REACH, -SLOPE_REACH)
         return window[..., inner, inner].contiguous()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        slopes = ctx.sensor._slopes(ctx.window, *ctx.size)
-        pull = torch.bmm(slopes.flatten(2), gradient.flatten(1)[:, :, None])
-        return pull.squeeze(2), None, None, None
+        slopes = ctx.sensor._slopes(ctx.window, *ctx.size, ctx.chosen)
+        pull = torch.bmm(slopes.flatten(2), gradient.flatten(1)[:, :, None]).squeeze(2)
+        return torch.cat([pull, torch.zeros_like(ctx.zooms)], dim=1), None, None, None
 
 
 def check_sensor(glimpse_size: int, num_scales: int, scale_factor: int) -> None:

@@ -11,6 +11,7 @@ from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import check_fit, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
+from foveal.names import shell_line
 from foveal.runs.run import Completed, Run
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective
@@ -92,7 +93,7 @@ class AgentRun(Run):
             f"{result['episodes']:,} fresh games: mean return {result['mean_return']:.2f}, success "
             f"{result['success_rate']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
             f"{result['decisions_seen']:,} decisions in {result['seconds']:,.0f} s",
-            f"See it play: foveal play {result['run']} --gif play.gif",
+            f"See it play: {shell_line('play', result['run'], '--gif', 'play.gif')}",
         ]
 
     @property

@@ -16,6 +16,7 @@ from foveal.evaluation.classifier import evaluate
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import make_reference_network
+from foveal.names import shell_line
 from foveal.runs.run import Completed, Network, Run
 from foveal.tasks import CanvasTask, FolderConfig, TaskConfig
 from foveal.tasks.task import Task
@@ -98,7 +99,7 @@ class ClassifierRun(Run):
             f"rollout, mean policy), validation error {result['validation_error']:.2f} %{best}, "
             f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
         )
-        look = f"See it look: foveal look {result['run']} --out look.png"
+        look = f"See it look: {shell_line('look', result['run'], '--out', 'look.png')}"
         return [figures, look] if self.network == "ram" else [figures]
 
     def _network(self, task: Task) -> Network:

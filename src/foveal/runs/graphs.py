@@ -22,13 +22,13 @@ MEANINGS = {
     "first_location": "(x, y) of the first look, -1 and +1 the image's edges, clamped to these; "
     "one for all images or one for each; the centre if not given",
     "location": "(x, y) to look at, -1 and +1 the image's edges, clamped to these; where "
-    "next_location said",
+    "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
     "hidden": "the core's state: zeros at first, then next_hidden",
     "cell": "the core's state: zeros at first, then next_cell",
     "logits": "after the last glimpse",
     "probabilities": "of the classes, after each glimpse",
-    "locations": "(x, y) looked at",
-    "next_location": "(x, y) to look at next",
+    "locations": "(x, y) looked at, or (x, y, zoom)",
+    "next_location": "(x, y) to look at next, or (x, y, zoom)",
 }
 
 
@@ -55,7 +55,8 @@ class Exportable(nn.Module):
         if self.prepare.uint8:
             images = (256 * images).to(torch.uint8)
         # Some of them outside the image, which are clamped.
-        return images, torch.rand(batch, 2, generator=generator) * 2.4 - 1.2
+        size = (batch, self.model.location_size)
+        return images, torch.rand(size, generator=generator) * 2.4 - 1.2
 
     def about(self) -> dict[str, Any]:
         """What a file says of it: its metadata."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
-from foveal.model.context import ConvContext, ConvContextSettings
+from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.names import choose
 from foveal.runs.agent import AgentRun
@@ -28,6 +28,9 @@ RETINAS = {
     "translated-60": RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8),
     "cluttered-60": RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8),
     "cluttered-100": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=8),
+    # 4 looks of 144 samples (Cheung et al. 2016, table 2).
+    "cheung-1": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
+    "cheung-2": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
@@ -110,11 +113,13 @@ def _best(task: str) -> CanvasRun:
 
     The thumbnail has at most 1/16 of the pixels (of mnist-28, as many as its map needs). Each look
     is credited with what it adds, and the answer after each is trained. docs/beyond.md has what
-    each of these is worth.
+    each of these is worth. Of 4 looks of 144 samples the thumbnail is the first, and each of the
+    others is at the scale that the policy chooses.
     """
     canvas = TASKS[task].canvas_size
-    context = ConvContextSettings(thumbnail_size=max(canvas // 4, ConvContext.RECEPTIVE_FIELD))
-    return CanvasRun(
+    sees = ConvContextSettings().receptive_field
+    context = ConvContextSettings(thumbnail_size=max(canvas // 4, sees))
+    best = CanvasRun(
         task=_task(task),
         model=RAMConfig(
             glimpse_size=12 if task == "mnist-28" else 24,
@@ -141,12 +146,23 @@ def _best(task: str) -> CanvasRun:
         training=dataclasses.replace(
             FAST_TRAINING,
             optimizer="muon-conv",
-            epochs=40,
+            epochs=30,
             batch_size=256,
             final_location_std=0.03,
             validate_every=2,
         ),
     )
+    if not (retina := RETINAS[task]).zoom:
+        return best
+    model = dataclasses.replace(
+        best.model,
+        glimpse_size=retina.glimpse_size,
+        num_scales=retina.num_scales,
+        num_glimpses=retina.num_glimpses - 1,
+        zoom=True,
+        context_settings=ConvContextSettings(thumbnail_size=retina.glimpse_size),
+    )
+    return dataclasses.replace(best, model=model)
 
 
 # Of the networks that see the whole image. Adam took the fully connected ones to the paper's

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveal.io.files import config_from_dict, read_json, read_tensors
 from foveal.io.models import (
@@ -15,15 +14,13 @@ from foveal.io.models import (
     CONFIG_FILE,
     RESULT_FILE,
     WEIGHTS_FILE,
-    load_state,
-    load_weights,
+    loaded,
     locate_model,
-    of_the_model,
     read_config,
 )
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
-from foveal.names import choose
+from foveal.names import choose, shell_line
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
@@ -88,17 +85,14 @@ class Saved:
 
         Raises `OSError` or `ValueError` if a file is missing, damaged or of another configuration.
         """
-        network = _network(self.content, self.directory)
+        make = partial(_network, self.content, self.directory)
+        if self.finished:
+            network = loaded(make, self.directory / WEIGHTS_FILE)
+        else:
+            network = loaded(make, self._checkpoint, "model.")
         if isinstance(network, RecurrentAttention):
             network.about = self.content
-        if self.finished:
-            load_weights(self.directory, network)
-        else:
-            path = self.directory / CHECKPOINT_FILE
-            tensors, _ = self._checkpoint
-            named = {name[6:]: value for name, value in tensors.items() if name[:6] == "model."}
-            load_state(network, of_the_model(named), path)
-        return network.eval().to(self.device)
+        return network.to(self.device)
 
     @property
     def looking(self) -> RecurrentAttention:
@@ -113,19 +107,19 @@ class Saved:
     @property
     def stands(self) -> str:
         """Where the last checkpoint of a run that has not finished is, in words."""
-        _, about = self._checkpoint
+        _, about = read_tensors(self._checkpoint)
         total = f" of {about['total_steps']:,}" if "total_steps" in about else ""
         return f"step {about['step']:,}{total}"
 
-    @cached_property
-    def _checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    @property
+    def _checkpoint(self) -> Path:
         path = self.directory / CHECKPOINT_FILE
         if not path.exists():
             raise FileNotFoundError(
                 f"{self.directory} is a run that has not finished. Go on with it: "
-                f"foveal train --resume {self.directory}"
+                f"{shell_line('train', '--resume', self.directory)}"
             )
-        return read_tensors(path)
+        return path
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:

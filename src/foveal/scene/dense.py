@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from foveal import geometry
 from foveal.scene.memory import empty
-from foveal.scene.scene import Scene
+from foveal.scene.scene import Scene, at_scale
 
 
 class DenseScene(Scene):
@@ -40,7 +40,9 @@ class DenseScene(Scene):
             pixels.shape[2:] if sizes is None else sizes.to(pixels.device).unbind(1)
         )
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`: the widest window is read, and averaged down."""
         batch, channels, height, width = self.pixels.shape
         size = count * boxes[-1]
@@ -58,7 +60,7 @@ class DenseScene(Scene):
             edge = geometry.patch_start(0, count * box) - start
             inner = slice(edge, edge + count * box)
             patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
-        return torch.stack(patches, dim=1)
+        return at_scale(torch.stack(patches, dim=1), chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""
@@ -102,7 +104,9 @@ class PreparedScene(DenseScene):
         self.means = _means_of_boxes(images.pixels, self.boxes)
         self._offsets: dict[int, Tensor] = {}
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`; `ValueError` for other boxes than the images were prepared for."""
         if tuple(boxes) != self.boxes:
             raise ValueError(
@@ -112,11 +116,17 @@ class PreparedScene(DenseScene):
         batch, scales, channels, _ = self.means.shape
         height, width = self.pixels.shape[2:]
         offsets, border = self._offsets_of(count), self.border
+        if chosen is not None:
+            offsets = offsets[chosen, None]
         # Boxes that do not touch the image are sent to the border of zeros: (B, S, N) each.
         x, y = (centers[:, axis, None, None] + offsets for axis in (0, 1))
         columns = (x + border).clamp_(0, width + border)
         rows = (y + border).clamp_(0, height + border)
         where = torch.add(columns[..., None, :], rows[..., :, None], alpha=width + border + 1)
+        if chosen is not None:
+            image = torch.arange(batch, device=where.device).view(-1, 1, 1, 1)
+            channel = torch.arange(channels, device=where.device).view(-1, 1, 1)
+            return self.means[image, chosen.view(-1, 1, 1, 1), channel, where][:, None]
         where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
         return self.means.gather(3, where).view(batch, scales, channels, count, count)
 

@@ -1,6 +1,6 @@
 """Pictures of any sizes, and large files among them, as batches that a model takes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from foveal.scene.sources import GuardedSource, PatchSource
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
 BATCH_IMAGES = 1000
+LARGE_PICTURE = 2**14  # pixels; of a batch of such pictures only windows become floats
 Bytes = NDArray[np.uint8]  # (C, H, W), of a decoded file
 Picture = Bytes | Floats | Source  # floats in [0, 1], (C, H, W), where it was prepared
 T = TypeVar("T")
@@ -29,6 +30,16 @@ def on_device(pictures: list[Bytes | Floats], device: torch.device) -> PaddedIma
     pixels = images.pixels.to(device)
     pixels = pixels if pixels.is_floating_point() else pixels.float().div_(255)
     return PaddedImages(pixels, images.sizes.to(device))
+
+
+def stay_bytes(pictures: Sequence[Picture]) -> bool:
+    """Whether pictures are decoded files so large that only windows of them become floats."""
+    pixels = 0
+    for picture in pictures:
+        if isinstance(picture, Source) or picture.dtype != np.uint8:
+            return False
+        pixels += picture[0].size
+    return pixels >= LARGE_PICTURE * len(pictures)
 
 
 def as_batch(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from foveal.geometry import thumbnail_box
 from foveal.scene.dense import averaged_by_products
 from foveal.scene.files.sources import LARGE, ArraySource, Floats, Level, Source
 from foveal.scene.pictures import Picture, height_and_width
@@ -40,13 +40,24 @@ class Preparation:
         if self.side is None:
             return images
         height, width = images.shape[2:]
-        box = thumbnail_box(height, width, self.side)
+        box = self.box(height, width)
         cells = (height + box - 1) // box, (width + box - 1) // box
         return averaged_by_products(images, box, cells)
 
+    def box(self, height: int, width: int) -> int:
+        """Pixels a side of the boxes that bring the longer side of such an image nearest to `side`.
+
+        That is 1 up to one and a half times the side: there an image is as near to it as its half.
+        """
+        if self.side is None:
+            return 1
+        longer: int = torch.sym_max(height, width)  # type: ignore[no-untyped-call]
+        box: int = torch.sym_max(1, (longer + self.side // 2) // self.side)  # type: ignore[no-untyped-call]
+        return box
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Of an image of this size when it is prepared, ``(height, width)``."""
-        box = 1 if self.side is None else int(thumbnail_box(height, width, self.side))
+        box = self.box(height, width)
         return -(-height // box), -(-width // box)
 
     def picture(self, picture: Picture) -> Picture:
@@ -60,7 +71,7 @@ class Preparation:
                 inverted: Picture = np.invert(picture)
                 return inverted
             picture = ArraySource(np.moveaxis(picture, 0, -1))
-        box = 1 if self.side is None else int(thumbnail_box(*old, self.side))
+        box = self.box(*old)
         view = _View(picture, box, self.invert)
         if max(new) ** 2 > LARGE:
             return view
@@ -72,7 +83,7 @@ class Preparation:
         said = "uint8 in [0, 255]" if self.uint8 else "float32 in [0, 1]"
         if self.invert:
             said += "; dark becomes light"
-        return said + (f"; scaled down to {self.side} pixels a side" if self.side else "")
+        return said + (f"; scaled down to about {self.side} pixels a side" if self.side else "")
 
 
 AS_IT_IS = Preparation()

@@ -26,7 +26,9 @@ class Scene(ABC):
         return self.batch_size
 
     @abstractmethod
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """Square patches round a place in each image, one at each size of box.
 
         Args:
@@ -34,9 +36,11 @@ class Scene(ABC):
                 gives them; they may lie outside the image, where all is 0.
             count: N, boxes a side of a patch.
             boxes: pixels a side of a box, of each of S patches, rising.
+            chosen: ``(B,)`` int64, which one of the S each image is read at; all of them if None.
 
         Returns:
-            ``(B, S, C, N, N)`` float32, exact averages of the boxes.
+            ``(B, S, C, N, N)`` float32, exact averages of the boxes; ``(B, 1, C, N, N)`` where one
+            was chosen.
         """
 
     @abstractmethod
@@ -77,3 +81,10 @@ class Scene(ABC):
         if isinstance(self.height, Tensor) and isinstance(self.width, Tensor):
             return torch.stack([self.height, self.width], dim=1)
         return torch.tensor([[self.height, self.width]]).expand(self.batch_size, 2)
+
+
+def at_scale(patches: Tensor, chosen: Tensor | None) -> Tensor:
+    """Of ``(B, S, ...)`` patches the one of the scale that ``(B,)`` chose; all if that is None."""
+    if chosen is None:
+        return patches
+    return patches[torch.arange(len(chosen), device=chosen.device), chosen][:, None]

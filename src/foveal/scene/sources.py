@@ -95,18 +95,20 @@ class SourceScene(Scene):
         self.height = torch.tensor([source.height for source in sources])
         self.width = torch.tensor([source.width for source in sources])
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`."""
-        corners = [patch_start(0, count * box) for box in boxes]
         places = centers.tolist()
+        sides = [boxes] * len(places)
+        if chosen is not None:
+            sides = [(boxes[scale],) for scale in chosen.tolist()]
 
         def read(row: int) -> NDArray[np.float32]:
             source, (x, y) = self.sources[row], places[row]
+            corners = ((patch_start(0, count * box), box) for box in sides[row])
             return np.stack(
-                [
-                    source.read(x + corner, y + corner, count, box)
-                    for corner, box in zip(corners, boxes, strict=True)
-                ]
+                [source.read(x + corner, y + corner, count, box) for corner, box in corners]
             )
 
         return self._read_all(read).to(centers.device)

@@ -63,8 +63,14 @@ class SparseScene(Scene):
         sums.scatter_add_(1, where, self._light)
         return (sums[:, :-1] / box**2).view(-1, 1, count, count)
 
-    def patches(self, centers: Tensor, count: int, boxes: Sequence[int]) -> Tensor:
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
         """See `Scene.patches`."""
+        if chosen is not None:
+            box = torch.tensor(boxes, device=chosen.device)[chosen, None]
+            corners = centers - count * box // 2
+            return self.boxes(corners, count, box)[:, None]
         return torch.stack(
             [
                 self.boxes(centers + geometry.patch_start(0, count * box), count, box)

@@ -1,19 +1,30 @@
 """What can be learned: the tasks of the paper, by name, and one's own images."""
 
-from foveal.tasks.canvases.canvases import CanvasTask, TaskConfig
+import dataclasses
+
+from foveal.tasks.canvases.canvases import CanvasTask
+from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.folder.task import FolderConfig, FolderTask
 
+# Datasets 1 and 2 of Cheung, Weiss and Olshausen 2016 (arXiv 1611.09430). The paper states neither
+# the size of a piece nor how scales are distributed: here 8 x 8, as in the paper of the model, and
+# evenly.
+CHEUNG = TaskConfig(canvas_size=100, num_clutter=20, vary_clutter=True, clutter_from="others")
 TASKS = {
     "mnist-28": TaskConfig(),
     "translated-60": TaskConfig(canvas_size=60),
     "cluttered-60": TaskConfig(canvas_size=60, num_clutter=4),
     "cluttered-100": TaskConfig(canvas_size=100, num_clutter=8),
+    "cheung-1": CHEUNG,
+    "cheung-2": dataclasses.replace(CHEUNG, digit_scales=(0.33, 3.0)),
 }
 DESCRIPTIONS = {
     "mnist-28": "centred digits, 28 x 28",
     "translated-60": "digits anywhere on a black 60 x 60 canvas",
     "cluttered-60": "digits anywhere on 60 x 60, among 4 pieces of other digits",
     "cluttered-100": "digits anywhere on 100 x 100, among 8 pieces of other digits",
+    "cheung-1": "digits anywhere on 100 x 100, among 0 to 20 pieces of other classes",
+    "cheung-2": "the same, with digits of 0.33 to 3 times their size",
 }
 FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 

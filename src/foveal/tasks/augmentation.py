@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from foveal.geometry import PaddedImages
@@ -32,6 +33,19 @@ class AugmentationConfig:
             rotation=Range(0, 180),
             warp=Range(0, 0.2),
         )
+
+    @property
+    def mirrors_alone(self) -> bool:
+        """Whether images are at most mirrored."""
+        return not (self.shift or self.rescale or self.rotation or self.warp)
+
+    def mirrored(
+        self, count: int, generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """Which of ``count`` images are mirrored, across and down; ``(count, 2)`` bool."""
+        wanted = [self.flips in (kind, "both") for kind in ("horizontal", "vertical")]
+        drawn = random_rows(torch.rand, (count, 2), generator, device) < 0.5
+        return drawn & torch.tensor(wanted, device=device)
 
 
 def augment(

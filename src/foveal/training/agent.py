@@ -229,7 +229,7 @@ class ControlTrainer(Engine):
         # What the baselines are regressed to, and the places looked at by choice.
         counts, chosen = played.played.float(), looked.float()
         decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
-        places = played.choices.clamp(-1, 1) * chosen[..., None]
+        places = played.choices[..., :2].clamp(-1, 1) * chosen[..., None]
         return torch.cat(
             [
                 torch.stack([loss, gain, entropy, baseline, norm]),

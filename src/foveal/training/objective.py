@@ -45,7 +45,7 @@ class ObjectiveConfig:
     detach_baseline: bool = True  # stop the baseline's gradient at h
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
-    step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last
+    step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last look's
     look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
@@ -280,8 +280,8 @@ def hybrid_loss(
         alone = _chosen(rollout, rollout.glimpse_logits)
         total = total + config.glimpse_weight * glimpse_loss(alone, labels, weights)
     if config.step_weight and rollout.features:
-        earlier = rollout.step_logits[:, :-1]
-        total = total + config.step_weight * glimpse_loss(earlier, labels, weights)
+        earlier = glimpse_loss(rollout.prior_logits, labels, weights)
+        total = total + config.step_weight * earlier
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(
         total,
@@ -303,8 +303,8 @@ def _credit(advantage: Tensor, config: ObjectiveConfig, weights: Tensor | None) 
 
 
 def gaze_moments(locations: Tensor) -> Tensor:
-    """Means of x, y and x² + y² over ``(..., 2)`` locations: what their spread is made of."""
-    places = locations.detach().flatten(0, -2)
+    """Means of x, y and x² + y² over ``(..., 2 or 3)`` locations: what their spread is made of."""
+    places = locations.detach()[..., :2].flatten(0, -2)
     if not len(places):
         return places.new_zeros(3)
     return torch.cat([places.mean(0), places.square().sum(1).mean()[None]])

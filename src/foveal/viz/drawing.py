@@ -124,10 +124,11 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     axes.imshow(path.image, extent=(0, width, height, 0), **GREY)
     last = path.num_looks - 1
     for look in range(path.num_looks):
-        for scale in range(len(path.patch_sizes)):
+        scales = path.scales(look)
+        for scale in scales:
             left, top, size = path.square(look, scale)
             # The coarser squares of the last look alone stand out, or none could be followed.
-            bold = scale == 0 or look == last
+            bold = scale == scales[0] or look == last
             square = Rectangle((left, top), size, size, fill=False, edgecolor=scale_color(scale))
             square.set(linewidth=1.0 if bold else 0.4, alpha=1.0 if bold else 0.6)
             axes.add_patch(square)
@@ -166,7 +167,7 @@ def _draw_looks(axes: Any, path: Scanpath, theme: Theme, size: tuple[float, floa
         left = look * (CELL + GAP)
         heading = f"look {look + 1}" if look == 0 else str(look + 1)
         axes.text(left + CELL / 2, -0.04, heading, size=6.5, color=theme.text, ha="center")
-        for scale in range(len(path.patch_sizes)):
+        for scale in path.scales(look):
             _draw_glimpse(axes, path, look, scale, left)
         _draw_belief(axes, path, look, (left, beliefs_top), theme)
     middle = beliefs_top + BELIEF_LINE / 2

@@ -1,7 +1,7 @@
 """Scanpaths and games as moving pictures, GIF or MP4, drawn with Pillow."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from foveal import geometry
 from foveal.evaluation.agent import Moment
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
+from foveal.model.sensor import GlimpseSensor
 from foveal.names import printable
 from foveal.viz.drawing import shorten
 from foveal.viz.scanpath import Scanpath, as_picture, leading_classes, reconstruct, viewable
@@ -63,21 +64,30 @@ class Film:
 
     def _frame(self, image: Tensor, location: Tensor, text: str) -> Image.Image:
         sensor = self.agent.sensor
-        height, width = image.shape[-2:]
-        x, y = geometry.to_pixels(location, height, width)[0].tolist()
-        sides = list(sensor.patch_sizes)
-        squares = [
-            (geometry.patch_start(x, side), geometry.patch_start(y, side), side) for side in sides
-        ]
-        screen = _screen(viewable(image[0]), (height, width))
-        _outline(screen, squares, (height, width))
-        glimpses = _glimpse_column(viewable(sensor(image, location)[0]), screen.height, "white")
+        screen = looked_at(image[0], location[0], sensor)
+        seen = dict(
+            zip(sensor.scales_at(location[0]), viewable(sensor(image, location)[0]), strict=True)
+        )
+        glimpses = _glimpse_column(seen, screen.height, "white")
         size = (screen.width + glimpses.width + 3 * MARGIN, screen.height + 2 * MARGIN + LINE)
         frame = Image.new("RGB", (size[0], max(size[1], glimpses.height + 2 * MARGIN)), "white")
         frame.paste(screen, (MARGIN, MARGIN))
         frame.paste(glimpses, (screen.width + 2 * MARGIN, MARGIN))
         ImageDraw.Draw(frame).text((MARGIN, frame.height - LINE - 2), text, fill="black")
         return frame
+
+
+def looked_at(image: Tensor, location: Tensor, sensor: GlimpseSensor) -> Image.Image:
+    """A ``(C, H, W)`` image with the squares of a look at ``(2,)``, or with a zoom ``(3,)``."""
+    height, width = image.shape[-2:]
+    x, y = geometry.to_pixels(location, height, width).tolist()
+    squares = {}
+    for scale in sensor.scales_at(location):
+        side = sensor.patch_sizes[scale]
+        squares[scale] = (geometry.patch_start(x, side), geometry.patch_start(y, side), side)
+    screen = _screen(viewable(image), (height, width))
+    _outline(screen, squares, (height, width))
+    return screen
 
 
 def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image.Image], list[int]]:
@@ -99,14 +109,16 @@ def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
     """One look: where it fell, what has been seen by then, what it brought, the belief after it."""
     font = ImageFont.load_default(13)
     image = _screen(path.image, path.image_size)
-    _outline(image, [path.square(look, i) for i in range(len(path.patch_sizes))], path.image_size)
+    scales = path.scales(look)
+    _outline(image, {scale: path.square(look, scale) for scale in scales}, path.image_size)
     _draw_fixations(image, path, look)
     seen = reconstruct(path, look + 1)
     unseen = np.isnan(seen)
     known = _screen(np.nan_to_num(seen), path.image_size)
     hole = _screen(unseen.astype(np.float32), path.image_size).convert("L")
     known.paste(ImageColor.getrgb(theme.unseen), (0, 0, *known.size), hole)
-    glimpses = _glimpse_column(path.glimpses[look], image.height, theme.background)
+    this = {scale: path.glimpses[look, scale] for scale in scales}
+    glimpses = _glimpse_column(this, image.height, theme.background)
     parts = [(image, "where it looks"), (known, "what it has seen"), (glimpses, "this look")]
     width = sum(part.width + MARGIN for part, _ in parts) + BELIEF + 2 * MARGIN
     lines = min(BELIEFS, len(path.classes))
@@ -199,10 +211,12 @@ def _screen(pixels: NDArray[np.float32], image_size: tuple[int, int]) -> Image.I
     return as_picture(pixels).convert("RGB").resize(size, method)
 
 
-def _outline(screen: Image.Image, squares: Sequence[Square], image_size: tuple[int, int]) -> None:
+def _outline(
+    screen: Image.Image, squares: Mapping[int, Square], image_size: tuple[int, int]
+) -> None:
     """Draw the square of every scale, the finest on top; what lies outside the image is cut."""
     lines, zoom = ImageDraw.Draw(screen), screen.width / image_size[1]
-    for scale, (left, top, side) in reversed(list(enumerate(squares))):
+    for scale, (left, top, side) in reversed(list(squares.items())):
         corners = (left * zoom, top * zoom, (left + side) * zoom - 1, (top + side) * zoom - 1)
         lines.rectangle(corners, outline=scale_color(scale), width=2)
 
@@ -218,19 +232,21 @@ def _draw_fixations(screen: Image.Image, path: Scanpath, look: int) -> None:
         draw.text((x, y), str(number), fill="black", font=font, anchor="mm")
 
 
-def _glimpse_column(glimpses: NDArray[np.float32], height: int, background: str) -> Image.Image:
-    """The scales ``(S, G, G)`` or ``(S, G, G, 3)`` of a look, in as many columns as they need."""
+def _glimpse_column(
+    glimpses: Mapping[int, NDArray[np.float32]], height: int, background: str
+) -> Image.Image:
+    """The ``(G, G)`` or ``(G, G, 3)`` of a look by scale, in as many columns as they need."""
     fitting = max(1, (height + MARGIN) // (GLIMPSE + MARGIN))
     columns = -(-len(glimpses) // fitting)
     rows = -(-len(glimpses) // columns)
     step = GLIMPSE + MARGIN
     sheet = Image.new("RGB", (columns * step - MARGIN, rows * step - MARGIN), background)
-    for scale, pixels in enumerate(glimpses):
+    for place, (scale, pixels) in enumerate(glimpses.items()):
         seen = as_picture(pixels).convert("RGB")
         seen = seen.resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST)
         edge = (0, 0, GLIMPSE - 1, GLIMPSE - 1)
         ImageDraw.Draw(seen).rectangle(edge, outline=scale_color(scale), width=2)
-        sheet.paste(seen, (scale // rows * step, scale % rows * step))
+        sheet.paste(seen, (place // rows * step, place % rows * step))
     return sheet
 
 

@@ -26,12 +26,12 @@ def density(
 ) -> NDArray[np.float64]:
     """How often each part of an image was looked at, by ``(N, 2)`` locations.
 
-    Gives ``(rows, columns)`` of square parts, ``bins`` along the longer side, top left first, as
-    multiples of looking everywhere equally often: the mean is 1.
+    They may have a zoom. Gives ``(rows, columns)`` of square parts, ``bins`` along the longer side,
+    top left first, as multiples of looking everywhere equally often: the mean is 1.
     """
     longer = max(image_size)
     rows, columns = (max(1, round(bins * side / longer)) for side in image_size)
-    x, y = locations.double().cpu().numpy().T
+    x, y = locations[:, :2].double().cpu().numpy().T
     counts, _, _ = np.histogram2d(y, x, bins=(rows, columns), range=((-1, 1), (-1, 1)))
     shares: NDArray[np.float64] = counts * counts.size / max(len(locations), 1)
     return shares

@@ -68,7 +68,10 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
             {
                 "centers": path.centers.tolist(),
                 "corners": [
-                    [path.square(look, scale)[:2] for scale in range(len(path.patch_sizes))]
+                    [  # None where that scale was not read
+                        path.square(look, scale)[:2] if scale in path.scales(look) else None
+                        for scale in range(len(path.patch_sizes))
+                    ]
                     for look in range(path.num_looks)
                 ],
                 "probabilities": np.round(path.probabilities.astype(float), DIGITS).tolist(),
@@ -81,6 +84,7 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
 
 def _strip(glimpses: NDArray[np.float32]) -> NDArray[np.float32]:
     """``(T, S, G, G[, 3])`` as one image: a column a look, a row a scale."""
+    glimpses = np.nan_to_num(glimpses)
     looks, scales, side = glimpses.shape[:3]
     moved = np.moveaxis(glimpses, 0, 2)  # (S, G, T, G[, 3])
     return moved.reshape(scales * side, looks * side, *glimpses.shape[4:])

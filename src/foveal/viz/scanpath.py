@@ -25,7 +25,7 @@ class Scanpath:
     image_size: tuple[int, int]  # (height, width) of what was looked at, in pixels
     centers: NDArray[np.int64]  # (T, 2) int, (x, y) pixels of the fixations, the first included
     patch_sizes: tuple[int, ...]  # pixels a side of each scale's square, finest first
-    glimpses: NDArray[np.float32]  # (T, S, G, G) or (T, S, G, G, 3), what the model saw
+    glimpses: NDArray[np.float32]  # (T, S, G, G[, 3]), as seen; NaN at a scale not read
     probabilities: NDArray[np.float32]  # (T, K), its belief after each look
     classes: tuple[str, ...]  # K names
     label: int | None = None  # the right class, or None if it is not known
@@ -48,6 +48,16 @@ class Scanpath:
         size = self.patch_sizes[scale]
         x, y = (geometry.patch_start(int(center), size) for center in self.centers[look])
         return x, y, size
+
+    def scales(self, look: int) -> list[int]:
+        """The scales that a look read, finest first."""
+        read = ~np.isnan(self.glimpses[look]).reshape(len(self.patch_sizes), -1)
+        return np.flatnonzero(read.all(1)).tolist()
+
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels a side of the widest square that each look read."""
+        return [self.patch_sizes[self.scales(look)[-1]] for look in range(self.num_looks)]
 
     def verdict(self) -> str:
         """The answer in words, and whether it is right."""
@@ -112,6 +122,12 @@ def scanpath_of(
     with torch.inference_mode():
         places = rollout.locations[row]
         glimpses = model.sensor(scene.only(row, len(places)), places)
+        if model.config.zoom:  # the others were not read
+            shape = (len(places), len(model.sensor.box_sizes), *glimpses.shape[2:])
+            chosen = model.sensor.chosen(places)
+            glimpses = glimpses.new_full(shape, torch.nan).index_put(
+                (torch.arange(len(places), device=places.device), chosen), glimpses[:, 0]
+            )
         beliefs = rollout.step_logits[row].float().softmax(-1)
         height, width = scene.sizes[row].tolist()
         cells, cells_size = None, (0.0, 0.0)
@@ -163,6 +179,8 @@ def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]
     side = path.glimpses.shape[2]
     for scale in reversed(range(len(path.patch_sizes))):
         for look in range(path.num_looks if looks is None else looks):
+            if scale not in path.scales(look):
+                continue
             left, top, size = path.square(look, scale)
             x, y = (
                 np.floor((places - start) * side / size).astype(int)

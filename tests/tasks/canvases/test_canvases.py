@@ -149,6 +149,8 @@ def test_the_fixed_draw_is_the_same_on_every_machine() -> None:
         ("translated-60", "3c7da23fe6aa5cff"),
         ("cluttered-60", "ac59518215ca4da7"),
         ("cluttered-100", "ee19dcfe97dfcac0"),
+        ("cheung-1", "770cabc864496e4b"),
+        ("cheung-2", "c99bb66c994eb9d5"),
     ],
 )
 def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> None:
@@ -178,6 +180,13 @@ def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> No
             "num_clutter must be at most 1,125, .* 60 x 60 pixels 20 times over; got 100,000",
         ),
         ({"composition": "max"}, "composition must be one of add, over; got 'max'"),
+        ({"digit_scales": (1.0, 2.0)}, "digits of several sizes need a canvas"),
+        ({"digit_scales": (3.0, 2.0), "canvas_size": 90}, "digit_scales must be the least and"),
+        ({"digit_scales": (0.0, 2.0), "canvas_size": 90}, "digit_scales must be a number from"),
+        (
+            {"digit_scales": (1.0, 3.0), "canvas_size": 83},
+            "canvas_size must be at least a digit's 84 pixels; got 83",
+        ),
     ],
 )
 def test_impossible_canvases_are_refused(values: dict[str, object], words: str) -> None:
@@ -192,6 +201,8 @@ def test_the_papers_tasks() -> None:
         "translated-60": (60, 0),
         "cluttered-60": (60, 4),
         "cluttered-100": (100, 8),
+        "cheung-1": (100, 20),
+        "cheung-2": (100, 20),
     }
 
 

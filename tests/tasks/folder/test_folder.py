@@ -23,6 +23,7 @@ from foveal.runs.folder_recipe import suggest
 from foveal.runs.run import train_run
 from foveal.scene import as_scene
 from foveal.scene import files as readers
+from foveal.scene.photographs import PhotographScene
 from foveal.scene.pictures import grouped
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
@@ -427,7 +428,7 @@ def test_training_on_sources_has_the_losses_and_gradients_of_training_in_memory(
         monkeypatch.setattr(readers.is_large, "__kwdefaults__", {"large": large})
         task = examined(tmp_path)
         images, labels = task.batch("train", torch.tensor([0, 3, 5, 7]))
-        assert isinstance(images, PaddedImages) == (large == 10**9)
+        assert isinstance(images, PhotographScene) == (large == 10**9)
         torch.manual_seed(0)
         model = Learner(RecurrentAttention(WIDE)).train()
         generator = torch.Generator().manual_seed(3)

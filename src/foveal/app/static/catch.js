@@ -19,6 +19,7 @@ function drawScreen(canvas, column, look) {
   pen.fillRect(column * pixel, (game.size - 1) * pixel, game.paddleWidth * pixel, pixel);
   if (look === undefined) return;
   game.patchSizes.forEach((size, scale) => {
+    if (!game.corners[look][scale]) return;
     const [left, top] = game.corners[look][scale];
     pen.strokeStyle = SCALE_COLORS[scale % SCALE_COLORS.length];
     pen.lineWidth = 3;
@@ -29,6 +30,7 @@ function drawScreen(canvas, column, look) {
 function drawGlimpses(look) {
   seen.replaceChildren();
   game.glimpses[look].forEach((rows, scale) => {
+    if (!rows) return;
     const canvas = document.createElement("canvas"), side = rows.length;
     canvas.width = canvas.height = side;
     canvas.style.borderColor = SCALE_COLORS[scale % SCALE_COLORS.length];

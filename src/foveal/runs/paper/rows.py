@@ -52,6 +52,8 @@ BEYOND = {
     "translated-60": ("best",),
     "cluttered-60": ("best", "best-random", "best-center"),
     "cluttered-100": ("best", "best-random", "best-center"),
+    "cheung-1": ("best",),
+    "cheung-2": ("best",),
 }
 
 # The best reproduction that we know of: single rollouts, the paper's amount of clutter.
@@ -63,6 +65,8 @@ BEST_KNOWN = {
     "translated-60-best": (0.94, "slundqui/tfRAM, no thumbnail"),
     "cluttered-60-best": (2.63, "slundqui/tfRAM, no thumbnail"),
     "cluttered-100-best": (1.20, "DCN, 8 looks, on validation"),
+    "cheung-1": (4.0, "Cheung et al. 2016, learned lattice with zoom, pieces of unstated size"),
+    "cheung-2": (24.1, "Cheung et al. 2016, learned lattice with zoom, scales drawn unstated how"),
     "catch": (89.0, "samrudhdhirangrej, 15 million games"),
 }
 CATCH_PAPER = 85.0  # "about"
@@ -142,8 +146,10 @@ def _row(task: str, kind: str) -> Row:
 
 def _beyond(task: str, kind: str) -> Row:
     name, control = f"{task}-{kind}", kind.removeprefix("best").removeprefix("-")
+    name = name if task in PAPER else task  # that of another paper
     config = recipe(task, "best")
     title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
+    title += ", each of one scale that it chooses" if config.model.zoom else ""
     if control:
         config = config.altered(model=config.model.with_parts(policy=control))
         title += {"random": " at random", "center": " of the centre"}[control]
@@ -171,6 +177,6 @@ def _catch_rows() -> list[Row]:
     ]
 
 
-ROWS = {row.name: row for row in (_row(task, kind) for task in TASKS for kind in PAPER[task])}
+ROWS = {row.name: row for row in (_row(task, kind) for task in PAPER for kind in PAPER[task])}
 ROWS |= {row.name: row for row in _catch_rows()}
 ROWS |= {row.name: row for row in (_beyond(task, kind) for task in BEYOND for kind in BEYOND[task])}

@@ -11,84 +11,47 @@ no memory, a band of rows at a time.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from foveal.geometry import PaddedImages
-from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
+from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.task import Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
 MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a block of its own
-LARGEST_CANVAS = 131_072  # pixels a side
 LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
 SPARSE = 16  # times as many pixels as may be lit, from which on canvases are sparse
-MOST_COVER = 20  # times that clutter may cover a canvas; nothing is to be seen long before
 CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """A classification task: which digits, on what canvas."""
-
-    digits: str = "mnist"  # "mnist", "uci", or the path of IDX files or of an image folder
-    canvas_size: int = 0  # pixels a side; 0 for the digit alone, filling the image
-    smallest_canvas: int = 0  # training canvases have random sizes from this up; 0: all alike
-    num_clutter: int = 0  # pieces of other digits on the canvas
-    clutter_size: int = 8  # pixels a side of each piece
-    composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self,
-            canvas_size=Range(0, LARGEST_CANVAS, "0 is the digit alone."),
-            smallest_canvas=Range(0, LARGEST_CANVAS),
-            num_clutter=Range(0, 10**9),
-            clutter_size=Range(1, LARGEST_CANVAS),
-        )
-        if self.smallest_canvas and not 0 < self.smallest_canvas <= self.canvas_size:
-            raise ValueError(
-                f"smallest_canvas must be 0 (all canvases alike) or at most canvas_size, "
-                f"{self.canvas_size}; got {self.smallest_canvas}."
-            )
-        if self.num_clutter and not self.canvas_size:
-            raise ValueError(
-                f"clutter needs a canvas: got num_clutter {self.num_clutter} and canvas_size 0. "
-                "Pass --canvas-size 60, say."
-            )
-        most = MOST_COVER * self.canvas_size**2 // self.clutter_size**2
-        if self.num_clutter > most > 0:
-            raise ValueError(
-                f"num_clutter must be at most {most:,}, pieces that cover a canvas of "
-                f"{self.canvas_size} x {self.canvas_size} pixels {MOST_COVER} times over; got "
-                f"{self.num_clutter:,}."
-            )
 
 
 @dataclass(frozen=True)
 class _Split:
     images: Tensor  # (N, H, W) uint8
     labels: Tensor  # (N,) int64
+    order: Tensor  # (N,) int64, of the images by class
+    counts: Tensor  # (K,) int64, images of each class
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
 
-    digits: Tensor  # (B, h, w) uint8, augmented where the task augments them
+    digits: Tensor  # (B, h, w) uint8, augmented and magnified where the task does that
+    extents: Tensor  # (B, 2), (height, width) of each; what lies beyond in ``digits`` is black
     labels: Tensor  # (B,) int64, of the digits
     places: Tensor  # (B, 1, 2), of the digits
-    donors: Tensor  # (B, N), the digits of the split that the N pieces are cut from
+    donors: Tensor  # (B, N), the digits of the split of N pieces; -1 for one left out
     cuts: Tensor  # (B, N, 2), where in the donors
     pieces: Tensor  # (B, N, 2), where on the canvas
     sides: Tensor  # (B,), pixels a side of each canvas
@@ -114,21 +77,27 @@ class CanvasTask(Task):
         digits = load_digits(config.digits)
         self.classes = digits.classes
         height, width = digits.train.images.shape[1:]
-        self.digit_size = (height, width)
+        most = config.digit_scales[1]
+        self.digit_size = (round(most * height), round(most * width))  # of the largest
         canvas = config.canvas_size
         if canvas and (config.smallest_canvas or canvas) < max(self.digit_size):
             raise ValueError(
                 f"canvas_size must be at least a digit's {max(self.digit_size)} pixels; got "
                 f"{config.smallest_canvas or canvas}. For the digit alone pass 0."
             )
-        if config.num_clutter and config.clutter_size > min(self.digit_size):
+        if config.num_clutter and config.clutter_size > min(height, width):
             raise ValueError(
-                f"clutter_size must be at most a digit's {min(self.digit_size)} pixels, of which "
+                f"clutter_size must be at most a digit's {min(height, width)} pixels, of which "
                 f"it is cut; got {config.clutter_size}."
+            )
+        if config.clutter_from == "others" and len(self.classes) < 2:
+            raise ValueError(
+                f"clutter of other classes needs 2 classes; {config.digits} has "
+                f"{len(self.classes)}. Pass --clutter-from all."
             )
         self.image_size = (canvas, canvas) if canvas else self.digit_size
         # What may be lit, in pixels.
-        lit = height * width + config.num_clutter * config.clutter_size**2
+        lit = math.prod(self.digit_size) + config.num_clutter * config.clutter_size**2
         self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
         # Whether making a batch can be captured (see `foveal.training.capture`).
         self.made_on_device = not self._sparse
@@ -136,7 +105,8 @@ class CanvasTask(Task):
 
     def _on_device(self, part: LabelledImages) -> _Split:
         images, labels = torch.tensor(part.images), torch.tensor(part.labels, dtype=torch.long)
-        return _Split(images.to(self.device), labels.to(self.device))
+        order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(self.classes))
+        return _Split(*(each.to(self.device) for each in (images, labels, order, counts)))
 
     def size(self, split: str) -> int:
         """Number of digits in a split."""
@@ -159,12 +129,17 @@ class CanvasTask(Task):
         """Where digits ``indices`` of a split, and clutter, are to lie; see `batch`."""
         batch, whole = len(indices), self.config.canvas_size or max(self.image_size)
         count, piece = self.config.num_clutter, self.config.clutter_size
-        height, width = self.digit_size
-        indices = indices.to(self.device)
         part = self._splits[split]
+        height, width = part.images.shape[1:]
+        indices = indices.to(self.device)
         digits, labels = part.images[indices], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
+        extents = self._sides_of(digits)
+        room: tuple[int | Tensor, ...] = (height, width)
+        if self.config.digit_scales != (1, 1):
+            digits, extents = self._magnified(digits, generator)
+            room = extents.unbind(1)
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
         places, donors, cuts, pieces = none.new_zeros(batch, 1, 2), none[..., 0], none, none
         sides = torch.full((batch,), whole, device=self.device)
@@ -172,12 +147,31 @@ class CanvasTask(Task):
         if split == "train" and self.config.smallest_canvas:
             side = sides = self._random_sides(batch, generator)
         if self.config.canvas_size:
-            places = self._below((batch, 1), side - height + 1, side - width + 1, generator)
+            places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
         if count:
-            donors = self._integers((batch, count), self.size(split), generator)
+            donors = self._donors(split, labels, count, generator)
             cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
             pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
-        return Layout(digits, labels, places, donors, cuts, pieces, sides)
+        return Layout(digits, extents, labels, places, donors, cuts, pieces, sides)
+
+    def _donors(
+        self, split: str, labels: Tensor, count: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """The digits that ``count`` pieces are cut from, as `Layout` has them."""
+        shape, size = (len(labels), count), self.size(split)
+        if self.config.clutter_from == "all":
+            donors = self._integers(shape, size, generator)
+        else:
+            # By class, the canvas's own left out: what lies behind it moves up.
+            part = self._splits[split]
+            own, before = part.counts[labels], (part.counts.cumsum(0) - part.counts)[labels]
+            place = self._integers(shape, size - own, generator)
+            place = place + (place >= before[:, None]) * own[:, None]
+            donors = part.order[place]
+        if not self.config.vary_clutter:
+            return donors
+        kept = self._integers((len(labels), 1), count + 1, generator)
+        return donors.where(torch.arange(count, device=self.device) < kept, -1)
 
     def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
@@ -210,6 +204,7 @@ class CanvasTask(Task):
         shift = torch.tensor([margin - top, 0], device=self.device)
         band = Layout(
             layout.digits[touches[0]],
+            layout.extents,
             layout.labels[touches[0]],
             layout.places[:, touches[0]] + shift,
             layout.donors[:, touches[1]],
@@ -251,11 +246,25 @@ class CanvasTask(Task):
                 yield self.render(split, layout.part(slice(first, first + step)))
 
     def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
-        # Filled on the device: a copy of host memory to it would wait for its work.
-        sides = [torch.full((len(digits),), side, device=self.device) for side in self.digit_size]
-        images = PaddedImages(digits[:, None].float(), torch.stack(sides, dim=1))
+        images = PaddedImages(digits[:, None].float(), self._sides_of(digits))
         moved = augment(images, self.config.augmentation, generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
+
+    def _sides_of(self, digits: Tensor) -> Tensor:
+        """``(B, 2)`` height and width of ``(B, h, w)`` digits, each the same."""
+        # Filled on the device: a copy of host memory to it would wait for its work.
+        sides = [torch.full((len(digits),), side, device=self.device) for side in digits.shape[1:]]
+        return torch.stack(sides, dim=1)
+
+    def _magnified(
+        self, digits: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Digits magnified, each by its own factor, and what they then measure; see `Layout`."""
+        low, high = self.config.digit_scales
+        share = random_rows(torch.rand, (len(digits), 1), generator, self.device)
+        factors = low + share * (high - low)
+        extents = (factors * self._sides_of(digits)).round_().clamp_(min=1).long()
+        return magnify(digits, extents, self.digit_size), extents
 
     def _paint(self, pool: Tensor, layout: Layout, rows: int) -> Tensor:
         """Digits and clutter on ``rows`` of canvas; added, and clipped as one adds light.
@@ -265,18 +274,15 @@ class CanvasTask(Task):
         """
         batch, side = len(layout.places), self.config.canvas_size
         piece = self.config.clutter_size
-        height, width = self.digit_size
         digits = layout.digits.reshape(batch, -1).int()
         # int32: bytes would wrap round where pieces overlap.
         canvas = torch.zeros(batch, rows * side, dtype=torch.int32, device=self.device)
-        digit_at = self._square(layout.places, height, width, side).view(batch, -1)
-        canvas.scatter_(1, digit_at, digits)
+        digit_at = self._square(layout.places, *self.digit_size, side).view(batch, -1)
+        # Beyond a digit of its own size all is black, and may lie beyond the canvas.
+        canvas.scatter_add_(1, digit_at.clamp_(max=rows * side - 1), digits)
         if layout.donors.shape[1]:
-            pieces = self._cut(pool, layout)
             where = self._square(layout.pieces, piece, piece, side)
-            canvas.scatter_add_(1, where.view(batch, -1), pieces)
-            if self.config.composition == "over":
-                canvas.scatter_(1, digit_at, digits)
+            canvas.scatter_add_(1, where.view(batch, -1), self._clutter(pool, layout))
         return canvas.clamp_(max=255).view(batch, rows, side)
 
     def _scatter(self, pool: Tensor, layout: Layout) -> SparseScene:
@@ -285,23 +291,22 @@ class CanvasTask(Task):
         places = self._pixels(layout.places, *self.digit_size)
         light = layout.digits.reshape(batch, -1).int()
         if layout.donors.shape[1]:
-            clutter_at = self._pixels(layout.pieces, piece, piece)
-            clutter = self._cut(pool, layout)
-            if self.config.composition == "over":
-                inside = clutter_at - layout.places
-                limit = torch.tensor(self.digit_size, device=self.device)
-                clutter = clutter.where(~((inside >= 0) & (inside < limit)).all(-1), 0)
-            places = torch.cat([places, clutter_at], dim=1)
-            light = torch.cat([light, clutter], dim=1)
+            places = torch.cat([places, self._pixels(layout.pieces, piece, piece)], dim=1)
+            light = torch.cat([light, self._clutter(pool, layout)], dim=1)
         return SparseScene(places, light, layout.sides[:, None].expand(-1, 2))
 
-    def _cut(self, pool: Tensor, layout: Layout) -> Tensor:
-        """The pixels of the clutter: ``(B, N * piece * piece)``."""
+    def _clutter(self, pool: Tensor, layout: Layout) -> Tensor:
+        """The pixels of the clutter, where they are seen: ``(B, N * piece * piece)``."""
         piece = self.config.clutter_size
-        height, width = self.digit_size
+        height, width = pool.shape[1:]
         source = self._square(layout.cuts, piece, piece, width)
-        source += layout.donors[..., None] * (height * width)
-        return pool.view(-1)[source.flatten(1)].int()
+        source += layout.donors.clamp(min=0)[..., None] * (height * width)
+        light = pool.view(-1)[source].int() * (layout.donors >= 0)[..., None]
+        if self.config.composition == "over" and layout.places.shape[1]:
+            inside = self._pixels(layout.pieces, piece, piece) - layout.places
+            under = ((inside >= 0) & (inside < layout.extents[:, None])).all(-1)
+            return light.flatten(1).where(~under, 0)
+        return light.flatten(1)
 
     def _pixels(self, corner: Tensor, height: int, width: int) -> Tensor:
         """Where the pixels of rectangles at ``corner (B, N, 2)`` lie: ``(B, N * h * w, 2)``."""

@@ -11,12 +11,14 @@ from typing import Literal
 import torch
 
 from foveal.io.files import write_file
+from foveal.names import Range, check_value
 from foveal.tasks.canvases import pyramids
 from foveal.tasks.canvases.canvases import CanvasTask, Layout
 
 FORMATS = {"png": ".png", "tiff": ".tif"}
 MANIFEST = "manifest.csv"
 PLACES = "places.csv"
+MOST_TRAINING = 10_000_000  # canvases
 LARGEST_PNG = 16_384  # pixels a side; a PNG is made whole, in memory
 
 
@@ -61,7 +63,7 @@ def write_dataset(
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 _write_canvas(task, split, layout, partial / path)
                 y, x = layout.places[0, 0].tolist()
-                height, width = task.digit_size
+                height, width = layout.extents[0].tolist()
                 manifest.append((path.as_posix(), label, split))
                 places.append((path.as_posix(), x, y, width, height))
                 written()
@@ -74,13 +76,10 @@ def write_dataset(
 
 def _check(task: CanvasTask, counts: Mapping[str, int], file_format: str) -> None:
     for split, count in counts.items():
-        size = task.size(split)
-        if count < 0 or (split != "train" and count > size):
-            raise ValueError(
-                f"--{split} must be 0 to {size:,}, the canvases of its fixed draw; got {count}."
-                if split != "train"
-                else f"--train must be at least 0; got {count}."
-            )
+        drawn = split != "train"
+        advice = "So many canvases has its fixed draw." if drawn else ""
+        most = Range(0, task.size(split) if drawn else MOST_TRAINING, advice)
+        check_value(f"--{split}", count, int, most)
     if not sum(counts.values()):
         raise ValueError(
             "nothing to write: one of --train, --validation and --test must be above 0."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,15 @@ from torch import Tensor
 
 from foveal.names import SEEDS, Range, check_fields
 from foveal.scene import Images
-from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
+from foveal.scene.photographs import Photograph, PhotographScene
+from foveal.scene.pictures import (
+    Picture,
+    as_batch,
+    close_sources,
+    grouped,
+    height_and_width,
+    stay_bytes,
+)
 from foveal.scene.preparation import AS_IT_IS, Door
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
@@ -150,6 +158,8 @@ class FolderTask(Task):
             for name in SPLITS
         }
         self._store = store or _store_of(listing, config, num_channels)
+        # By place, and whether it is mirrored across and down.
+        self._thumbnails: dict[tuple[int, bool, bool], dict[int, Tensor]] = {}
 
     @classmethod
     def examine(
@@ -292,11 +302,16 @@ class FolderTask(Task):
             if isinstance(picture, Exception):
                 raise picture
             pictures.append(picture)
+        labels = self.labels[places].to(self.device)
+        change = self.config.augmentation if split == "train" else AugmentationConfig()
+        if change.mirrors_alone and stay_bytes(pictures):
+            mirrored = change.mirrored(len(pictures), generator, self.device).cpu()
+            return self._photographs(places.tolist(), pictures, mirrored.tolist()), labels
         images: Any = as_batch(pictures, self.device, self._report)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
-        if split == "train" and self.config.augmentation != AugmentationConfig():
-            images = augment(images, self.config.augmentation, generator)
-        return images, self.labels[places].to(self.device)
+        if change != AugmentationConfig():
+            images = augment(images, change, generator)
+        return images, labels
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
         """A split's images in order, as `batch` returns them, without augmentation.
@@ -306,10 +321,25 @@ class FolderTask(Task):
         """
         places = self._places[split].tolist()
         for group in grouped(self._readable(places), lambda item: item[1]):
-            pictures = [picture for _, picture in group]
-            labels = self.labels[[place for place, _ in group]].to(self.device)
-            yield as_batch(pictures, self.device, self._report), labels
+            of_these, pictures = [place for place, _ in group], [picture for _, picture in group]
+            labels = self.labels[of_these].to(self.device)
+            if not self._door and stay_bytes(pictures):
+                yield self._photographs(of_these, pictures), labels
+            else:
+                yield as_batch(pictures, self.device, self._report), labels
             close_sources(pictures)
+
+    def _photographs(
+        self, places: list[int], pictures: Sequence[Any], mirrored: list[list[bool]] | None = None
+    ) -> PhotographScene:
+        """Pictures as bytes of which only windows are read, across and down mirrored or not."""
+        photographs = []
+        for row, (place, picture) in enumerate(zip(places, pictures, strict=True)):
+            across, down = mirrored[row] if mirrored else (False, False)
+            view = picture[:, :: -1 if down else 1, :: -1 if across else 1]
+            kept = self._thumbnails.setdefault((place, across, down), {})
+            photographs.append(Photograph(view, kept))
+        return PhotographScene(photographs, self.device)
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)

@@ -1,0 +1,104 @@
+"""Teach Stable-Baselines3's PPO where to look: Catch, seen through a fovea.
+
+One sees how many balls a trainer catches that knows nothing of looking: to it the gaze is one more
+action. It needs foveal[sb3].
+"""
+
+import argparse
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from foveal.envs import FoveaVector
+
+LENGTH = 23  # decisions in a game of Catch
+
+
+class Games(VecEnv):
+    """A FoveaVector as SB3 wants it, of games that end together, as those of Catch do."""
+
+    def __init__(self, games: FoveaVector) -> None:
+        self.games = games
+        spaces = games.single_observation_space, games.single_action_space
+        super().__init__(games.num_envs, *spaces)
+
+    def reset(self):
+        return self.games.reset(seed=self._seeds[0])[0]
+
+    def step_async(self, actions):
+        self.actions = actions
+
+    def step_wait(self):
+        seen, rewards, over, _, _ = self.games.step(self.actions)
+        infos = [{} for _ in over]
+        if over.all():
+            for game, info in enumerate(infos):
+                info["terminal_observation"] = {name: part[game] for name, part in seen.items()}
+            seen, _ = self.games.reset()
+        return seen, rewards.astype(np.float32), over, infos
+
+    def close(self):
+        self.games.close()
+
+    def get_attr(self, name, indices=None):
+        return [getattr(self.games, name) for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, _, indices=None):
+        return [False for _ in self._get_indices(indices)]
+
+    def set_attr(self, *_):
+        raise NotImplementedError
+
+    env_method = set_attr
+
+
+class Report(BaseCallback):
+    caught: tuple[float, ...] = ()  # in each round of games
+
+    def _on_step(self):
+        if self.locals["dones"].all():
+            self.caught += (100 * self.locals["rewards"].mean(),)
+        if len(self.caught) == 50:
+            print(f"{self.num_timesteps:,} decisions: {np.mean(self.caught):.1f} % caught")
+            self.caught = ()
+        return True
+
+
+def main(decisions: int, num_envs: int, seed: int) -> None:
+    torch.set_num_threads(1)
+    catch = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs)
+    # The default fovea, 8 x 8 pixels and twice more round them, at one of 2 x 2 places.
+    games = VecNormalize(Games(FoveaVector(catch, grid=2, flat=True)), norm_reward=False)
+    games.seed(seed)
+    trainer = PPO(
+        "MultiInputPolicy",
+        games,
+        learning_rate=lambda left: 1e-3 * left,
+        n_steps=LENGTH,
+        batch_size=num_envs * LENGTH // 4,
+        n_epochs=4,
+        ent_coef=0.01,
+        policy_kwargs={"net_arch": [128, 64]},
+        seed=seed,
+        device="cpu",
+    )
+    trainer.learn(decisions, callback=Report())
+    games.training, caught = False, []
+    seen = games.reset()
+    while len(caught) * num_envs < min(decisions, 10_000):
+        seen, rewards, over, _ = games.step(trainer.predict(seen, deterministic=True)[0])
+        caught += [rewards] if over.all() else []
+    share = 100 * np.concatenate(caught).mean()
+    print(f"Stable-Baselines3 catches {share:.2f} % of {len(caught) * num_envs:,} fresh balls")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--decisions", type=int, default=5_000_000)
+    parser.add_argument("--num-envs", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,121 @@
+"""What environments observe: which part is the image, and what its numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy.typing import NDArray
+
+from foveal.scene.screens import Screens
+
+WANTED = (
+    "a Box of (height, width) or (height, width, channels), of uint8, bool, or numbers from 0 to 1"
+)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The image among the observations of an environment.
+
+    Attributes:
+        key: its name among them; None where the image is the whole observation.
+        shape: as the environment gives it.
+        axis: which of three axes has the channels, 0 or 2; None of two axes.
+        low: the value that is black.
+        span: from black to white.
+        name: of the environment, for people.
+    """
+
+    key: str | None
+    shape: tuple[int, ...]
+    axis: int | None
+    low: float
+    span: float
+    name: str
+
+    @classmethod
+    def find(cls, space: gymnasium.Space[Any], channels: str, name: str) -> Screen:
+        """The one image of a space of observations.
+
+        Args:
+            space: of one environment.
+            channels: where the channels of its image are: "first", "last", or "auto" for the axis
+                that is shorter than both others.
+            name: of the environment, for people.
+
+        Raises:
+            ValueError: if there is no image, or more than one, or its channels cannot be told.
+        """
+        parts: dict[Any, Any] = dict(space.items()) if isinstance(space, Dict) else {None: space}
+        images = [key for key, part in parts.items() if _is_image(part)]
+        if not images:
+            raise ValueError(
+                f"the observations of {name} must be images, or a Dict with one: {WANTED}; got "
+                f"{space}. Choose another environment, or wrap it."
+            )
+        if len(images) > 1:
+            raise ValueError(
+                f"the observations of {name} must have one image; got {len(images)}: "
+                f"{', '.join(map(str, images))}. Leave one, by "
+                "gymnasium.wrappers.FilterObservation."
+            )
+        (key,), box = images, parts[images[0]]
+        axis = None if len(box.shape) == 2 else _channel_axis(channels, box.shape, name)
+        low = float(box.low.min())
+        return cls(key, box.shape, axis, low, float(box.high.max()) - low, name)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)``."""
+        if self.axis is None:
+            return (1, self.shape[0], self.shape[1])
+        height, width = (side for axis, side in enumerate(self.shape) if axis != self.axis)
+        return self.shape[self.axis], height, width
+
+    def read(self, observations: Any, *, batched: bool = True) -> Screens:
+        """The images of B observations, or of one.
+
+        Raises:
+            ValueError: if they have another shape than the environment says.
+        """
+        images = np.asarray(observations if self.key is None else observations[self.key])
+        images = images if batched else images[None]
+        if images.shape[1:] != self.shape:
+            raise ValueError(
+                f"the images of {self.name} must stay of the shape {self.shape} that its space "
+                f"says; got {images.shape[1:]}. Scale them to one size, as by "
+                "gymnasium.wrappers.ResizeObservation."
+            )
+        frames: NDArray[Any] = images[..., None] if self.axis is None else images
+        return Screens(frames, self.axis == 0, self.low, self.span)
+
+
+def _is_image(space: gymnasium.Space[Any]) -> bool:
+    return isinstance(space, Box) and len(space.shape) in (2, 3) and _has_known_range(space)
+
+
+def _channel_axis(channels: str, shape: tuple[int, ...], name: str) -> int:
+    """Where the channels are among three axes: 0 or 2."""
+    if channels != "auto":
+        return 0 if channels == "first" else 2
+    if shape[0] < min(shape[1:]):
+        return 0
+    if shape[2] < min(shape[:2]):
+        return 2
+    raise ValueError(
+        f"the observations of {name} have the shape {shape}: whether the channels are first "
+        "or last cannot be told from it. Pass --env-channels first or last; to a wrapper, "
+        'channels="first" or "last".'
+    )
+
+
+def _has_known_range(space: Any) -> bool:
+    low, high = space.low, space.high
+    if space.dtype in (np.uint8, np.bool_):
+        return bool(low.min() < high.max())
+    floats = np.issubdtype(space.dtype, np.floating)
+    return bool(floats and (low >= 0).all() and (high <= 1).all() and low.min() < high.max())

@@ -1,0 +1,111 @@
+"""Pictures that stay bytes: windows become floats where they are looked at, thumbnails are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from foveal.geometry import pad_images, patch_start, thumbnail_box
+from foveal.scene.scene import Scene, at_scale
+
+BAND = 2**18  # pixels of a picture that are floats at once while its thumbnail is made
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture in memory, or a view of one, as if mirrored.
+
+    Attributes:
+        pixels: ``(C, H, W)`` uint8.
+        thumbnails: of each side that was asked for, made once.
+    """
+
+    pixels: NDArray[np.uint8]
+    thumbnails: dict[int, Tensor] = field(default_factory=dict)
+
+    def thumbnail(self, side: int) -> Tensor:
+        """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
+        if side not in self.thumbnails:
+            # A band of rows at a time, so that the whole never becomes floats at once.
+            height, width = self.pixels.shape[1:]
+            box = thumbnail_box(height, width, side)
+            rows = max(1, BAND // (box * width)) * box
+            bands = []
+            for top in range(0, height, rows):
+                band = _floats(self.pixels[:, top : top + rows])
+                edges = (0, box * side - width, 0, -band.shape[1] % box)
+                bands.append(functional.avg_pool2d(functional.pad(band, edges), box))
+            made = torch.cat(bands, dim=1)
+            self.thumbnails[side] = functional.pad(made, (0, 0, 0, side - made.shape[1]))
+        return self.thumbnails[side]
+
+
+class PhotographScene(Scene):
+    """Pictures of any sizes in memory, of which only windows become floats.
+
+    Args:
+        photographs: B, of as many channels.
+        device: where patches and thumbnails go.
+    """
+
+    def __init__(self, photographs: Sequence[Photograph], device: torch.device) -> None:
+        self.photographs, self.device = photographs, device
+        self.batch_size, self.num_channels = len(photographs), len(photographs[0].pixels)
+        sizes = torch.tensor([photograph.pixels.shape[1:] for photograph in photographs])
+        self.height, self.width = sizes.to(device).unbind(1)
+
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
+        """See `Scene.patches`: of each picture the widest window is read, and averaged down."""
+        size = count * boxes[-1]
+        start = patch_start(0, size)
+        windows = np.zeros((len(self), self.num_channels, size, size), dtype=np.uint8)
+        for window, photograph, center in zip(
+            windows, self.photographs, centers.tolist(), strict=True
+        ):
+            (left, top), (height, width) = center, photograph.pixels.shape[1:]
+            left, top = left + start, top + start
+            rows, columns = (
+                slice(max(first, 0), max(min(first + size, length), 0))
+                for first, length in ((top, height), (left, width))
+            )
+            part = photograph.pixels[:, rows, columns]
+            if part.size:
+                y, x = rows.start - top, columns.start - left
+                window[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+        pixels = _floats(windows).to(self.device)
+        patches = []
+        for box in boxes:
+            edge = patch_start(0, count * box) - start
+            inner = slice(edge, edge + count * box)
+            patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
+        return at_scale(torch.stack(patches, dim=1), chosen)
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`."""
+        made = [photograph.thumbnail(side) for photograph in self.photographs]
+        return torch.stack(made).to(self.device)
+
+    def image(self, index: int) -> Tensor:
+        """See `Scene.image`."""
+        return _floats(self.photographs[index].pixels).to(self.device)
+
+    def only(self, index: int, times: int = 1) -> PhotographScene:
+        """See `Scene.only`."""
+        return PhotographScene([self.photographs[index]] * times, self.device)
+
+    def whole(self) -> Tensor:
+        """See `Scene.whole`: padded with zeros, right and below, where their sizes differ."""
+        return pad_images([self.image(row) for row in range(len(self))]).pixels
+
+
+def _floats(pixels: NDArray[np.uint8]) -> Tensor:
+    """Bytes as floats in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).float().div_(255)

@@ -1,0 +1,107 @@
+"""Screens as environments give them: bytes or floats, of which only what is looked at is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal import geometry
+from foveal.scene.dense import DenseScene
+from foveal.scene.scene import Scene, at_scale
+
+
+class Screens(Scene):
+    """The screens of B games, on a CPU.
+
+    For one look at each, without a pass over all their pixels: the window round it is copied, as
+    whole rows, and summed.
+
+    Args:
+        frames: ``(B, H, W, C)`` bytes, truths or floats, or ``(B, C, H, W)``.
+        channels_first: whether they are the second.
+        low: the value that is black; outside a screen all is black.
+        span: from black to white.
+    """
+
+    def __init__(
+        self, frames: NDArray[Any], channels_first: bool = False, low: float = 0, span: float = 1
+    ) -> None:
+        self.channels_first, self.low, self.span = channels_first, low, span
+        self.frames = np.moveaxis(frames, 1, -1) if channels_first else frames
+        self.batch_size, self.height, self.width, self.num_channels = self.frames.shape
+
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
+        """See `Scene.patches`."""
+        size = count * boxes[-1]
+        window = self._window(centers, size)
+        shape = (self.batch_size, len(boxes), self.num_channels, count, count)
+        patches = np.empty(shape, dtype=np.float32)
+        for scale, box in enumerate(boxes):
+            edge = geometry.patch_start(0, count * box) - geometry.patch_start(0, size)
+            inner = slice(edge, edge + count * box)
+            sums = _sums(window[:, inner, inner], box)
+            patches[:, scale] = np.moveaxis(sums, -1, 1)
+            patches[:, scale] /= box**2
+        patches -= self.low
+        patches /= self.span
+        return at_scale(torch.from_numpy(patches.clip(0, 1, out=patches)), chosen)
+
+    def _window(self, centers: Tensor, size: int) -> NDArray[Any]:
+        """What is round each centre, ``(B, size, size, C)``, laid out in memory as the screens."""
+        length, channels = self.batch_size, self.num_channels
+        if self.channels_first:
+            window = np.full((length, channels, size, size), self.low, self.frames.dtype)
+            window = np.moveaxis(window, 1, -1)
+        else:
+            window = np.full((length, size, size, channels), self.low, self.frames.dtype)
+        for row, (x, y) in enumerate(centers.tolist()):
+            left, top = geometry.patch_start(x, size), geometry.patch_start(y, size)
+            first, right = max(left, 0), min(left + size, self.width)
+            upper, bottom = max(top, 0), min(top + size, self.height)
+            if first < right and upper < bottom:
+                place = window[row, upper - top : bottom - top, first - left : right - left]
+                place[:] = self.frames[row, upper:bottom, first:right]
+        return window
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`."""
+        return DenseScene(self.whole()).thumbnail(side)
+
+    def image(self, index: int) -> Tensor:
+        """See `Scene.image`."""
+        return self._pixels(slice(index, index + 1))[0]
+
+    def whole(self) -> Tensor:
+        """See `Scene.whole`."""
+        return self._pixels(slice(None))
+
+    def _pixels(self, rows: slice) -> Tensor:
+        pixels = torch.from_numpy(self.frames[rows].astype(np.float32))
+        return pixels.sub_(self.low).div_(self.span).movedim(-1, 1)
+
+    def only(self, index: int, times: int = 1) -> DenseScene:
+        """See `Scene.only`."""
+        return DenseScene(self.image(index).expand(times, -1, -1, -1))
+
+
+def _sums(pixels: NDArray[Any], box: int) -> NDArray[Any]:
+    """The sums of the boxes of ``(B, H, W, C)``, exact where the pixels are bytes or truths."""
+    if box == 1:
+        return pixels
+    kinds: tuple[Any, Any] = (np.uint16, np.uint32) if box <= 256 else (np.uint64, np.uint64)
+    if pixels.dtype.kind == "f":
+        kinds = (np.float64, np.float64)
+    rows = pixels[:, ::box].astype(kinds[0])
+    for more in range(1, box):
+        rows += pixels[:, more::box]
+    sums = rows[:, :, ::box].astype(kinds[1])
+    for more in range(1, box):
+        sums += rows[:, :, more::box]
+    return sums
