@@ -1,7 +1,5 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 
@@ -44,13 +42,7 @@ class Reason(NamedTuple):
 def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, list[Reason]]:
     """The configuration of a recipe, fitted to the images, and the reasons in words.
 
-    Args:
-        config: where the images are.
-        found: what their headers say.
-        name: of the recipe.
-
-    Raises:
-        ValueError: if there is no such recipe, or the images cannot be split.
+    Raises `ValueError` if there is no such recipe, or the images cannot be split.
     """
     base = recipe("cluttered-60", name)
     sizes = found.listing.sizes
@@ -79,7 +71,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     # Half of them at most: some may turn out to be damaged once they are decoded.
     batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)
-    extent = f"the coarsest patch, {widest}, covers {_covered(widest, long)} of the longer, {long}"
+    covered = "all" if widest >= long else f"{100 * widest / long:.0f} %"
+    extent = f"the coarsest patch, {widest}, covers {covered} of the longer, {long}"
     why = "a map says where" if best else "the images are small" if looks < 8 else "as the paper"
     colour = "grey" if found.grey else "in colour"
     memory = ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
@@ -104,22 +97,20 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
             f"--epochs {epochs} --batch-size {batch}: {epochs * images:,} images in all{memory}",
         ),
     ]
-    model = dataclasses.replace(
-        base.model,
-        glimpse_size=size,
-        num_scales=scales,
-        num_glimpses=looks,
-        num_channels=channels,
-        num_classes=len(found.listing.classes),
-    )
-    training = dataclasses.replace(
-        base.training, epochs=epochs, batch_size=batch, validate_every=max(1, epochs // 20)
-    )
+    sizes_of_model = {
+        "glimpse_size": size,
+        "num_scales": scales,
+        "num_glimpses": looks,
+        "num_channels": channels,
+        "num_classes": len(found.listing.classes),
+    }
+    length = {"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)}
+    run = FolderRun(
+        task=config, model=base.model, objective=base.objective, training=base.training
+    ).altered(model=sizes_of_model, training=length)
     if name == "fast":
         # A photograph's coarse averages have contrast of their own, and need no gain.
-        model = dataclasses.replace(model, scale_gain=1.0)
-        training = dataclasses.replace(training, lr=1.5e-3)
-    run = FolderRun(task=config, model=model, objective=base.objective, training=training)
+        run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
         mirrored = not found.grey and not any(found.large) and short > SMALL
         share = 100 * side**2 / (long * short)
@@ -137,14 +128,14 @@ def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
         thumbnail_gain=1.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
-    flips = "horizontal" if mirrored else run.task.augmentation.flips
-    augmentation = dataclasses.replace(run.task.augmentation, flips=flips)
-    return dataclasses.replace(
-        run,
-        task=dataclasses.replace(run.task, augmentation=augmentation),
-        model=dataclasses.replace(run.model, context_settings=context, glimpse_settings=filters),
+    augmentation = run.task.augmentation
+    if mirrored:
+        augmentation = dataclasses.replace(augmentation, flips="horizontal")
+    return run.altered(
+        task={"augmentation": augmentation},
+        model={"context_settings": context, "glimpse_settings": filters},
         # The answer to the thumbnail alone is what first tells the map where something is.
-        objective=dataclasses.replace(run.objective, context_weight=1.0, look_weight=0.3),
+        objective={"context_weight": 1.0, "look_weight": 0.3},
     )
 
 
@@ -158,18 +149,10 @@ def _of_context(side: int, share: float, mirrored: bool) -> list[Reason]:
 
 
 def _range(sizes: NDArray[np.int64]) -> str:
-    low, high = sizes.min(0).tolist(), sizes.max(0).tolist()
-    if low == high:
-        return f"{low[0]} x {low[1]} pixels (height x width)"
-    return f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels (height x width)"
+    low, high = (f"{height} x {width}" for height, width in (sizes.min(0), sizes.max(0)))
+    return f"{low if low == high else f'{low} to {high}'} pixels (height x width)"
 
 
 def _by_windows(large: list[bool]) -> str:
-    if not any(large):
-        return ""
     which = "all" if all(large) else f"{sum(large):,} of them"
-    return f"; {which} read where the model looks, never whole"
-
-
-def _covered(widest: int, long: int) -> str:
-    return "all" if widest >= long else f"{100 * widest / long:.0f} %"
+    return f"; {which} read where the model looks, never whole" if any(large) else ""

@@ -1,7 +1,5 @@
 """Augmentation of training images: shifted, turned, warped, mirrored, on the device."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +19,7 @@ WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth b
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How far a training image may be moved, each time anew; nothing by default.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
+    """How far a training image may be moved, each time anew; nothing by default."""
 
     shift: float = 0.0  # most that an image is shifted, as a share of its height and width
     rescale: float = 0.0  # most that it is magnified or reduced: 0.2 is 1/1.2 to 1.2 times
@@ -76,12 +70,8 @@ def augment(
     """Move each image about its own centre, within its own size; what comes from outside is 0.
 
     Pixels between pixels are interpolated. Turned and rescaled in pixels, so that squares of an
-    image that is wider than high stay squares.
-
-    Args:
-        images: float pixels; sizes on the same device.
-        config: how far.
-        generator: source of the random numbers.
+    image that is wider than high stay squares. ``images`` are float, their sizes on the same
+    device.
     """
     if config == AugmentationConfig():
         return images
