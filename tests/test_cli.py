@@ -402,6 +402,23 @@ def test_any_environment_of_images_trains_an_agent(foveal: Foveal) -> None:
     assert json.loads(foveal("play run --episodes 30 --json")[1])["mean_return"] > 0
 
 
+def test_what_is_sensed_beside_the_image_goes_through_every_command(foveal: Foveal) -> None:
+    line = f"train control --env test/Feeling-v0 --env-senses heading text {SMALL_AGENT}"
+    code, _, err = foveal(f"{line} --sense-features 4 --out run")
+    assert (code, err) == (0, "")
+    model = json.loads(Path("run/config.json").read_text())["model"]
+    assert model["senses"] == [["heading", 6], ["text", 5]]
+    assert foveal("train --resume run --json")[0] == 0
+    assert json.loads(foveal("play run --episodes 30 --json")[1])["mean_return"] > 0
+    assert foveal("play run --gif play.gif")[0] == 0
+    code, _, err = foveal("export run --out run.onnx")
+    assert code == 2
+    assert "the model senses heading (6), text (5) beside the image, which an exported" in err
+    code, _, err = foveal("play run --env test/Countdown-v0")
+    assert code == 2
+    assert "made for heading (6), text (5) beside the image; test/Countdown-v0 has nothing" in err
+
+
 def test_a_game_of_a_package_trains_an_agent(foveal: Foveal) -> None:
     """MinAtar announces its games; ten decisions in each, on a screen of four channels."""
     line = f"train control --env MinAtar/Breakout-v1 {SMALL_AGENT} --rollout-length 10"

@@ -3,8 +3,6 @@
 What one trains and evaluates with in Python is here, by name, and imported when it is first used.
 """
 
-from __future__ import annotations
-
 import importlib
 import signal
 import sys
@@ -69,32 +67,9 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "CONTEXTS",
-    "CORES",
-    "GLIMPSE_NETWORKS",
-    "POLICIES",
-    "REWARDS",
-    "CanvasTask",
-    "Context",
-    "ContextOutput",
-    "Core",
-    "FolderTask",
-    "GlimpseSensor",
-    "ObjectiveConfig",
-    "PartSettings",
-    "Policy",
-    "Prediction",
-    "RAMConfig",
-    "RecurrentAttention",
-    "Rollout",
-    "Scene",
-    "Task",
-    "TaskConfig",
-    "TrainConfig",
-    "Trainer",
-    "__version__",
-    "as_scene",
-    "evaluate",
-    "hybrid_loss",
+    "CONTEXTS", "CORES", "GLIMPSE_NETWORKS", "POLICIES", "REWARDS", "CanvasTask", "Context",
+    "ContextOutput", "Core", "FolderTask", "GlimpseSensor", "ObjectiveConfig", "PartSettings",
+    "Policy", "Prediction", "RAMConfig", "RecurrentAttention", "Rollout", "Scene", "Task",
+    "TaskConfig", "TrainConfig", "Trainer", "__version__", "as_scene", "evaluate", "hybrid_loss",
     "predict",
-]
+]  # fmt: skip

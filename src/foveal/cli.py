@@ -1,7 +1,5 @@
 """The ``foveal`` command: finds the subcommand, and turns errors into a line and an exit code."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import io
@@ -86,11 +84,7 @@ def _drop_output() -> None:
 
 
 def _import(arguments: list[str]) -> None:
-    """Take ``--import MODULE`` from the front of the arguments, and import the module.
-
-    Raises:
-        ValueError: if no module is named, or it cannot be imported.
-    """
+    """Take ``--import MODULE`` from the front of the arguments, and import the module."""
     _, sign, module = arguments.pop(0).partition("=")
     if not sign and arguments:
         module = arguments.pop(0)

@@ -13,8 +13,6 @@ Images of different sizes share a batch as `PaddedImages`; a location then is ea
 No other module converts between the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,16 +21,13 @@ from torch import Tensor
 
 
 class PaddedImages(NamedTuple):
-    """Images of different sizes in one tensor.
+    """Images of different sizes in one tensor, each at the top left.
 
-    Attributes:
-        pixels: ``(B, C, H, W)``, each image at the top left, zeros to the right of it and below. As
-            pixels outside an image are 0, nothing but the sizes tells the padding from the outside.
-        sizes: ``(B, 2)`` int64, each image's own ``(height, width)`` in pixels.
+    As pixels outside an image are 0, nothing but the sizes tells the padding from the outside.
     """
 
-    pixels: Tensor
-    sizes: Tensor
+    pixels: Tensor  # (B, C, H, W), with zeros to the right and below
+    sizes: Tensor  # (B, 2) int64, each image's own (height, width) in pixels
 
     def image(self, index: int) -> Tensor:
         """One of them, without padding; ``(C, H, W)``."""
@@ -58,17 +53,15 @@ def to_pixels(locations: Tensor, height: int | Tensor, width: int | Tensor) -> T
     """Round normalized locations to the nearest pixel boundary.
 
     Args:
-        locations: ``(..., 2)`` float, ``(x, y)``; -1 and +1 are the image's outer edges, values
-            beyond them lie outside the image. A third number, the zoom, changes nothing.
+        locations: ``(..., 2)`` float, ``(x, y)``, or `ValueError`; -1 and +1 are the image's outer
+            edges, values beyond them lie outside the image. A third number, the zoom, changes
+            nothing.
         height: of the image, in pixels; where each location has its own image, a tensor that
             broadcasts with ``locations[..., 0]``.
         width: of the image, likewise.
 
     Returns:
         ``(..., 2)`` int64, ``(x, y)`` in pixels: ``floor((x + 1) / 2 * width + 0.5)``.
-
-    Raises:
-        ValueError: if the last dimension is neither 2 nor 3.
     """
     if locations.ndim < 1 or locations.shape[-1] not in (2, 3):
         raise ValueError(
@@ -112,13 +105,8 @@ def pixels_per_unit(
 def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
     """Pixels a side of the boxes whose averages bring the longer side of an image to ``side``.
 
-    Args:
-        height: of the image, in pixels, or ``(B,)`` of each image.
-        width: likewise.
-        side: pixels a side of the thumbnail, at most.
-
-    Returns:
-        A whole number, or ``(B,)`` of them.
+    Height and width are in pixels, or ``(B,)`` of each image, and the answer is a whole number, or
+    ``(B,)`` of them.
     """
     if isinstance(height, Tensor) and isinstance(width, Tensor):
         longer: Any = torch.maximum(height, width)
@@ -128,16 +116,11 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
 
 
 def thumbnail_places(height: int | Tensor, width: int | Tensor, side: int) -> Tensor:
-    """Where the pixels of a thumbnail lie in its image.
+    """Where the pixels of a thumbnail lie in its image, as (x, y) of the middle of each.
 
-    Args:
-        height: of the image, in pixels, or ``(B,)`` of each image.
-        width: likewise.
-        side: pixels a side of the thumbnail.
-
-    Returns:
-        ``(1, 2, side, side)``, or ``(B, 2, side, side)``: (x, y) of the middle of each pixel of the
-        thumbnail in the image's coordinates, above 1 where the thumbnail goes on beyond the image.
+    Height and width are in pixels, or ``(B,)`` of each image. Gives ``(1, 2, side, side)``, or
+    ``(B, 2, side, side)``, in the image's coordinates: above 1 where the thumbnail goes on beyond
+    the image.
     """
     box = thumbnail_box(height, width, side)
     device = height.device if isinstance(height, Tensor) else None

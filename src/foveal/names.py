@@ -1,8 +1,5 @@
 """What people type and files say: words and parts by name, values by type and range, plain text."""
 
-from __future__ import annotations
-
-import dataclasses
 import difflib
 import functools
 import importlib
@@ -13,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -26,11 +23,7 @@ IMPORTED: list[str] = []  # the modules that --import named; worker processes im
 
 
 def import_here(module: str) -> None:
-    """Import a module of the user's, from the current directory if it is there.
-
-    Raises:
-        ValueError: if it cannot be imported.
-    """
+    """Import a module of the user's, from the current directory if it is there; or `ValueError`."""
     if sys.path[:1] != [str(Path.cwd())]:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -41,16 +34,9 @@ def import_here(module: str) -> None:
 
 
 def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:
-    """``name`` if it is known.
+    """``name`` if it is known; `ValueError` otherwise, which suggests the nearest and lists all.
 
-    Args:
-        name: as it was typed.
-        known: the names that there are.
-        kind: what they name, for the message.
-        more: what else it may be, for the message.
-
-    Raises:
-        ValueError: otherwise; suggests the nearest and lists all.
+    The message says ``kind`` of what the names name, and ``more`` of what else it may be.
     """
     names = list(known)
     if name in names:
@@ -91,8 +77,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 class PartSettings:
     """What a part can be told beside its sizes: nothing. A part's own settings are a subclass.
 
-    Raises:
-        ValueError: when made, if a value is not of its type or not finite.
+    Raises `ValueError` when made, if a value is not of its type or not finite.
     """
 
     def __post_init__(self) -> None:
@@ -100,10 +85,7 @@ class PartSettings:
 
 
 class Registry(dict[str, T], Generic[T]):
-    """Parts of one kind by their names: a word in a configuration is a key of it.
-
-    Args:
-        kind: what they are, in words.
+    """Parts of one ``kind``, in words, by names: a word in a configuration is a key of it.
 
     Attributes:
         settings: the class of the settings of each part that has some, by name.
@@ -115,15 +97,12 @@ class Registry(dict[str, T], Generic[T]):
         self.settings: dict[str, type[PartSettings]] = {}
 
     def add(self, name: str, settings: type[PartSettings] | None = None) -> Callable[[T], T]:
-        """A decorator that adds a part.
+        """A decorator that adds a part; `ValueError` if there is one of this name already.
 
         Args:
             name: the word that chooses it.
             settings: a frozen dataclass, a subclass of `PartSettings`, if the part has settings of
                 its own; an instance is then passed to it as ``settings=``.
-
-        Raises:
-            ValueError: if there is a part of this name already.
         """
 
         def added(part: T) -> T:
@@ -140,19 +119,11 @@ class Registry(dict[str, T], Generic[T]):
         return added
 
     def check(self, name: str) -> str:
-        """``name`` if there is such a part.
-
-        Raises:
-            ValueError: otherwise; suggests the nearest, and how one's own are brought.
-        """
+        """``name`` if there is such a part; `ValueError` otherwise, as `choose`."""
         return choose(name, self, self.kind, ", or one that foveal --import MODULE adds")
 
     def settings_of(self, name: str) -> type[PartSettings]:
-        """The class of a part's settings.
-
-        Raises:
-            ValueError: if there is no such part; see `check`.
-        """
+        """The class of a part's settings; `ValueError` if there is no such part."""
         return self.settings.get(self.check(name), PartSettings)
 
     def make(self, name: str, *sizes: Any, settings: PartSettings) -> Any:
@@ -172,20 +143,13 @@ LARGEST = 10**12  # that a whole number may be where no range says otherwise
 
 
 class Range(NamedTuple):
-    """What a number may be.
+    """What a number may be."""
 
-    Attributes:
-        low, high: the least and the most.
-        advice: a sentence on what to do otherwise.
-        above: whether it must be more than ``low``.
-        below: whether it must be less than ``high``.
-    """
-
-    low: float
-    high: float
-    advice: str = ""
-    above: bool = False
-    below: bool = False
+    low: float  # the least
+    high: float  # the most
+    advice: str = ""  # a sentence on what to do otherwise
+    above: bool = False  # whether it must be more than ``low``
+    below: bool = False  # whether it must be less than ``high``
 
     def holds(self, value: float) -> bool:
         """Whether a number is in the range; what is not a number is not."""
@@ -214,10 +178,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
 
     What a file says is checked by this as much as flags are. A range is that of each number of a
     tuple. Whole numbers are at most 10 to the 12 where no range is given. What is itself a
-    configuration is checked too.
-
-    Raises:
-        ValueError: naming the first, with what it may be.
+    configuration is checked too. The `ValueError` names the first, with what it may be.
     """
     cls: Any = type(config)
     for name, kind in _kinds(cls).items():
@@ -225,11 +186,7 @@ def check_fields(config: Any, **ranges: Range) -> None:
 
 
 def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) -> None:
-    """Refuse one value that is not of a type, as annotations name it; see `check_fields`.
-
-    Raises:
-        ValueError: naming it, with what it may be.
-    """
+    """Refuse a value that is not of a type, by `ValueError`; see `check_fields`."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         if value not in arguments:
@@ -252,7 +209,7 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
         if not isinstance(value, kind):
             words = {str: "text", bool: "true or false"}.get(kind, kind.__name__)
             raise ValueError(f"{name} must be {words}; got {_short(value)}.")
-        if dataclasses.is_dataclass(value):
+        if is_dataclass(value):
             check_fields(value)
 
 
@@ -271,7 +228,7 @@ def _check_number(name: str, value: Any, kind: type, allowed: Range | None) -> N
 @functools.cache
 def _kinds(cls: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _plain(value: float) -> str:

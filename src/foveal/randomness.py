@@ -4,8 +4,6 @@ Each process draws the random numbers of the whole batch and uses its own rows o
 together they compute what one process would.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 
@@ -45,11 +43,8 @@ def random_rows(
 ) -> Tensor:
     """Random numbers for a batch, one row or more an element; this process's share of them.
 
-    Args:
-        kind: such as ``torch.rand``: takes a shape, a generator and a device.
-        shape: the batch of this process first.
-        generator: where they come from; PyTorch's global one of the device if None.
-        device: where they go.
+    They are drawn by ``kind``, such as ``torch.rand``, which takes a shape (the batch of this
+    process first), a generator (PyTorch's global one of the device if None) and a device.
     """
     source = device if generator is None else generator.device
     if isinstance(generator, OneForAll):

@@ -95,7 +95,7 @@ def test_games_that_begin_anew_with_the_next_action() -> None:
     games = Games(EnvConfig("test/Countdown-v0"), 2)
     assert (games.image_shape, games.num_actions) == ((1, 4, 5), 2)
     assert games.all_over
-    images, _ = games.reset(0)
+    images, *_ = games.reset(0)
     assert not games.all_over
     assert images[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.3])
     turns = [games.step(torch.ones(2, dtype=torch.long)) for _ in range(6)]
@@ -162,7 +162,7 @@ def test_a_game_cut_short_and_begun_at_once_shows_its_last_scene(
 def test_catch_is_the_same_through_gymnasium() -> None:
     """White pixels, row by row: the rules' own screens."""
     games = Games(EnvConfig(CATCH_ID, ("size=7", "speed=0.5")), 50)
-    images, info = games.reset(3)
+    images, _, info = games.reset(3)
     twin = CatchGames(CatchConfig(size=7, speed=0.5), 50)
     inner: Any = games.vector
     twin.x, twin.velocity = inner.games.x.clone(), inner.games.velocity.clone()
@@ -185,7 +185,7 @@ def test_channels_first_or_last(channels: int, first: bool) -> None:
     shape = (channels, 8, 9) if first else (8, 9, channels)
     games = still(shape, 255, "uint8", (channels - 1, 2, 4) if first else (2, 4, channels - 1))
     assert games.image_shape == (channels, 8, 9)
-    images, _ = games.reset(0)
+    images, *_ = games.reset(0)
     assert images[:, channels - 1, 2, 4].tolist() == [1, 1]
     assert images.count_nonzero() == 2
 
@@ -213,7 +213,7 @@ def test_where_channels_cannot_be_told_from_the_shape_it_has_to_be_said(
 def test_screens_are_scaled_by_the_bounds_of_their_space(
     low: float, high: float, dtype: str
 ) -> None:
-    images, _ = still((6, 7), high, dtype, (2, 3), low=low).reset(0)
+    images, *_ = still((6, 7), high, dtype, (2, 3), low=low).reset(0)
     assert images.dtype == torch.float32
     assert images[:, 0, 2, 3].tolist() == [1, 1]
     assert images.sum().item() == 2
@@ -259,3 +259,96 @@ def test_options_of_the_wrong_kind_are_refused() -> None:
         still((6, 7), 3, "uint8", (0, 0), low=3)
     deep = "(" * 10_000
     assert read_options([f"mode={deep}"]) == {"mode": deep}
+
+
+class Feeling(Countdown):
+    """Beside the screen, whose first pixel is lit, it feels the time left in several ways."""
+
+    def __init__(self, cut_short: bool = False, kind: str = "", actions: int = 2) -> None:
+        super().__init__(cut_short)
+        self.action_space = gymnasium.spaces.Discrete(actions)
+        self.parts: dict[str, Any] = {
+            "view": self.observation_space,
+            "heading": gymnasium.spaces.Discrete(6, start=-1),
+            "text": gymnasium.spaces.MultiDiscrete([3, 2], start=[0, 5]),
+            "flags": gymnasium.spaces.MultiBinary(2),
+            "scaled": gymnasium.spaces.Box(np.float32([0, 2]), np.float32([10, 4])),
+            "free": gymnasium.spaces.Box(-np.inf, np.inf, (1, 2), np.float64),
+        }
+        if kind:
+            wrong = {"text": gymnasium.spaces.Text(5), "view": self.observation_space}
+            self.parts[f"odd {kind}"] = wrong[kind]
+        self.observation_space = gymnasium.spaces.Dict(self.parts)
+
+    def _image(self) -> Any:
+        return {
+            "view": super()._image(),
+            "heading": np.int64(self.left - 1),
+            "text": np.array([self.left % 3, 5 + self.left % 2]),
+            "flags": np.array([1, self.left % 2], np.int8),
+            "scaled": np.float32([self.left, 3]),
+            "free": np.array([[self.left, -0.5]]),
+        }
+
+
+gymnasium.register("test/Feeling-v0", entry_point=Feeling)
+gymnasium.register(
+    "test/FeelingAtOnce-v0",
+    entry_point=Feeling,
+    vector_entry_point=lambda num_envs, cut_short=False: SyncVectorEnv(
+        [lambda: Feeling(cut_short)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+)
+
+
+def felt(left: int) -> dict[str, list[float]]:
+    """What is felt with so many decisions left, worked out by hand."""
+    return {
+        "flags": [1, left % 2],
+        "free": [left, -0.5],
+        "heading": [float(left == place) for place in range(6)],
+        "scaled": [left / 5 - 1, 0],
+        "text": [*(float(left % 3 == word) for word in range(3)), 1 - left % 2, left % 2],
+    }
+
+
+def test_what_is_observed_beside_the_image_is_numbers() -> None:
+    """Lengths 2 and 3."""
+    games = Games(EnvConfig("test/Feeling-v0"), 2)
+    assert games.image_shape == (1, 4, 5)
+    assert games.senses == {"flags": 2, "free": 2, "heading": 6, "scaled": 2, "text": 5}
+    images, senses, _ = games.reset(0)
+    turn = games.step(torch.zeros(2, dtype=torch.long))
+    for seen, sensed, left in ((images, senses, (2, 3)), (turn.images, turn.senses, (1, 2))):
+        assert seen[:, 0, 0, 0].tolist() == pytest.approx([part / 10 for part in left])
+        assert sensed.keys() == games.senses.keys()
+        for game in range(2):
+            for name, numbers in felt(left[game]).items():
+                assert sensed[name][game].tolist() == pytest.approx(numbers, abs=1e-6), name
+
+
+def test_senses_are_chosen_and_the_last_ones_are_kept() -> None:
+    env = EnvConfig("test/FeelingAtOnce-v0", ("cut_short=True",), env_senses=("heading",))
+    games = Games(env, 2)
+    games.reset(0)
+    turns = [games.step(torch.zeros(2, dtype=torch.long)) for _ in range(2)]
+    assert games.senses == {"heading": 6}
+    assert turns[0].final_senses is None
+    last = turns[1].final_senses
+    assert last is not None
+    assert last["heading"].argmax(1).tolist() == [0, 1]
+    assert turns[1].senses["heading"].argmax(1).tolist() == [2, 1]
+    assert not Games(EnvConfig("test/Feeling-v0", env_senses=()), 1).senses
+
+
+@pytest.mark.parametrize(
+    ("kind", "senses", "words"),
+    [
+        ("text", None, r"'odd text' of test/Feeling-v0 must be a Box, .* got Text\(.*--env-senses"),
+        ("view", None, "must have one image; got 2: odd view, view"),
+        ("", ("smell",), "has no sense 'smell'; beside the image it has flags, free, heading"),
+    ],
+)
+def test_senses_that_are_no_numbers_are_refused(kind: str, senses: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Games(EnvConfig("test/Feeling-v0", (f"kind={kind}",) if kind else (), "auto", senses), 1)

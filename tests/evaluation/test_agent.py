@@ -18,6 +18,7 @@ from foveal.viz.film import Film
 from tests.training.test_agent import AGENT
 
 COUNTDOWN = EnvConfig("test/Countdown-v0")
+FEELING = EnvConfig("test/Feeling-v0", ("actions=3",), env_senses=("heading",))
 
 
 def make_agent(**changes: object) -> RecurrentAttention:
@@ -79,6 +80,7 @@ def test_games_are_of_the_seed_and_the_mode_is_kept() -> None:
     ("env", "words"),
     [
         (COUNTDOWN, "made for 3 actions; test/Countdown-v0 has 2"),
+        (FEELING, r"made for nothing beside the image; test/Feeling-v0 has heading \(6\)"),
         (EnvConfig("test/Nothing-v0"), "must be the id of a Gymnasium environment"),
     ],
 )

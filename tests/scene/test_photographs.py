@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from foveal.geometry import pad_images
-from foveal.scene import as_scene, photographs
+from foveal.scene import as_scene
 from foveal.scene.photographs import Photograph, PhotographScene
+from foveal.tasks.augmentation import AugmentationConfig
 
 
 @pytest.fixture
@@ -18,10 +19,7 @@ def pictures() -> list[np.ndarray]:
     return [random.integers(0, 256, (3, *size), dtype=np.uint8) for size in sizes]
 
 
-def test_windows_and_thumbnails_are_those_of_floats(
-    pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(photographs, "BAND", 1000)  # several bands a picture
+def test_windows_and_thumbnails_are_those_of_floats(pictures: list[np.ndarray]) -> None:
     views = [pictures[0][:, :, ::-1], pictures[1][:, ::-1], pictures[2], pictures[3]]
     scene = PhotographScene([Photograph(view) for view in views], torch.device("cpu"))
     floats = as_scene(pad_images([torch.from_numpy(view.copy()) / 255 for view in views]))
@@ -41,3 +39,22 @@ def test_a_thumbnail_is_made_once(pictures: list[np.ndarray]) -> None:
     kept: dict[int, torch.Tensor] = {}
     first = Photograph(pictures[0], kept).thumbnail(7)
     assert Photograph(pictures[1], kept).thumbnail(7) is first
+
+
+def test_a_cut_is_a_view_shifted_and_mirrored() -> None:
+    picture = np.arange(2 * 10 * 20, dtype=np.uint8).reshape(2, 10, 20)
+    change = AugmentationConfig(shift=0.5, flips="horizontal")
+    for chance, rows, columns, across in (
+        ((0.5, 0.5, 0.0, 0.9), slice(0, 10), slice(0, 20), False),
+        ((0.0, 0.5, 0.0, 0.9), slice(5, 10), slice(0, 20), False),  # half cut from the top
+        ((0.8, 0.3, 0.0, 0.1), slice(0, 7), slice(4, 20), True),
+        ((0.99, 0.99, 0.9, 0.1), slice(0, 5), slice(0, 10), True),
+    ):
+        view, mirrored = change.cut(picture, chance)
+        wanted = picture[:, rows, columns]
+        np.testing.assert_array_equal(view, wanted[:, :, ::-1] if across else wanted)
+        assert mirrored == (False, across)
+        assert view.base is not None  # nothing is copied
+    one = AugmentationConfig(shift=1.0).cut(picture, (0.0, 1.0, 0.0, 0.0))[0]
+    assert one.shape == (2, 1, 1)
+    np.testing.assert_array_equal(one, picture[:, -1:, :1])

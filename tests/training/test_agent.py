@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import tests.envs.test_games  # noqa: F401 (registers test/Feeling-v0)
 from foveal.envs import CATCH_ID, EnvConfig
 from foveal.io.files import read_tensors
 from foveal.model.attention import RecurrentAttention
@@ -113,6 +114,25 @@ def test_what_was_played_is_scored_alike_afterwards(
         clamped = played.choices[:-1].clamp(-1, 1)
         going_on = ~played.fresh[1:]
         torch.testing.assert_close(played.locations[1:][going_on], clamped[going_on])
+
+
+def test_what_was_sensed_is_scored_alike_afterwards(tmp_path: Path) -> None:
+    """Games of 2, 3 and 4 decisions; the text is fed wrongly for a second look, which shows."""
+    agent = RAMConfig(**{**vars(AGENT), "num_classes": 2, "senses": (("text", 5), ("heading", 6))})
+    env = EnvConfig("test/Feeling-v0", env_senses=("text", "heading"))
+    trainer = make_trainer(
+        tmp_path, agent=agent, env=env, config={"rollout_length": 7, "decisions": 7 * 32}
+    )
+    with torch.no_grad():
+        played = trainer._play(0.2)
+        logits, _, baselines = trainer._score(played, torch.arange(32), 0.2)
+        log_probs = logits.log_softmax(-1).gather(-1, played.actions[..., None]).squeeze(-1)
+        torch.testing.assert_close(log_probs, played.log_probs)
+        torch.testing.assert_close(baselines, played.baselines[:-1])
+        assert played.senses["heading"].shape == (7, 32, 6)
+        played.senses["text"].mul_(-1)
+        other, _, _ = trainer._score(played, torch.arange(32), 0.2)
+    assert (other - logits).abs().max() > 1e-3
 
 
 def test_the_baseline_after_a_segment_is_that_before_the_next(tmp_path: Path) -> None:

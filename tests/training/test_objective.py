@@ -303,6 +303,25 @@ def test_the_answers_before_the_last_are_trained_too(earlier: int) -> None:
     assert (both - plain).item() == pytest.approx(0.25 * wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("chosen", [2, 3])
+def test_the_answer_before_any_look_is_trained_where_a_look_is_chosen_by_it(chosen: int) -> None:
+    torch.manual_seed(3)
+    prior, labels = torch.randn(4, chosen, 5), torch.tensor([0, 4, 2, 2])
+    rollout = answered(torch.randn(4, 5))._replace(
+        prior_logits=prior,
+        log_probs=torch.zeros(4, chosen),
+        baselines=torch.zeros(4, chosen),
+        features=[torch.zeros(4, 1)] * 3,
+        locations=torch.zeros(4, 3, 2),
+    )
+    plain = hybrid_loss(rollout, labels, ObjectiveConfig()).total
+    more = hybrid_loss(rollout, labels, ObjectiveConfig(context_weight=0.5)).total
+    beliefs = prior[:, 0].softmax(-1)
+    known = [math.log(beliefs[row, label]) for row, label in enumerate(labels.tolist())]
+    wanted = -0.5 * sum(known) / 4 if chosen == 3 else 0
+    assert (more - plain).item() == pytest.approx(wanted, abs=1e-5)
+
+
 def test_what_a_learner_must_add_is_said() -> None:
     labels = torch.zeros(2, dtype=torch.int64)
     rollout = answered(torch.zeros(2, 3))._replace(

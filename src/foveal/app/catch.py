@@ -1,7 +1,5 @@
 """The tab "Catch": the agent plays, with its fovea; or a person does, against it."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -16,14 +14,9 @@ NO_GAMES = "No games yet."
 
 
 class CatchTable:
-    """Deals games and keeps the score of each session.
+    """Deals games of the first of the agents that plays Catch, and keeps each session's score.
 
-    Args:
-        agents: of any game.
-        sessions: who plays.
-
-    Raises:
-        ValueError: if none of the agents plays Catch.
+    Raises `ValueError` if none of the agents plays it.
     """
 
     def __init__(self, agents: Sequence[Agent], sessions: Sessions) -> None:
@@ -34,15 +27,9 @@ class CatchTable:
         self.sessions = sessions
 
     def deal(self, session: Session, *, against: bool, seed: int | None = None) -> dict[str, Any]:
-        """A new game.
+        """A new game, as `foveal.app.rounds.deal` gives it, ``against`` and ``id`` (its seed).
 
-        Args:
-            session: whose game it is.
-            against: whether the person plays too.
-            seed: of the game; a random one if None.
-
-        Returns:
-            What `foveal.app.rounds.deal` does, and ``against``, and ``id`` (the seed).
+        The person plays too if it is ``against``; without a ``seed`` it is a random one.
         """
         session.seed = secrets.randbelow(2**31) if seed is None else seed
         game = deal(self.agent, session.seed)
@@ -52,9 +39,7 @@ class CatchTable:
     def judge(self, session: Session, played: Any) -> str:
         """Count a finished game, by the rules and not by what the page says; the score, as HTML.
 
-        Args:
-            session: whose game it is.
-            played: ``{"id": of the game, "moves": 0, 1 or 2 each}``.
+        What was ``played`` is ``{"id": of the game, "moves": 0, 1 or 2 each}``.
         """
         game_id, moves = (
             (played.get("id"), played.get("moves")) if isinstance(played, dict) else (None, None)

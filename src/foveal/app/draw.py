@@ -1,7 +1,5 @@
 """The tab "Draw": a digit by hand, clutter round it, and where a model looks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +15,9 @@ Shown = tuple[str, Gaze | None]  # the answer or a message, as HTML; and the sca
 
 
 class Drawing:
-    """What happens between the last stroke and the answer.
+    """What happens between the last stroke and the answer of the models that read digits.
 
-    Args:
-        models: those that read digits.
-
-    Raises:
-        ValueError: if there is none.
+    Raises `ValueError` if none does.
     """
 
     def __init__(self, models: Sequence[Classifier]) -> None:
@@ -38,13 +32,9 @@ class Drawing:
         return 0 if model.task is None else model.task.num_clutter
 
     def __call__(self, drawing: Any, name: str, num_clutter: float, seed: float) -> Shown:
-        """The answer to a drawing, and the page of its scanpath; or a message, and nothing.
+        """The answer to the strokes of a drawing, and its scanpath; or a message, and nothing.
 
-        Args:
-            drawing: strokes; see `read_strokes`.
-            name: of the model.
-            num_clutter: pieces of other digits.
-            seed: of the clutter and of the first look.
+        The seed is that of the clutter, of so many pieces of other digits, and of the first look.
         """
         start = time.perf_counter()
         try:

@@ -1,7 +1,5 @@
 """The page, laid out with Gradio."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,13 +23,8 @@ def create_page(
 ) -> gr.Blocks:
     """The page with its three tabs; state is kept for each open page by itself.
 
-    Args:
-        classifiers: for the tabs "Draw" and "Your image".
-        agents: for the tab "Catch".
-        max_upload: the largest file that may be uploaded, in bytes.
-
-    Raises:
-        ValueError: if there is no model of digits, or no agent that plays Catch.
+    The largest upload is in bytes. Raises `ValueError` if there is no model of digits, or no agent
+    that plays Catch.
     """
     sessions = Sessions()
     drawing, viewing = Drawing(classifiers), Viewing(classifiers)
@@ -80,13 +73,9 @@ def _draw(drawing: Drawing) -> None:
             shown = _gaze("draw-gaze")
         with gr.Column(elem_classes="foveal-settings"):
             model = _model_choice(names, "draw-model")
+            pieces = drawing.clutter(names[0])
             clutter = gr.Slider(
-                0,
-                MOST_CLUTTER,
-                drawing.clutter(names[0]),
-                step=1,
-                label="Pieces of clutter",
-                elem_id="draw-clutter",
+                0, MOST_CLUTTER, pieces, step=1, label="Pieces of clutter", elem_id="draw-clutter"
             )
             seed = gr.Number(0, visible=False, precision=0)
             again = gr.Button("Other clutter, another first look", elem_id="draw-again")
@@ -161,9 +150,5 @@ def _model_choice(names: list[str], name: str) -> gr.Dropdown:
 
 def _gaze(name: str) -> gr.HTML:
     """A frame for a scanpath to step through."""
-    return gr.HTML(
-        None,
-        html_template='<div class="foveal-gaze"></div>',
-        js_on_load=static("gaze.js"),
-        elem_id=name,
-    )
+    frame = '<div class="foveal-gaze"></div>'
+    return gr.HTML(None, html_template=frame, js_on_load=static("gaze.js"), elem_id=name)

@@ -1,7 +1,5 @@
 """The models that the page offers."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,19 +21,12 @@ DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model that answers what it sees.
+    """A model that answers what it sees."""
 
-    Attributes:
-        name: as it was asked for.
-        network: in eval mode, on the CPU.
-        classes: their names.
-        task: what it was trained on, where that was digits on canvases; otherwise None.
-    """
-
-    name: str
-    network: RecurrentAttention
-    classes: tuple[str, ...]
-    task: TaskConfig | None
+    name: str  # as it was asked for
+    network: RecurrentAttention  # in eval mode, on the CPU
+    classes: tuple[str, ...]  # their names
+    task: TaskConfig | None  # what it was trained on, where that was digits on canvases
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -55,25 +46,18 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Agent:
-    """A model that plays.
+    """A model that plays."""
 
-    Attributes:
-        name: as it was asked for.
-        network: in eval mode, on the CPU.
-        env: the game that it was trained in.
-    """
-
-    name: str
-    network: RecurrentAttention
-    env: EnvConfig
+    name: str  # as it was asked for
+    network: RecurrentAttention  # in eval mode, on the CPU
+    env: EnvConfig  # the game that it was trained in
 
 
 def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]]:
     """The pretrained models, and those of ``more``: run directories or saved models.
 
-    Raises:
-        OSError: if one is not there.
-        ValueError: if one is damaged, or sees the whole image at once.
+    Raises `OSError` or `ValueError` if one is not there, is damaged, or sees the whole image at
+    once.
     """
     classifiers: list[Classifier] = []
     agents: list[Agent] = []
@@ -89,11 +73,7 @@ def load_models(more: Sequence[str] = ()) -> tuple[list[Classifier], list[Agent]
 
 
 def named(models: Sequence[Classifier], name: object) -> Classifier:
-    """The model of a name that came from a page.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The model of a name that came from a page; `ValueError` if there is none."""
     for model in models:
         if model.name == name:
             return model

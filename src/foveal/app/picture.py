@@ -1,7 +1,5 @@
 """The tab "Your image": a file, a model, and where it looks."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Sequence
@@ -23,11 +21,7 @@ ANIMATED = ("GIF", "PNG", "WEBP")
 
 
 class Viewing:
-    """What happens between an upload and the answer.
-
-    Args:
-        models: at least one.
-    """
+    """What happens between an upload and the answer of one of the models."""
 
     def __init__(self, models: Sequence[Classifier]) -> None:
         self.models = list(models)
@@ -35,14 +29,7 @@ class Viewing:
     def __call__(
         self, file: str | None, name: str, fit: bool, invert: bool
     ) -> tuple[str, Gaze | None]:
-        """The answer to an image file, and its scanpath; or a message, and nothing.
-
-        Args:
-            file: path of the upload; None if there is none.
-            name: of the model.
-            fit: scale a larger image to the size of those that the model was trained on.
-            invert: make dark light, for ink on paper.
-        """
+        """The answer to an image file, and its scanpath; or a message, and nothing."""
         start = time.perf_counter()
         if not file:
             return message(NOTHING), None
@@ -66,9 +53,8 @@ class Viewing:
 def open_image(path: Path, num_channels: int) -> Picture:
     """An uploaded image; of a large TIFF only what is looked at will be read.
 
-    Raises:
-        OSError: if the file is not there any more.
-        ValueError: if it is no image, an animation, damaged, or too large to be read whole.
+    Raises `OSError` if the file is not there any more, and `ValueError` if it is no image, an
+    animation, damaged, or too large to be read whole.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} is no longer on the server. Drop the file again.")

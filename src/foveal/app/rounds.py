@@ -1,7 +1,5 @@
 """Rounds of Catch: what the agent does and sees in one, and what a person's moves earn in it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,31 +16,19 @@ from foveal.viz.scanpath import viewable
 
 @dataclass(frozen=True)
 class Replay:
-    """A game of Catch from its seed and its T moves.
+    """A game of Catch from its seed and its T moves."""
 
-    Attributes:
-        balls: T + 1 pixels ``(x, y)`` of the ball, the first before any move.
-        paddles: T + 1 leftmost columns of the paddle.
-        caught: whether the paddle was under the ball at the end.
-        over: whether the game has ended.
-    """
-
-    balls: list[tuple[int, int]]
-    paddles: list[int]
-    caught: bool
-    over: bool
+    balls: list[tuple[int, ...]]  # T + 1 pixels (x, y) of the ball, the first before any move
+    paddles: list[int]  # T + 1 leftmost columns of the paddle
+    caught: bool  # whether the paddle was under the ball at the end
+    over: bool  # whether the game has ended
 
 
 def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
-    """Play the moves of a game by the game's own rules.
+    """Play the moves of a game of Catch, of any options, by its own rules.
 
-    Args:
-        env: Catch, with any options.
-        seed: of the game, as for `foveal.evaluation.agent.play`.
-        moves: 0 (left), 1 (stay) or 2 (right) each.
-
-    Raises:
-        ValueError: if a move is none of these, or there are moves after the end.
+    The moves are 0 (left), 1 (stay) or 2 (right) each; `ValueError` otherwise, or if there are
+    moves after the end. The seed is as for `foveal.evaluation.agent.play`.
     """
     catch = CatchEnv(**read_options(env.env_options))
     if len(moves) > catch.games.length or any(move not in (0, 1, 2) for move in moves):
@@ -51,10 +37,10 @@ def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
             f"{len(moves)} moves."
         )
     _, info = catch.reset(seed=seed)
-    balls, paddles, reward = [_pair(info["ball"])], [int(catch.games.paddle)], 0.0
+    balls, paddles, reward = [tuple(map(int, info["ball"]))], [int(catch.games.paddle)], 0.0
     for move in moves:
         _, reward, _, _, info = catch.step(np.int64(move))
-        balls.append(_pair(info["ball"]))
+        balls.append(tuple(map(int, info["ball"])))
         paddles.append(int(catch.games.paddle))
     return Replay(balls, paddles, reward > 0, catch.games.over)
 
@@ -62,12 +48,11 @@ def replay(env: EnvConfig, seed: int, moves: Sequence[int]) -> Replay:
 def deal(agent: Agent, seed: int) -> dict[str, Any]:
     """A game as the agent plays it, for the page to show.
 
-    Returns:
-        For JSON. ``size``: pixels a side of the screen; ``paddleWidth``: pixels; ``balls``: T + 1
-        places ``[x, y]``; ``paddles``: T + 1 leftmost columns of the agent's paddle; ``caught``;
-        ``patchSizes``: pixels a side of each scale's square, finest first; ``corners``: for each
-        of the T looks and each scale, the top left pixel of its square; ``glimpses``: for each
-        look and scale, G rows of G numbers from 0 to 255; both None at a scale that was not read.
+    It is for JSON. ``size``: pixels a side of the screen; ``paddleWidth``: pixels; ``balls``: T + 1
+    places ``[x, y]``; ``paddles``: T + 1 leftmost columns of the agent's paddle; ``caught``;
+    ``patchSizes``: pixels a side of each scale's square, finest first; ``corners``: for each of the
+    T looks and each scale, the top left pixel of its square; ``glimpses``: for each look and scale,
+    G rows of G numbers from 0 to 255; both None at a scale that was not read.
     """
     moments: list[Moment] = []
     play(agent.network, agent.env, 1, seed, num_envs=1, watch=moments.append)
@@ -99,7 +84,3 @@ def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[Any], list[
         corners[scale] = [geometry.patch_start(at, side) for at in center]
         glimpses[scale] = patch
     return corners, glimpses
-
-
-def _pair(ball: Any) -> tuple[int, int]:
-    return int(ball[0]), int(ball[1])

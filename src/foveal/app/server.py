@@ -1,7 +1,5 @@
 """The server of the page: Gradio, on a socket of its own, with nothing from anywhere else."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging
@@ -28,8 +26,7 @@ POLICY = (
 def listen(host: str, port: int | None) -> socket.socket:
     """A socket that listens on a host: on the port, or on the first free one from 7860.
 
-    Raises:
-        ValueError: if the port is in use, or may not be used, or there is no such host.
+    Raises `ValueError` if the port is in use, or may not be used, or there is no such host.
     """
     if port is not None and not 0 <= port <= 65_535:
         raise ValueError(f"port must be 0 (any free one) to 65535; got {port}.")
@@ -138,13 +135,7 @@ def theme() -> gr.themes.Base:
 
 
 def serve(blocks: gr.Blocks, listening: socket.socket, max_upload: int) -> None:
-    """Serve a page until the process is told to stop.
-
-    Args:
-        blocks: the page.
-        listening: from `listen`.
-        max_upload: the largest file that may be uploaded, in bytes.
-    """
+    """Serve a page until the process is told to stop; the largest upload is in bytes."""
     host, port = listening.getsockname()[:2]
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(

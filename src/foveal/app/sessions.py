@@ -1,7 +1,5 @@
 """Who is on the page: a game and a score for each open page, forgotten when it is closed."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections import OrderedDict
@@ -13,23 +11,14 @@ MOST = 1000  # sessions kept; the one that was used least recently makes room
 
 @dataclass
 class Session:
-    """One open page.
+    """One open page."""
 
-    Attributes:
-        seed: of the game that was dealt last.
-        playing: whether a person has not finished it yet.
-        games: that were played to the end against the agent.
-        caught: by the person.
-        agent_caught: by the agent, in the same games.
-        agent_catches: whether the agent catches the ball of the last game.
-    """
-
-    seed: int = 0
-    playing: bool = False
-    games: int = 0
-    caught: int = 0
-    agent_caught: int = 0
-    agent_catches: bool = False
+    seed: int = 0  # of the game that was dealt last
+    playing: bool = False  # whether a person has not finished it yet
+    games: int = 0  # that were played to the end against the agent
+    caught: int = 0  # by the person
+    agent_caught: int = 0  # by the agent, in the same games
+    agent_catches: bool = False  # whether the agent catches the ball of the last game
 
 
 class Sessions:

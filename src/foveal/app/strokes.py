@@ -1,7 +1,5 @@
 """From the strokes of a pen to a digit as MNIST has them, and to a canvas with it."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any
@@ -27,11 +25,8 @@ Strokes = list[NDArray[np.float64]]
 def read_strokes(value: Any) -> Strokes:
     """Strokes as a page sends them: lists of points ``[x, y]`` in [0, 1], from the top left.
 
-    Returns:
-        Arrays ``(N, 2)``, one a stroke; none if nothing was drawn.
-
-    Raises:
-        ValueError: if they are anything else, or too many.
+    They become arrays ``(N, 2)``, one a stroke, and none if nothing was drawn. Raises `ValueError`
+    if they are anything else, or too many.
     """
     try:
         strokes = [np.asarray(stroke, dtype=float).reshape(-1, 2) for stroke in value or []]
@@ -51,14 +46,10 @@ def read_strokes(value: Any) -> Strokes:
 def draw_digit(strokes: Strokes) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """A drawing as MNIST would have it: brought to 20 pixels, its centre of mass in the middle.
 
-    LeCun, Bottou, Bengio and Haffner 1998, §III-A. The lines are scaled, not their pixels, so
-    large and small drawings have a pen of the same width.
-
-    Returns:
-        ``(28, 28)`` uint8, white on black; and the middle of the drawing, ``(x, y)`` in [0, 1].
-
-    Raises:
-        ValueError: if nothing was drawn, or a dot.
+    LeCun, Bottou, Bengio and Haffner 1998, §III-A. The lines are scaled, not their pixels, so large
+    and small drawings have a pen of the same width. Gives ``(28, 28)`` uint8, white on black; and
+    the middle of the drawing, ``(x, y)`` in [0, 1]. Raises `ValueError` if nothing was drawn, or a
+    dot.
     """
     if not strokes:
         raise ValueError("Nothing is drawn yet. Draw a digit on the black canvas.")
@@ -91,19 +82,10 @@ def _ink(strokes: Strokes, middle: NDArray[np.float64]) -> Image.Image:
 
 
 def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> Tensor:
-    """The drawn digit on a canvas of a task, where it was drawn, among clutter.
+    """The drawn digit on a canvas of a task, among clutter; ``(1, H, W)`` in [0, 1].
 
-    Args:
-        task: of digits of 28 x 28 pixels, with a canvas and at least so many pieces on it.
-        strokes: as `read_strokes` gives them.
-        num_clutter: pieces of other digits.
-        seed: of the clutter.
-
-    Returns:
-        ``(1, H, W)`` float in [0, 1].
-
-    Raises:
-        ValueError: if nothing was drawn, or a dot.
+    The task is of digits of 28 x 28 pixels, with a canvas and at least so many pieces on it; the
+    seed is that of the clutter. Raises `ValueError` if nothing was drawn, or a dot.
     """
     digit, middle = draw_digit(strokes)
     room = task.config.canvas_size - SIDE

@@ -1,7 +1,5 @@
 """What the tabs say and show, as HTML."""
 
-from __future__ import annotations
-
 import html
 from pathlib import Path
 

@@ -1,10 +1,7 @@
 """``foveal app``: the interactive page."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
-import socket
 import webbrowser
 
 import tyro
@@ -13,6 +10,7 @@ from foveal.commands.console import say, working
 from foveal.commands.flags import set_threads
 
 LOOPBACK = ("127.0.0.1", "::1")
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # and what of it to open here
 
 
 def app(
@@ -52,9 +50,11 @@ def app(
     with listening:
         with working("loading the models", quiet=False):
             page = layout.create_page(*models.load_models(model), max_upload * 10**6)
-        url = _url(listening)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{EVERYWHERE.get(host, shown)}:{port}"
         say(f"{url}: the page is open. Ctrl-C ends it.")
-        if listening.getsockname()[0] not in LOOPBACK:
+        if host not in LOOPBACK:
             say("Whoever reaches this machine can use it: there is no password.")
         if browser:
             webbrowser.open(url)  # the socket listens already: the browser waits for the answer
@@ -68,9 +68,3 @@ def _log_to_stderr() -> None:
     log.handlers = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"

@@ -1,7 +1,6 @@
 """``foveal bench``: how fast every part is here, beside the least that it could cost."""
 
-from __future__ import annotations
-
+from itertools import product
 from typing import Any, Literal, get_args
 
 from rich.table import Table
@@ -14,6 +13,11 @@ from foveal.training.machine import commit, hardware
 
 Part = Literal["step", "evaluation", "latency", "synthesis", "sensor", "environment"]
 PARTS: tuple[Part, ...] = get_args(Part)
+ROWS = (
+    ("steps", "step", "step"),
+    ("evaluation", "evaluation", "evaluation"),
+    ("synthesis", "synthesis", "canvases"),
+)  # of what is beside its floor: where it is found, the name of its time, and its title
 COMPARED_BATCH = 512  # the batch at which the obvious implementation is measured
 
 
@@ -49,12 +53,7 @@ def bench(
     with working("measuring", quiet=json) as tell:
         if "step" in parts:
             found["steps"] = []
-            for task, core, size in (
-                (task, core, size)
-                for size in batch_sizes
-                for task in benchmark.STEPS
-                for core in benchmark.CORES
-            ):
+            for size, task, core in product(batch_sizes, benchmark.STEPS, benchmark.CORES):
                 tell(f"training step of {task}, {core}, batch {size}")
                 other = obvious if size == COMPARED_BATCH else None
                 row = benchmark.training_step(task, core, size, rounds, torch_device, other)
@@ -83,7 +82,7 @@ def bench(
             tell("Catch")
             found["environment"] = benchmark.environment(rounds, torch_device)
     if json:
-        print_json({"hardware": hardware(torch_device), "commit": commit(), **found})
+        print_json(hardware=hardware(torch_device), commit=commit(), **found)
         return
     say(f"{hardware(torch_device)}; milliseconds: median (quartiles)")
     _show(found)
@@ -91,12 +90,10 @@ def bench(
 
 def _show(found: dict[str, Any]) -> None:
     table = Table("part", "time", "floor", "ratio", "images/s", title="each part and its floor")
-    for row in found.get("steps", []):
-        table.add_row(f"step: {row['part']}", *_cells(row, "step"))
-    for row in found.get("evaluation", []):
-        table.add_row(f"evaluation: {row['part']}", *_cells(row, "evaluation"))
-    for row in found.get("synthesis", []):
-        table.add_row(f"canvases: {row['part']}", *_cells(row, "synthesis"))
+    for key, name, title in ROWS:
+        for row in found.get(key, []):
+            times = (_spread(row[name]), _spread(row["floor"]), f"{row['ratio']:.2f}")
+            table.add_row(f"{title}: {row['part']}", *times, f"{row['images_per_second']:,.0f}")
     if "latency" in found:
         one = found["latency"]
         table.add_row(f"latency: {one['part']}", _spread(one["latency"]), "", "", "")
@@ -126,15 +123,6 @@ def _show(found: dict[str, Any]) -> None:
             f"Catch, {games['games']:,} games at once, screens included, without a network: "
             f"{games['steps_per_second']:,.0f} steps/s"
         )
-
-
-def _cells(row: dict[str, Any], name: str) -> tuple[str, str, str, str]:
-    return (
-        _spread(row[name]),
-        _spread(row["floor"]),
-        f"{row['ratio']:.2f}",
-        f"{row['images_per_second']:,.0f}",
-    )
 
 
 def _spread(quartiles: list[float]) -> str:

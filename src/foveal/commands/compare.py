@@ -1,12 +1,11 @@
 """``foveal compare``: the curves of runs in one picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import tyro
 
 from foveal.commands.console import print_json, say
+from foveal.commands.flags import check_suffix
 from foveal.names import printable
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
@@ -29,8 +28,7 @@ def compare(
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out must be a .png file; got {str(out)!r}.")
+    check_suffix("--out", out, (".png",))
     if not runs:
         raise ValueError(
             "which runs? Name them: foveal compare RUN RUN... (foveal runs lists them)"
@@ -68,6 +66,6 @@ def compare(
         text.set(text=printable(name), parse_math=False)
     save_picture(figure, out)
     if json:
-        print_json({"measure": measure, "curves": curves, "picture": str(out)})
+        print_json(measure=measure, curves=curves, picture=str(out))
         return
     say(f"{len(curves)} curves of {measure.replace('_', ' ')}: {out}")

@@ -1,7 +1,5 @@
 """What commands print: lines, JSON, bars, and what ends them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -67,25 +65,18 @@ def stops_explained(next_step: str) -> Iterator[None]:
     """What ends training before its end becomes a message; ``next_step`` goes on with it."""
     try:
         yield
-    except TrainingStopped as stop:
-        raise Stop(f"{stop}. Go on with: {next_step}", INTERRUPTED) from None
-    except TrainingDiverged as diverged:
-        raise Stop(str(diverged), FAILED) from None
-    except ProcessLost as lost:
-        raise Stop(f"{lost}. Go on with: {next_step}", FAILED) from None
-    except RunHeld as held:
-        raise Stop(str(held), FAILED) from None
+    except (TrainingStopped, ProcessLost) as stop:
+        code = INTERRUPTED if isinstance(stop, TrainingStopped) else FAILED
+        raise Stop(f"{stop}. Go on with: {next_step}", code) from None
+    except (TrainingDiverged, RunHeld) as problem:
+        raise Stop(str(problem), FAILED) from None
     except DeviceFailed as failed:
         raise Stop(f"{failed}. To go on as it was: {next_step}", FAILED) from None
 
 
 @contextlib.contextmanager
 def working(what: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A sign of life on a terminal, for what takes seconds but has no steps to count.
-
-    Yields:
-        What changes its words.
-    """
+    """A sign of life on a terminal, for what takes seconds; gives what changes its words."""
     if quiet:
         yield lambda _: None
         return
@@ -98,11 +89,8 @@ def bars(
 ) -> Progress:
     """Bars on a terminal, and nothing where there is none: what, how far, ``measures``, time left.
 
-    Args:
-        screen: where they are shown.
-        quiet: show nothing at all.
-        counted: whether to say how far in numbers; else in percent.
-        kept: whether they stay when all is done.
+    They say how far in numbers if ``counted``, else in percent, and stay when all is done if
+    ``kept``.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -187,6 +175,6 @@ def show_table(table: Table) -> None:
     (console if console.is_terminal else wide).print(table)
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(**content: Any) -> None:
     """Print one JSON object, for machines; what is no finite number becomes null."""
     print(json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None)))

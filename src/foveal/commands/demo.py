@@ -1,8 +1,5 @@
 """``foveal demo``: the whole story in about two minutes."""
 
-from __future__ import annotations
-
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,8 +39,7 @@ def demo(
     set_threads(threads)
     config = demo_run()
     if epochs is not None:
-        training = dataclasses.replace(config.training, epochs=epochs)
-        config = dataclasses.replace(config, training=training)
+        config = config.altered(training={"epochs": epochs})
     _clear(out, config)
     task = CanvasTask(config.task)
     height, width = task.image_size
@@ -55,7 +51,7 @@ def demo(
             f"the fully-connected network reads all {height * width:,} pixels."
         )
     about = {"name": "demo", "recipe": "demo", "command": "foveal demo"}
-    rival = dataclasses.replace(config, network="fc-256")
+    rival = config.altered(network="fc-256")
     runs = {"attention": (config, out), "fully connected": (rival, out / "fully-connected")}
     results = []
     for title, (run, place) in runs.items():
@@ -74,7 +70,7 @@ def demo(
     save_picture(draw(shown), picture)
     if json:
         figures = {name: ours[name] for name in ("error", "interval")}
-        print_json(figures | {"rival_error": theirs["error"]})
+        print_json(**figures, rival_error=theirs["error"])
         return
     say(f"test error after {config.training.epochs} epochs each:")
     say(f"  attention        {_in_words(ours)}")

@@ -1,7 +1,5 @@
 """``foveal evaluate``: the error of a model."""
 
-from __future__ import annotations
-
 import dataclasses
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from foveal.commands.console import (
     say,
     working,
 )
-from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
@@ -78,8 +76,7 @@ def evaluate(
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object, the table by class and the confusion matrix included.
     """
-    if confusion is not None and confusion.suffix.lower() != ".png":
-        raise ValueError(f"--confusion must be a .png file; got {str(confusion)!r}.")
+    check_suffix("--confusion", confusion, (".png",))
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)
@@ -120,28 +117,28 @@ def evaluate(
     rows = by_class(matrix, shown.classes)
     if confusion is not None:
         save_picture(draw_confusion(matrix, shown.classes), confusion)
-    answer = {
-        "model": model,
-        "task": data or task or saved.content.get("name"),
-        "split": split,
-        **dataclasses.asdict(result),
-        "num_glimpses": looks,
-        "rollouts": rollouts,
-        "image_size": [height, width],
-        "pixels_read": rollouts * pixels,
-        "parameters": network.count_parameters(),
-        "classes": rows,
-        "confusion": matrix.tolist(),
-    }
     if json:
-        print_json(answer)
+        print_json(
+            model=model,
+            task=data or task or saved.content.get("name"),
+            split=split,
+            **dataclasses.asdict(result),
+            num_glimpses=looks,
+            rollouts=rollouts,
+            image_size=[height, width],
+            pixels_read=rollouts * pixels,
+            parameters=network.count_parameters(),
+            classes=rows,
+            confusion=matrix.tolist(),
+        )
     else:
         low, high = result.interval
         size = f"{height} x {width}" + ("" if shown.one_size else " at most")
+        glimpses = f"{looks} glimpses, " if looks else ""
+        mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
-            f"{low:.2f} to {high:.2f}); {_protocol(looks, rollouts)}{rollouts * pixels:,} pixels "
-            f"read of {size}"
+            f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} pixels read of {size}"
         )
         console.print(_table(rows))
     if shown.problems:
@@ -170,12 +167,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["taken_for"] or "",
         )
     return table
-
-
-def _protocol(looks: int, rollouts: int) -> str:
-    if not looks:
-        return ""
-    return f"{looks} glimpses, " + (f"the mean of {rollouts} rollouts, " if rollouts > 1 else "")
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:

@@ -1,7 +1,5 @@
 """``foveal export``: a model for another runtime."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,16 +52,10 @@ def export(
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     prepare = replace(Door(content, fit, invert, model=model).preparation, uint8=uint8)
     about: dict[str, Any] = {name: content[name] for name in ("name", "classes") if name in content}
+    looks: dict[str, Any] = {"num_glimpses": num_glimpses, "one_step": one_step}
     try:
         with working("exporting and checking", quiet=json):
-            made = export_model(
-                network,
-                out,
-                num_glimpses=num_glimpses,
-                one_step=one_step,
-                prepare=prepare,
-                about=about,
-            )
+            made = export_model(network, out, prepare=prepare, about=about, **looks)
     except ExportMismatch as mismatch:
         raise Stop(str(mismatch), FAILED) from None
     except ImportError as missing:
@@ -72,17 +64,15 @@ def export(
         ) from None
     if json:
         print_json(
-            {
-                "out": str(made.path),
-                "bytes": made.bytes,
-                "inputs": made.inputs,
-                "outputs": made.outputs,
-                "num_glimpses": 1 if one_step else num_glimpses or network.config.num_glimpses,
-                "logit_difference": made.logit_difference,
-                "location_difference": made.location_difference,
-                "checked": made.checked,
-                "milliseconds": made.milliseconds,
-            }
+            out=str(made.path),
+            bytes=made.bytes,
+            inputs=made.inputs,
+            outputs=made.outputs,
+            num_glimpses=1 if one_step else num_glimpses or network.config.num_glimpses,
+            logit_difference=made.logit_difference,
+            location_difference=made.location_difference,
+            checked=made.checked,
+            milliseconds=made.milliseconds,
         )
         return
     sizes = ", ".join(f"{batch} of {height} x {width}" for batch, height, width in made.checked)

@@ -1,7 +1,5 @@
 """What commands read: flags, the device, the threads."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -9,7 +7,8 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -30,15 +29,11 @@ def parse(
     common: Collection[str] = (),
     fixed: Collection[str] = (),
 ) -> Any:
-    """Read flags with tyro; what it refuses becomes a `ValueError` of one line.
+    """Read a command's flags with tyro; what it refuses becomes a `ValueError` of one line.
 
-    Args:
-        function: a dataclass, or a function to be called with the flags.
-        name: of the command.
-        arguments: after the command's name.
-        default: an instance of the dataclass with other defaults.
-        common: fields of its parts that --help shows; --help-all shows all. All if there are none.
-        fixed: fields of its parts that are no flags here.
+    A function is called with them, of a dataclass there may be an instance with other defaults.
+    Of its parts --help shows the fields in ``common``, or all if there are none, and --help-all
+    shows all; those in ``fixed`` are no flags here.
     """
     options: dict[str, Any] = {} if default is None else {"default": default}
     helping = bool(HELP & set(arguments))
@@ -130,8 +125,7 @@ def _unboxed(message: str) -> str:
 def choose_device(name: str) -> torch.device:
     """The device of a ``--device`` flag: "auto" takes a GPU where there is one.
 
-    Raises:
-        ValueError: if PyTorch does not know the name, or has no such device here.
+    Raises `ValueError` if PyTorch does not know the name, or has no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -150,6 +144,16 @@ def choose_device(name: str) -> torch.device:
             f"got device {name!r}, but there are {torch.cuda.device_count()} GPU(s), from cuda:0."
         )
     return device
+
+
+def check_suffix(flag: str, path: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse a file to write, by `ValueError`, unless its name ends in one of the suffixes."""
+    if path is None or path.suffix.lower() in suffixes:
+        return
+    listed = f"end in one of {', '.join(suffixes)}"
+    if len(suffixes) < 3:
+        listed = f"be a {' or '.join(suffixes)} file"
+    raise ValueError(f"{flag} must {listed}; got {str(path)!r}.")
 
 
 def set_threads(threads: int) -> None:

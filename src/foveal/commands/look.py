@@ -1,7 +1,5 @@
 """``foveal look``: what a model looked at, as a picture, a film, a page or maps."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import torch
 import tyro
 
 from foveal.commands.console import complain, print_json, say, working
-from foveal.commands.flags import choose_device
+from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention, Rollout
@@ -31,7 +29,7 @@ from foveal.viz.film import FILMS, check_film, film_of, save_film
 from foveal.viz.maps import draw_maps
 from foveal.viz.page import save_page
 from foveal.viz.scanpath import Scanpath, follow, scanpath_of
-from foveal.viz.theme import THEMES
+from foveal.viz.theme import THEMES, Theme
 
 PAGES = (".html", ".htm")
 MOST_IMAGES = 100  # in one file
@@ -121,7 +119,9 @@ def look(
     network, data = saved.looking, None
     if not image:
         data = task_shown(saved, torch_device, task=task, changes=changes)
-        _check_index(data, index)
+        last = data.size("test") - 1
+        if not 0 <= index <= last:
+            raise ValueError(f"--index must be 0 to {last}; got {index}.")
     door = Door(network.about, fit, invert, partial(complain, "look"), model=model)
     looking = _Looking(saved, network, data, num_glimpses, seed)
     if out is not None:
@@ -135,29 +135,21 @@ def look(
                 f"the model gets none of the test images from --index {index} on wrong. "
                 "Leave out --wrong to see those that it gets right."
             )
-        _write(followed, out, theme, f"Where {model} looks")
-        _tell([paths[int(sampled)] for paths in followed], network, num_glimpses, out, json)
+        _write(followed, out, THEMES[theme], f"Where {model} looks")
+        pixels = network.count_pixels_read(num_glimpses)
+        _tell([paths[int(sampled)] for paths in followed], pixels, out, json)
     if maps is not None:
         with working("looking at the whole test split", quiet=json):
-            _write_maps(looking, model, maps, theme, json)
+            _write_maps(looking, model, maps, THEMES[theme], json)
 
 
 def _check(out: Path | None, maps: Path | None, count: int) -> None:
-    forms = (*PICTURES, *FILMS, PAGES[0])
-    if out is not None and out.suffix.lower() not in (*forms, *PAGES):
-        raise ValueError(f"--out must end in one of {', '.join(forms)}; got {str(out)!r}.")
-    if out is not None:
+    if out is not None and out.suffix.lower() not in PAGES:
+        check_suffix("--out", out, (*PICTURES, *FILMS, PAGES[0]))
         check_film(out)
-    if maps is not None and maps.suffix.lower() not in PICTURES:
-        raise ValueError(f"--maps must end in one of {', '.join(PICTURES)}; got {str(maps)!r}.")
+    check_suffix("--maps", maps, PICTURES)
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
-
-
-def _check_index(data: Task, index: int) -> None:
-    total = data.size("test")
-    if not 0 <= index < total:
-        raise ValueError(f"--index must be 0 to {total - 1}; got {index}.")
 
 
 @dataclass(frozen=True)
@@ -186,11 +178,8 @@ class _Looking:
         """Test images from ``index`` on, in the rollouts that `foveal evaluate` counts."""
         assert self.data is not None
         first, found = 0, 0
-        with contextlib.closing(
-            rollouts(
-                self.network, self.data, "test", num_glimpses=self.num_glimpses, seed=self.seed
-            )
-        ) as batches:
+        looks: dict[str, Any] = {"num_glimpses": self.num_glimpses, "seed": self.seed}
+        with contextlib.closing(rollouts(self.network, self.data, "test", **looks)) as batches:
             for scene, labels, rollout in batches:
                 missed = (rollout.logits.argmax(-1) != labels).tolist()
                 for row in range(max(0, index - first), len(labels)):
@@ -216,8 +205,8 @@ class _Looking:
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
-        about: dict[str, Any] = {"classes": self.classes, "label": case.label, "name": case.name}
-        run = self.saved.run
+        run, classes = self.saved.run, (self.data or self.saved).classes
+        about: dict[str, Any] = {"classes": classes, "label": case.label, "name": case.name}
         mean = scanpath_of(self.network, case.scene, case.rollout, case.row, **about)
         generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
@@ -240,45 +229,29 @@ class _Looking:
     def device(self) -> torch.device:
         return self.network.action_head.weight.device
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.saved.classes if self.data is None else self.data.classes
 
-
-def _write(
-    followed: Sequence[Sequence[Scanpath]], out: Path, theme: Literal["light", "dark"], title: str
-) -> None:
-    kind = out.suffix.lower()
-    if kind in PAGES:
-        save_page(followed, title, out)
-        return
+def _write(followed: Sequence[Sequence[Scanpath]], out: Path, theme: Theme, title: str) -> None:
     paths = [each[-1] for each in followed]  # the sampled one where that was asked for
-    if kind in FILMS:
-        save_film(*film_of(paths, THEMES[theme]), out)
+    if out.suffix.lower() in PAGES:
+        save_page(followed, title, out)
+    elif out.suffix.lower() in FILMS:
+        save_film(*film_of(paths, theme), out)
     else:
-        save_picture(draw_sheet(paths, THEMES[theme]), out)
+        save_picture(draw_sheet(paths, theme), out)
 
 
-def _tell(
-    paths: Sequence[Scanpath],
-    network: RecurrentAttention,
-    num_glimpses: int | None,
-    out: Path,
-    json: bool,
-) -> None:
+def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None:
     for path in paths:
         if json:
             print_json(
-                {
-                    "image": path.name,
-                    "answer": path.classes[path.answer],
-                    "label": None if path.label is None else path.classes[path.label],
-                    "probabilities": path.probabilities[-1].tolist(),
-                    "locations": path.centers.tolist(),
-                    "sizes": path.sizes,
-                    "pixels_read": network.count_pixels_read(num_glimpses),
-                    "out": str(out),
-                }
+                image=path.name,
+                answer=path.classes[path.answer],
+                label=None if path.label is None else path.classes[path.label],
+                probabilities=path.probabilities[-1].tolist(),
+                locations=path.centers.tolist(),
+                sizes=path.sizes,
+                pixels_read=pixels,
+                out=str(out),
             )
         elif len(paths) == 1:
             say(f"{out}: {path.num_looks} looks, {path.verdict()}")
@@ -289,34 +262,23 @@ def _tell(
         say(f"{out}: {len(paths)} images, {paths[0].num_looks} looks at each{score}")
 
 
-def _write_maps(
-    looking: _Looking, model: str, maps: Path, theme: Literal["light", "dark"], json: bool
-) -> None:
+def _write_maps(looking: _Looking, model: str, maps: Path, theme: Theme, json: bool) -> None:
     assert looking.data is not None
     usual = looking.network.config.num_glimpses
     asked = looking.num_glimpses
-    found = observe(
-        looking.network,
-        looking.data,
-        "test",
-        num_glimpses=usual + MORE_LOOKS if asked is None else asked,
-        seed=looking.seed,
-    )
+    looks = usual + MORE_LOOKS if asked is None else asked
+    found = observe(looking.network, looking.data, "test", num_glimpses=looks, seed=looking.seed)
     title = f"Where {model} looks, over {len(found.locations):,} test images"
     shown = usual if asked is None else asked
-    figure = draw_maps(
-        found, looking.data.image_size, title=title, num_maps=shown, theme=THEMES[theme]
-    )
+    figure = draw_maps(found, looking.data.image_size, title=title, num_maps=shown, theme=theme)
     save_picture(figure, maps)
     results = found.evaluations
     if json:
         print_json(
-            {
-                "error": [result.error for result in results],
-                "interval": [list(result.interval) for result in results],
-                "count": len(found.locations),
-                "maps": str(maps),
-            }
+            error=[result.error for result in results],
+            interval=[list(result.interval) for result in results],
+            count=len(found.locations),
+            maps=str(maps),
         )
         return
     errors = ", ".join(f"{result.error:.2f}" for result in results)

@@ -1,9 +1,8 @@
 """``foveal make-dataset``: a task as image files on disk."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,25 +81,21 @@ def make_dataset(
         chosen = "png" if max(data.image_size) <= PNG_UP_TO else "tiff"
     counts = {"train": train, "validation": validation, "test": test}
     began = time.perf_counter()
-    total, done = sum(counts.values()), 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
+    total, done = sum(counts.values()), count(1)
     with counting("writing", quiet=json) as progress:
-        write_dataset(data, counts, out, file_format=chosen, seed=seed, written=count)
+        options: dict[str, Any] = {"file_format": chosen, "seed": seed}
+        write_dataset(data, counts, out, written=lambda: progress(next(done), total), **options)
     height, width = data.image_size
     size = sum(path.stat().st_size for path in out.rglob("*.*"))
     if json:
-        answer = {
-            "out": str(out),
-            "format": chosen,
-            "image_size": [height, width],
-            "counts": counts,
-        }
-        print_json(answer | {"bytes": size, "seconds": round(time.perf_counter() - began, 1)})
+        print_json(
+            out=str(out),
+            format=chosen,
+            image_size=[height, width],
+            counts=counts,
+            bytes=size,
+            seconds=round(time.perf_counter() - began, 1),
+        )
         return
-    listed = ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
+    listed = ", ".join(f"{number:,} {split}" for split, number in counts.items() if number)
     say(f"{out}: {listed}; {height:,} x {width:,} pixels, {size / 1e6:,.1f} MB, {out / MANIFEST}")

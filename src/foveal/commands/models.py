@@ -1,7 +1,5 @@
 """``foveal models``: the pretrained models."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.table import Table
@@ -22,7 +20,7 @@ def models(json: bool = False) -> None:
     """
     rows = [_describe(name) for name in pretrained_models()]
     if json:
-        print_json({"models": rows})
+        print_json(models=rows)
         return
     table = Table("model", "measured", "95 % interval", "parameters", "made by")
     for row in rows:
@@ -32,13 +30,8 @@ def models(json: bool = False) -> None:
             if "error" in row
             else f"success {row['success_rate']:.2f} %"
         )
-        table.add_row(
-            row["model"],
-            measured,
-            f"{low:.2f} to {high:.2f}",
-            f"{row['parameters']:,}",
-            row["command"],
-        )
+        interval, parameters = f"{low:.2f} to {high:.2f}", f"{row['parameters']:,}"
+        table.add_row(row["model"], measured, interval, parameters, row["command"])
     show_table(table)
     say("See one look: foveal look cluttered-60 --out look.png")
     say("See one play: foveal play catch --gif play.gif")

@@ -1,14 +1,12 @@
 """``foveal play``: an agent in games."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
 import tyro
 
 from foveal.commands.console import counting, print_json, say
-from foveal.commands.flags import choose_device, set_threads
+from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.envs import EnvConfig
 from foveal.evaluation.agent import play as play_games
@@ -54,15 +52,11 @@ def play(
     """
     if episodes is None:
         episodes = GAMES if gif is None else gif_episodes
-    for name, value in (
-        ("gif-episodes", gif_episodes),
-        ("episodes", episodes),
-        ("num-envs", num_envs),
-    ):
+    counts = {"gif-episodes": gif_episodes, "episodes": episodes, "num-envs": num_envs}
+    for name, value in counts.items():
         check_value(name, value, int, Range(1, MOST_GAMES))
     check_value("seed", seed, int, SEEDS)
-    if gif is not None and gif.suffix.lower() not in FILMS:
-        raise ValueError(f"--gif must be a .gif or .mp4 file; got {str(gif)!r}.")
+    check_suffix("--gif", gif, FILMS)
     if gif is not None:
         check_film(gif)
     set_threads(threads)
@@ -85,7 +79,7 @@ def play(
         film.save(gif)
     answer = {"model": model, **dataclasses.asdict(games), "seed": seed, **result.summary()}
     if json:
-        print_json(answer | ({} if gif is None else {"gif": str(gif)}))
+        print_json(**answer, **({} if gif is None else {"gif": str(gif)}))
         return
     low, high = answer["interval"]
     gain = f"{answer['mean_return']:.3f}"

@@ -1,7 +1,5 @@
 """``foveal predict``: what a model answers on image files, and where it looked."""
 
-from __future__ import annotations
-
 import glob
 import os
 import sys
@@ -86,18 +84,14 @@ def predict(
     door = Door(network.about, fit, invert, partial(complain, "predict"), model=model)
     paths = [path for image in images for path in _files(image)]
     decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
-    unreadable, done = 0, 0
+    unreadable = 0
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)
+        named = zip(map(str, paths), opened, strict=True)
         answers = predictions(
-            network,
-            zip(map(str, paths), opened, strict=True),
-            door,
-            num_glimpses=num_glimpses,
-            seed=seed,
-            top_k=top_k,
+            network, named, door, num_glimpses=num_glimpses, seed=seed, top_k=top_k
         )
-        for answer in answers:
+        for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):
                 _print(answer, json)
             elif strict:
@@ -105,13 +99,11 @@ def predict(
             else:
                 complain("predict", str(answer.problem))
                 unreadable += 1
-            done += 1
             count(done, len(paths))
     decoder.close()
     if unreadable:
         raise Stop(
-            f"{unreadable:,} of {len(paths):,} files could not be read and were left out.",
-            FAILED,
+            f"{unreadable:,} of {len(paths):,} files could not be read and were left out.", FAILED
         )
 
 
@@ -130,7 +122,7 @@ def _files(name: str) -> Iterator[Path]:
 
 def _print(answer: Prediction, json: bool) -> None:
     if json:
-        print_json(asdict(answer))
+        print_json(**asdict(answer))
         return
     beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer.probabilities.items())
     path = " ".join(f"({x}, {y})" for x, y in answer.locations)

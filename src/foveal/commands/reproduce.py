@@ -1,12 +1,9 @@
 """``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
 
-from __future__ import annotations
-
-import dataclasses
 import os
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +123,6 @@ def reproduce(
     _show(plan, json)
 
 
-# --- The list -------------------------------------------------------------------------------
-
-
 def _list(plan: _Plan, json: bool) -> None:
     lines: list[dict[str, Any]] = []
     for row in plan.rows:
@@ -145,7 +139,7 @@ def _list(plan: _Plan, json: bool) -> None:
             }
         )
     if json:
-        print_json({"rows": lines})
+        print_json(rows=lines)
         return
     table = Table("row", "what", "paper, %", "ours, %", "state")
     for line in lines:
@@ -173,9 +167,6 @@ def _share(plan: _Plan, row: Row, seed: int) -> float | None:
     """How much of a run is done; None if it has not begun."""
     directory = plan.directory(row, seed)
     return load(directory).done if (directory / CONFIG_FILE).exists() else None
-
-
-# --- Training -------------------------------------------------------------------------------
 
 
 def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
@@ -208,9 +199,9 @@ def _collect(plan: _Plan, row: Row) -> None:
         command = results[0]["command"]
     else:
         seeds = tuple(result["seed"] for result in results)
-        command = dataclasses.replace(plan, seeds=seeds).command(row)
+        command = replace(plan, seeds=seeds).command(row)
     config = row.config.shortened(row.config.training.seed, QUICK if plan.quick else 1)
-    trained = dataclasses.replace(row, config=config)
+    trained = replace(row, config=config)
     write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
 
 
@@ -273,7 +264,7 @@ def _in_words(row: Row, result: dict[str, Any]) -> str:
 def _show(plan: _Plan, json: bool) -> None:
     results = [(row, result) for row in plan.rows if (result := read_row(plan.out, row.name))]
     if json:
-        print_json({"results": [result for _, result in results]})
+        print_json(results=[result for _, result in results])
         return
     for row, result in results:
         paper = "" if result["paper"] is None else f"; the paper {result['paper']:.2f} %"

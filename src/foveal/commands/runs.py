@@ -1,7 +1,5 @@
 """``foveal runs``: the runs of a directory, in a table."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ def runs(
             )
     rows = [line for directory in directories for line in find_runs(directory)]
     if json:
-        print_json({"runs": rows})
+        print_json(runs=rows)
         return
     if not rows:
         say(f"no runs in {', '.join(map(str, directories))}; foveal train begins one.")

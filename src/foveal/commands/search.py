@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +58,7 @@ class SearchOptions:
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
     config: Run
-    recipe: str = "fast"  # fast, or paper: the published optimizer and reward
+    recipe: str = "fast"  # fast; best: a coarse look at the whole first; paper: as published
     space: tuple[str, ...] = PAPER_SPACE  # NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C
     trials: int = 20  # of the study in all
     sampler: str = "random"  # random or tpe
@@ -81,7 +80,7 @@ class _Images(FolderConfig):
 def _options(task: str, config: Run) -> SearchOptions:
     if config.kind == "folder":
         images = _Images(**vars(config.task) | {"workers": 0})
-        config = dataclasses.replace(config, task=images)
+        config = replace(config, task=images)
     return SearchOptions(task, config)
 
 
@@ -89,17 +88,15 @@ def run(arguments: list[str]) -> None:
     options, found, reasons, _ = read_options("search", arguments, _options)
     for line in reasons:
         say(line)
-    plain = type(options.config).read(dataclasses.asdict(options.config), Path())
-    search(dataclasses.replace(options, config=plain), arguments, found)
+    plain = type(options.config).read(asdict(options.config), Path())
+    search(replace(options, config=plain), arguments, found)
 
 
 def search(options: SearchOptions, arguments: list[str], found: Survey | None = None) -> None:
     """Work on the study, alone or with other processes; then show it.
 
-    Args:
-        options: the flags.
-        arguments: that they were read from.
-        found: of one's own images, what their headers say.
+    The ``arguments`` are those that the options were read from; what the headers of one's own
+    images say was ``found``.
     """
     try:
         import optuna  # noqa: F401, PLC0415 (an extra)
@@ -119,16 +116,21 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
     out = options.out or Path("runs", "search", name)
     storage = options.storage or file_storage(out / "study.db")
     if options.storage is None:
-        _make_directory(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ValueError(f"--out must be a directory; {out}: {problem.strerror}.") from None
     # Workers that share a sampler's seed would try the same values.
     seed = int.from_bytes(os.urandom(4)) if options.workers == 1 else 0
     study = open_study(storage, name, config, space, options.sampler, seed)
     with bars(quiet=options.json) as shown, stops_explained("the same command"):
         bar = shown.add_task(printable(name), total=options.trials, measures="")
 
-        def update() -> None:
+        def update(*_: object) -> None:
             ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-            shown.update(bar, completed=ended, measures=_best_in_words(study, config))
+            words = config.compared.replace("_", " ")
+            measures = [f"best {words} {trial.value:.3f}" for trial in _ranked(study)[:1]]
+            shown.update(bar, completed=ended, measures="".join(measures))
 
         if options.workers > 1:
             _work_together(options, arguments, out, update)
@@ -139,25 +141,8 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
                 "threads": options.threads,
                 "command": shlex.join(["foveal", *map(without_password, sys.argv[1:])]),
             }
-            run_trials(
-                study,
-                config,
-                space,
-                options.trials,
-                about,
-                out,
-                device,
-                lambda *_: update(),
-                task=task,
-            )
+            run_trials(study, config, space, options.trials, about, out, device, update, task=task)
     _show(study, config, out, options.json)
-
-
-def _make_directory(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ValueError(f"--out must be a directory; {out}: {problem.strerror}.") from None
 
 
 def _work_together(
@@ -173,11 +158,6 @@ def _work_together(
             update()
     if all(worker.returncode for worker in working):
         raise Stop(f"every worker failed: {last_line(logs[0])}", FAILED)
-
-
-def _best_in_words(study: optuna.Study, config: Run) -> str:
-    best = _ranked(study)
-    return f"best {config.compared.replace('_', ' ')} {best[0].value:.3f}" if best else ""
 
 
 def _ranked(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -203,14 +183,8 @@ def _show(study: optuna.Study, config: Run, out: Path, json: bool) -> None:
         for trial in ranked
     ]
     if json:
-        print_json(
-            {
-                "study": study.study_name,
-                "trials": rows,
-                "ended_early": early,
-                "plot": None if page is None else str(page),
-            }
-        )
+        plot = None if page is None else str(page)
+        print_json(study=study.study_name, trials=rows, ended_early=early, plot=plot)
         return
     table = Table("run", measure.replace("_", " "), *(ranked[0].params if ranked else ()))
     for trial, row in list(zip(ranked, rows, strict=True))[:SHOWN]:

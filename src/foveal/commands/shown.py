@@ -1,7 +1,5 @@
 """A trained model, and what it is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,15 +19,8 @@ def load_model(
 ) -> Saved:
     """A trained model, for a command; of a run that has not finished its last checkpoint.
 
-    Args:
-        model: as it was named on the command line.
-        device: where it is to run.
-        command: its name.
-        plays: whether the command is about agents, or about models that answer what they see; None
-            if it is about both.
-
-    Raises:
-        OSError, ValueError: see `load`; also if the model is of the other kind.
+    The command is about agents (``plays``), about models that answer what they see, or, if that is
+    None, about both; `ValueError` if the model is of the other kind.
     """
     saved = load(model, device)
     if saved.kind is not None and plays not in (None, saved.kind.plays):
@@ -55,18 +46,9 @@ def task_shown(
 ) -> Task:
     """The task that a model is shown: the named one, or its own; changed, or with other images.
 
-    Args:
-        saved: the model.
-        device: where the images go.
-        task: name of a task of canvases; the model's own if None.
-        data: a directory or manifest of images; the model's own if None.
-        door: prepares the images of ``data``.
-        strict: whether to stop at the first image that cannot be read.
-        changes: values of its `TaskConfig` to replace, by name; None leaves one as it is.
-
-    Raises:
-        ValueError: if there is no such task, or the model names none.
-        OSError: if digits or images are missing.
+    The ``task`` is one of canvases, ``data`` a directory or manifest of images, which the door
+    prepares; each is the model's own if None, and `ValueError` if it names none. The changes are
+    values of its `TaskConfig`, by name; None leaves one as it is.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     if data is not None:
@@ -76,13 +58,7 @@ def task_shown(
         channels = saved.model.config.num_channels
         with counting("reading headers") as count:
             return FolderTask.judge(
-                data,
-                saved.classes,
-                channels,
-                device,
-                door=door,
-                strict=strict,
-                on_progress=count,
+                data, saved.classes, channels, device, door=door, strict=strict, on_progress=count
             )
     run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)

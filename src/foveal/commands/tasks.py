@@ -1,12 +1,14 @@
 """``foveal tasks``: what can be trained."""
 
-from __future__ import annotations
+from typing import Any
 
 from rich.table import Table
 
 from foveal.commands.console import print_json, say, show_table
 from foveal.runs.recipes import AGENT_RECIPES, AGENT_TASKS, RECIPES, agent_recipe, recipe
-from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, TASKS
+from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS
+
+SIZES = ("glimpse_size", "num_scales", "num_glimpses")
 
 
 def tasks(json: bool = False) -> None:
@@ -15,36 +17,31 @@ def tasks(json: bool = False) -> None:
     Args:
         json: print one JSON object instead of a table.
     """
-    models = {name: recipe(name, "fast").model for name in TASKS}
-    models |= {name: agent_recipe(name, "fast").model for name in AGENT_TASKS}
-    described = DESCRIPTIONS | AGENT_TASKS
+    rows: list[dict[str, Any]] = []
+    zooming = set()
+    for name, description in (DESCRIPTIONS | AGENT_TASKS).items():
+        acts = name in AGENT_TASKS
+        model = (agent_recipe if acts else recipe)(name, "fast").model
+        if model.zoom:
+            zooming.add(name)
+        sizes = {size: getattr(model, size) for size in SIZES}
+        recipes = list(AGENT_RECIPES if acts else RECIPES)
+        rows.append({"task": name, "description": description, **sizes, "recipes": recipes})
+    rows += [
+        {"task": name, "description": description, "recipes": list(RECIPES)}
+        for name, description in FOLDER_TASKS.items()
+    ]
     if json:
-        rows = [
-            {
-                "task": name,
-                "description": described[name],
-                "glimpse_size": model.glimpse_size,
-                "num_scales": model.num_scales,
-                "num_glimpses": model.num_glimpses,
-                "recipes": list(AGENT_RECIPES if name in AGENT_TASKS else RECIPES),
-            }
-            for name, model in models.items()
-        ]
-        rows += [
-            {"task": name, "description": description, "recipes": list(RECIPES)}
-            for name, description in FOLDER_TASKS.items()
-        ]
-        print_json({"tasks": rows})
+        print_json(tasks=rows)
         return
     table = Table("task", "what it is", "retina", "glimpses", "recipes")
-    for name, model in models.items():
-        size, scales = model.glimpse_size, model.num_scales
-        one = "one of " if model.zoom else ""
-        retina = f"{size} x {size}, {one}{scales} scale{'s' if scales > 1 else ''}"
-        looks = "1 a decision" if name in AGENT_TASKS else str(model.num_glimpses)
-        recipes = AGENT_RECIPES if name in AGENT_TASKS else RECIPES
-        table.add_row(name, described[name], retina, looks, ", ".join(recipes))
-    for name, description in FOLDER_TASKS.items():
-        table.add_row(name, description, "by the images", "by the images", ", ".join(RECIPES))
+    for row in rows:
+        retina = looks = "by the images"
+        if "num_scales" in row:
+            size, scales, looks = (str(row[name]) for name in SIZES)
+            one = "one of " if row["task"] in zooming else ""
+            retina = f"{size} x {size}, {one}{scales} scale{'' if scales == '1' else 's'}"
+            looks = "1 a decision" if row["task"] in AGENT_TASKS else looks
+        table.add_row(row["task"], row["description"], retina, looks, ", ".join(row["recipes"]))
     show_table(table)
     say("Train one: foveal train mnist-28 --recipe fast")

@@ -1,7 +1,5 @@
 """``foveal train``: start a run, or go on with one."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import dataclass
@@ -12,13 +10,7 @@ import tyro
 
 from foveal.commands.console import say
 from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.training import (
-    check_empty,
-    free_directory,
-    made_ready,
-    read_options,
-    train,
-)
+from foveal.commands.training import check_empty, free_directory, made_ready, read_options, train
 from foveal.runs.run import Run
 from foveal.runs.saved import load
 from foveal.tasks.folder.task import Survey
@@ -36,7 +28,7 @@ class TrainOptions:
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
     config: Run
-    recipe: str = "fast"  # fast, or paper: the published optimizer and reward
+    recipe: str = "fast"  # fast; best: a coarse look at the whole first; paper: as published
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
     device: str = "auto"  # cpu, cuda or auto
@@ -124,11 +116,9 @@ def _start(
     """Begin a run; see `read_options`."""
     set_threads(options.threads)
     device = choose_device(options.device)
-    directory, taken = (
-        (options.out, "")
-        if options.out
-        else free_directory(options.task, options.recipe, options.config)
-    )
+    directory, taken = free_directory(options.task, options.recipe, options.config)
+    if options.out:
+        directory, taken = options.out, ""
     check_empty(directory)
     for line in reasons:
         say(line)
@@ -141,12 +131,5 @@ def _start(
         "command": shlex.join(["foveal", *sys.argv[1:]]),
     }
     train(
-        config,
-        about,
-        directory,
-        device,
-        options.json,
-        task,
-        capture=options.capture,
-        remark=taken,
+        config, about, directory, device, options.json, task, capture=options.capture, remark=taken
     )

@@ -1,7 +1,5 @@
 """What the commands that train share: the recipe, the images, the run directory and the run."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -37,7 +35,7 @@ from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
-RECIPE = "fast"  # where none is named
+RECIPE, FOLDER_RECIPE = "fast", "best"  # where none is named
 # What --help shows of the flags of a configuration's parts; they are more than a hundred.
 COMMON = {
     *("network", "start", "seed", "lr", "epochs", "batch_size", "decisions", "num_envs"),
@@ -53,18 +51,13 @@ def read_options(
 ) -> tuple[Options, Survey | None, list[str], dict[str, Any]]:
     """The flags of a command that trains, whose defaults are a recipe's.
 
-    Args:
-        command: its name.
-        arguments: after its name, the task first.
-        default: gives the command's options, a dataclass, for a task and a configuration.
+    The task is the first argument after the command's name; ``default`` gives the command's
+    options, a dataclass, for a task and a configuration. Gives the flags; of one's own images, what
+    their headers say, and in words what was chosen by that and why; and what the flags change of
+    the recipe, by name.
 
-    Returns:
-        The flags; of one's own images, what their headers say, and in words what was chosen by that
-        and why; and what the flags change of the recipe, by name.
-
-    Raises:
-        OSError, ValueError: if there is no such task or recipe, or there are no such images or
-            flags.
+    Raises `OSError` or `ValueError` if there is no such task or recipe, or there are no such images
+    or flags.
     """
     positional = bool(arguments) and not arguments[0].startswith("-")
     helping = bool(HELP & set(arguments))
@@ -74,7 +67,8 @@ def read_options(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
     task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    name = value_of("--recipe", arguments) or RECIPE
+    usual_name = FOLDER_RECIPE if task in FOLDER_TASKS else RECIPE
+    name = value_of("--recipe", arguments) or usual_name
     found: Survey | None = None
     config: Run = FolderRun()
     reasons: list[Reason] = []
@@ -112,11 +106,7 @@ def read_options(
 
 
 def check_heard(arguments: list[str]) -> None:
-    """Refuse flags of a model that looks where the network sees the whole image.
-
-    Raises:
-        ValueError: naming the first.
-    """
+    """Refuse flags of a model that looks where the network sees the whole image."""
     network = value_of("--network", arguments)
     if network not in REFERENCE_NETWORKS:
         return
@@ -145,11 +135,7 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
 def made_ready(
     config: Run, found: Survey | None, device: torch.device, command: str, *, quiet: bool
 ) -> Completed:
-    """What the flags say, made whole by the data, which are said if they were read.
-
-    Raises:
-        OSError, ValueError: see `Run.completed`.
-    """
+    """What the flags say, made whole by the data, which are said if they were read."""
     report = partial(left_out, command)
     known = found.listing.problems if found else []
     for problem in known:
@@ -179,11 +165,7 @@ def free_directory(task: str, recipe_name: str, config: Run) -> tuple[Path, str]
 
 
 def check_empty(directory: Path) -> None:
-    """Refuse a directory for a new run that holds anything.
-
-    Raises:
-        OSError: if it does, or is a file.
-    """
+    """Refuse a directory for a new run that is a file or holds anything; `OSError` says what."""
     if not directory.exists():
         return
     if not directory.is_dir():
@@ -237,22 +219,15 @@ def train(
             complain("train", words)
 
     with training_bar(quiet=json) as show, stops_explained(resuming(directory)):
+        told: dict[str, Any] = {"report": partial(left_out, "train"), "tell": tell}
         result = train_run(
-            config,
-            about,
-            directory,
-            device,
-            watch,
-            task=task,
-            report=partial(left_out, "train"),
-            tell=tell,
-            capture=capture,
+            config, about, directory, device, watch, task=task, capture=capture, **told
         )
     if not result:  # another of several processes speaks
         return
     result |= {"run": str(directory)}
     if json:
-        print_json(result)
+        print_json(**result)
         return
     for line in config.told(result):
         say(line)

@@ -1,7 +1,5 @@
 """Processes of their own that run ``foveal``: how they begin, how they end, what they last said."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess
@@ -20,10 +18,7 @@ def workers() -> Iterator[Callable[[list[str], Path], Worker]]:
     """Gives what starts a worker: ``foveal`` with some words, its standard error in a log file.
 
     Each has a session of its own, so that one Ctrl-C reaches it once: from here, where SIGTERM does
-    the same. Those that still run at the end are ended too.
-
-    Raises:
-        Stop: on Ctrl-C and SIGTERM.
+    the same, and both raise `Stop`. Those that still run at the end are ended too.
     """
     started: list[Worker] = []
 

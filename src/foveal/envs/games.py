@@ -19,7 +19,7 @@ from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.envs.observations import Screen
+from foveal.envs.observations import Screen, find_senses
 from foveal.names import check_fields, import_here, nearest
 
 
@@ -36,6 +36,7 @@ class EnvConfig:
     env_options: tuple[str, ...] = ()  # what its maker is given, as in size=48 speed=0.5
     # Where the channels of its images are; auto: the axis that is shorter than both others.
     env_channels: Literal["auto", "first", "last"] = "auto"
+    env_senses: tuple[str, ...] | None = None  # used of a Dict beside its image; all if not given
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -46,6 +47,7 @@ class Turn(NamedTuple):
 
     Attributes:
         images: ``(B, C, H, W)`` float in [0, 1], the scene after it.
+        senses: ``(B, width)`` of each sense beside the image, by name.
         rewards: ``(B,)`` float.
         played: ``(B,)`` bool; False where the game had ended before, and the action only began the
             next one (Gymnasium's `AutoresetMode.NEXT_STEP`).
@@ -57,9 +59,11 @@ class Turn(NamedTuple):
         final_images: as the images, but of games that are over the last scene; from it what follows
             can be estimated where a game was cut short. None where the images themselves show it,
             or no game is over.
+        final_senses: as the senses, likewise.
     """
 
     images: Tensor
+    senses: dict[str, Tensor]
     rewards: Tensor
     played: Tensor
     terminated: Tensor
@@ -67,6 +71,7 @@ class Turn(NamedTuple):
     fresh: Tensor
     info: dict[str, Any]
     final_images: Tensor | None = None
+    final_senses: dict[str, Tensor] | None = None
 
 
 class Games:
@@ -79,11 +84,12 @@ class Games:
 
     Attributes:
         image_shape: ``(C, H, W)``.
+        senses: the numbers of each sense beside the image, by name.
         num_actions: how many there are.
 
     Raises:
-        ValueError: if there is no such environment, it takes no such options, or it observes
-            anything but images, or its actions are not discrete.
+        ValueError: if there is no such environment, it takes no such options, or it observes no
+            image, or two, or anything else that is no numbers, or its actions are not discrete.
     """
 
     def __init__(
@@ -94,6 +100,8 @@ class Games:
         space: Any = self.vector.single_observation_space
         self._screen = Screen.find(space, config.env_channels, config.env)
         self.image_shape = self._screen.image_shape
+        self._senses = find_senses(space, self._screen, config.env_senses)
+        self.senses = {key: sense.width for key, sense in self._senses.items()}
         actions = self.vector.single_action_space
         if not isinstance(actions, gymnasium.spaces.Discrete):
             raise ValueError(
@@ -110,12 +118,12 @@ class Games:
         self._at_once = mode == AutoresetMode.SAME_STEP
         self._ended = torch.ones(num_envs, dtype=torch.bool)
 
-    def reset(self, seed: int) -> tuple[Tensor, dict[str, Any]]:
-        """Begin all games anew; the images, as in `Turn`, and the environment's info."""
+    def reset(self, seed: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
+        """Begin all games anew; images and senses, as in `Turn`, and the environment's info."""
         with naming_the_dead(self.vector):
             observations, info = self.vector.reset(seed=seed)
         self._ended.zero_()
-        return self._images(observations), info
+        return *self._seen(observations), info
 
     def step(self, actions: Tensor) -> Turn:
         """One action, ``(B,)`` int64, in each game."""
@@ -124,24 +132,30 @@ class Games:
             observations, rewards, terminated, truncated, info = self.vector.step(chosen)
         ended = torch.from_numpy(terminated | truncated)
         before, self._ended = self._ended, ended & (not self._at_once)
-        final_images = None
+        final: tuple[Any, Any] = (None, None)
         if self._at_once and ended.any():
-            last, known = _final(observations, info)
+            keys = [] if self._screen.key is None else [self._screen.key, *self.senses]
+            last, known = _final(observations, info, keys, self.num_envs)
             terminated = terminated | (truncated & ~known)
-            final_images = self._images(last)
+            final = self._seen(last)
+        images, senses = self._seen(observations)
         return Turn(
-            images=self._images(observations),
+            images=images,
+            senses=senses,
             rewards=torch.from_numpy(rewards).float().to(self.device),
             played=~before.to(self.device),
             terminated=torch.from_numpy(terminated).to(self.device),
             over=ended.to(self.device),
             fresh=(ended if self._at_once else before).to(self.device),
             info=info,
-            final_images=final_images,
+            final_images=final[0],
+            final_senses=final[1],
         )
 
-    def _images(self, observations: Any) -> Tensor:
-        return self._screen.read(observations).whole().to(self.device)
+    def _seen(self, observations: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self._screen.read(observations).whole().to(self.device)
+        senses = {key: sense.read(observations) for key, sense in self._senses.items()}
+        return images, {key: numbers.to(self.device) for key, numbers in senses.items()}
 
     @property
     def all_over(self) -> bool:
@@ -232,11 +246,23 @@ def _register_announced() -> None:
 
 
 def _final(
-    observations: NDArray[Any], info: dict[str, Any]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The observations with the last of each game in place of another's first; which are known."""
-    last, known = observations.copy(), np.zeros(len(observations), dtype=bool)
+    observations: Any, info: dict[str, Any], keys: Sequence[str], count: int
+) -> tuple[Any, NDArray[np.bool_]]:
+    """The observations with the last of each game in place of another's first; which are known.
+
+    Args:
+        observations: of B games, images or a dict.
+        info: the environment's.
+        keys: of a dict, those that are used.
+        count: B.
+    """
+    last = {key: np.array(observations[key]) for key in keys} if keys else observations.copy()
+    known = np.zeros(count, dtype=bool)
     for game, final in enumerate(info.get("final_obs", ())):
         if final is not None and info.get("_final_obs", known | True)[game]:
-            last[game], known[game] = final, True
+            known[game] = True
+            if not keys:
+                last[game] = final
+            for key in keys:
+                last[key][game] = final[key]
     return last, known

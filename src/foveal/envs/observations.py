@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveal.scene.screens import Screens
 
 WANTED = (
     "a Box of (height, width) or (height, width, channels), of uint8, bool, or numbers from 0 to 1"
 )
+
+WIDEST = 1e6  # that bounds are apart, to be known ones
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,76 @@ class Screen:
             )
         frames: NDArray[Any] = images[..., None] if self.axis is None else images
         return Screens(frames, self.axis == 0, self.low, self.span)
+
+
+@dataclass(frozen=True)
+class Sense:
+    """What an environment observes beside the image, as numbers.
+
+    Whole numbers become one-hot; floats within known bounds are scaled to [-1, 1], others stay.
+
+    Attributes:
+        key: its name among the observations.
+        space: of one observation.
+    """
+
+    key: str
+    space: gymnasium.Space[Any]
+
+    @property
+    def width(self) -> int:
+        """How many numbers it is."""
+        return gymnasium.spaces.flatdim(self.space)
+
+    def read(self, observations: Mapping[str, Any]) -> Tensor:
+        """``(B, width)`` float32, of B observations."""
+        values = np.asarray(observations[self.key])
+        values, space = values.reshape(len(values), -1), self.space
+        if isinstance(space, Discrete | MultiDiscrete):
+            counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.ravel()
+            first = np.cumsum(counts) - counts
+            numbers = np.zeros((len(values), sum(counts)), np.float32)
+            np.put_along_axis(numbers, values - np.ravel(space.start) + first, 1, axis=1)
+            return torch.from_numpy(numbers)
+        numbers = values.astype(np.float32)
+        if isinstance(space, Box):
+            low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
+            known = (high > low) & (high - low <= WIDEST)
+            scaled = 2 * (values - low) / np.where(known, high - low, 1) - 1
+            numbers = np.where(known, scaled, values).astype(np.float32)
+        return torch.from_numpy(numbers)
+
+
+def find_senses(
+    space: gymnasium.Space[Any], screen: Screen, wanted: Sequence[str] | None
+) -> dict[str, Sense]:
+    """What there is beside the image of a space of observations.
+
+    Args:
+        space: of one environment.
+        screen: its image.
+        wanted: the names of those to be used; all if None.
+
+    Raises:
+        ValueError: if there is none of a name, or one is of a kind that is no numbers.
+    """
+    named = space.items() if isinstance(space, Dict) else ()
+    parts = {key: part for key, part in named if key != screen.key}
+    senses = {}
+    for key in parts if wanted is None else wanted:
+        if key not in parts:
+            listed = ", ".join(map(str, parts)) or "nothing"
+            raise ValueError(
+                f"{screen.name} has no sense {key!r}; beside the image it has {listed}."
+            )
+        if not isinstance(parts[key], Box | Discrete | MultiBinary | MultiDiscrete):
+            raise ValueError(
+                f"the sense {key!r} of {screen.name} must be a Box, Discrete, MultiBinary or "
+                f"MultiDiscrete; got {parts[key]}. Name those to be used, as in --env-senses "
+                "direction, or encode it by a wrapper."
+            )
+        senses[key] = Sense(key, parts[key])
+    return senses
 
 
 def _is_image(space: gymnasium.Space[Any]) -> bool:

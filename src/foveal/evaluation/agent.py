@@ -1,7 +1,5 @@
 """An agent playing with its mean policy: what it earns, and where it looked."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Callable
@@ -14,45 +12,34 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.envs import EnvConfig, Games
-from foveal.evaluation.classifier import share_of
+from foveal.evaluation.classifier import judging, share_of
 from foveal.model.attention import RecurrentAttention
+from foveal.model.senses import described
 
 LONGEST = 10_000  # decisions; a game that an agent keeps from ending is counted as it stands
 LAST_LOOKS = 8  # of a game, over which the distance to the ball is measured
 
 
 class Moment(NamedTuple):
-    """One look in each of B games, and the action taken after it.
+    """One look in each of B games, and the action taken after it."""
 
-    Attributes:
-        images: ``(B, C, H, W)``.
-        locations: ``(B, 2)`` in [-1, 1], where the agent looked.
-        actions: ``(B,)`` int64.
-        rewards: ``(B,)``, what followed.
-        over: ``(B,)`` bool, whether the game then ended.
-    """
-
-    images: Tensor
-    locations: Tensor
-    actions: Tensor
-    rewards: Tensor
-    over: Tensor
+    images: Tensor  # (B, C, H, W)
+    locations: Tensor  # (B, 2) in [-1, 1], where the agent looked
+    actions: Tensor  # (B,) int64
+    rewards: Tensor  # (B,), what followed
+    over: Tensor  # (B,) bool, whether the game then ended
 
 
 @dataclass(frozen=True)
 class Result:
     """What games earned.
 
-    Attributes:
-        returns: the sum of rewards of each game.
-        lengths: the decisions of each game.
-        ball_distances: mean distance of the finest patch's centre from the ball over the last 8
-            looks of each game, in pixels; empty where the environment's info has no "ball".
+    The distances are the mean from the ball to the finest patch's centre, over the last 8 looks.
     """
 
-    returns: tuple[float, ...]
-    lengths: tuple[int, ...]
-    ball_distances: tuple[float, ...]
+    returns: tuple[float, ...]  # the sum of rewards of each game
+    lengths: tuple[int, ...]  # the decisions of each game
+    ball_distances: tuple[float, ...]  # of each game, in pixels; empty where no "ball" is told
 
     def summary(self) -> dict[str, Any]:
         """The figures: rates in %, intervals of 95 % (Wilson for the rate, normal for the mean).
@@ -96,23 +83,13 @@ def play(
     watch: Callable[[Moment], None] | None = None,
     listener: Callable[[int], None] | None = None,
 ) -> Result:
-    """Play games with the mean policy and the likeliest action.
+    """Play games with the mean policy and the likeliest action; `ValueError` if they do not fit.
 
     As many games run at once as ``num_envs``, and each is followed by another until its share of
-    the episodes is played: a short game weighs no more than a long one.
-
-    Args:
-        agent: on the device; left in the mode that it was in.
-        env: which games.
-        episodes: how many.
-        seed: of the games and of the first locations.
-        device: where the agent is.
-        num_envs: games at once.
-        watch: called with every look.
-        listener: called with the number of games that have ended, when it grows.
-
-    Raises:
-        ValueError: if the environment does not fit the agent; see also `Games`.
+    the episodes is played: a short game weighs no more than a long one. The agent is on the device,
+    and left in the mode that it was in; the seed is of the games and of the first locations.
+    ``watch`` is called with every look, the listener with the number of games that have ended, when
+    it grows.
     """
     games = Games(env, min(num_envs, episodes), device)
     try:
@@ -123,15 +100,12 @@ def play(
 
 
 def check_fit(agent: RecurrentAttention, games: Games, env: EnvConfig) -> None:
-    """Refuse an environment that an agent was not made for.
-
-    Raises:
-        ValueError: saying what differs.
-    """
+    """Refuse an environment that an agent was not made for; `ValueError` says what differs."""
     config = agent.config
     for what, ours, theirs in (
         ("actions", config.num_classes, games.num_actions),
         ("channels", config.num_channels, games.image_shape[0]),
+        ("beside the image", described(dict(config.senses)), described(games.senses)),
     ):
         if ours != theirs:
             raise ValueError(
@@ -150,19 +124,17 @@ def _play(
 ) -> Result:
     count = games.num_envs
     wanted = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
-    training = agent.training
-    agent.eval()
     generator = torch.Generator().manual_seed(seed)
-    images, info = games.reset(seed)
-    location, state = agent.begin(images, generator)
+    images, senses, info = games.reset(seed)
     gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
     finished: list[tuple[float, int, float | None]] = []
     done = np.zeros(count, dtype=int)
     distances: list[list[float]] = [[] for _ in range(count)]
-    with torch.inference_mode():
+    with judging(agent):
+        location, state = agent.begin(images, generator)
         while (done < wanted).any():
             away = _ball_distances(info, location, games.image_shape)
-            step = agent.step(images, location, state, generator=generator)
+            step = agent.step(images, location, state, senses=senses, generator=generator)
             actions = step.logits.argmax(-1)
             turn = games.step(actions)
             if watch:
@@ -183,11 +155,10 @@ def _play(
                 gains[game], lengths[game], distances[game] = 0.0, 0, []
             if listener and ended.any():
                 listener(len(finished))
-            images, info = turn.images, turn.info
+            images, senses, info = turn.images, turn.senses, turn.info
             location, state = agent.begin_where(
                 turn.fresh, images, step.next_location, step.state, generator
             )
-    agent.train(training)
     return Result(
         returns=tuple(gain for gain, _, _ in finished),
         lengths=tuple(length for _, length, _ in finished),

@@ -1,8 +1,7 @@
 """How good a model is: its error on the fixed draw of a split, with an interval."""
 
-from __future__ import annotations
-
-from collections.abc import Generator
+import contextlib
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,26 +19,15 @@ MOST_ROLLOUTS = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The error of a model on a split.
+    """The error of a model on a split."""
 
-    Attributes:
-        error: share of wrong answers, in %.
-        interval: its 95 % confidence interval (Wilson), in %.
-        count: number of images.
-    """
-
-    error: float
-    interval: tuple[float, float]
-    count: int
+    error: float  # share of wrong answers, in %
+    interval: tuple[float, float]  # its 95 % confidence interval (Wilson), in %
+    count: int  # number of images
 
 
 def evaluate(
-    model: nn.Module,
-    task: Task,
-    split: str,
-    *,
-    num_glimpses: int | None = None,
-    rollouts: int = 1,
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None, rollouts: int = 1
 ) -> Evaluation:
     """Error on a split's fixed draw: see `answers`, whose arguments these are."""
     labels, given = answers(model, task, split, num_glimpses=num_glimpses, rollouts=rollouts)
@@ -47,12 +35,7 @@ def evaluate(
 
 
 def answers(
-    model: nn.Module,
-    task: Task,
-    split: str,
-    *,
-    num_glimpses: int | None = None,
-    rollouts: int = 1,
+    model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None, rollouts: int = 1
 ) -> tuple[Tensor, Tensor]:
     """What a model answers on a split's fixed draw: one rollout, the mean policy, a random start.
 
@@ -76,10 +59,8 @@ def answers(
     check_looks(num_glimpses)
     check_value("rollouts", rollouts, int, Range(1, MOST_ROLLOUTS))
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
-    training = model.training
-    model.eval()
     right, given = [], []
-    with torch.inference_mode():
+    with judging(model):
         for images, labels in task.fixed_batches(split):
             scene = as_scene(images)
             if isinstance(model, RecurrentAttention):
@@ -93,10 +74,21 @@ def answers(
             kept = slice(None) if scene.intact is None else scene.intact
             right.append(labels[kept])
             given.append(belief.argmax(-1)[kept])
-    model.train(training)
     if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
+
+
+@contextlib.contextmanager
+def judging(model: nn.Module, *, sampled: bool = False) -> Iterator[None]:
+    """A model without gradients, and its mean policy or samples; left in the mode it was in."""
+    training = model.training
+    model.train(sampled)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 @torch.inference_mode()
@@ -110,12 +102,8 @@ def rollouts(
 ) -> Generator[tuple[Scene, Tensor, Rollout], None, None]:
     """The very rollouts that `evaluate` counts, batch by batch: scene, labels, rollout.
 
-    Args:
-        model: on the task's device; in eval mode until the last batch.
-        task: where the split comes from.
-        split: "validation" or "test".
-        num_glimpses: the model's own if None.
-        seed: of the first locations; with another, the same images are looked at from others.
+    The model is on the task's device, and in eval mode until the last batch. With another seed, the
+    same images are looked at from other first locations.
     """
     generator = torch.Generator().manual_seed(seed)
     training = model.training
@@ -132,15 +120,10 @@ def rollouts(
 
 @dataclass(frozen=True)
 class Gaze:
-    """Where a model looked in N images, and what each look was worth.
+    """Where a model looked in N images, and what each look was worth."""
 
-    Attributes:
-        locations: ``(N, T, 2)`` in [-1, 1], on the CPU.
-        wrong: T numbers: of wrong answers after each look.
-    """
-
-    locations: Tensor
-    wrong: tuple[int, ...]
+    locations: Tensor  # (N, T, 2) in [-1, 1], on the CPU
+    wrong: tuple[int, ...]  # T numbers: of wrong answers after each look
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:

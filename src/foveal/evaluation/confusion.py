@@ -20,13 +20,7 @@ NAMED = 60  # classes; with more, names along the edges are not
 def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
     """Count the images of the class of each row that got the answer of each column.
 
-    Args:
-        labels: ``(N,)`` int64, the right classes.
-        given: ``(N,)`` int64, those answered.
-        num_classes: K.
-
-    Returns:
-        ``(K, K)`` int64.
+    Of ``(N,)`` int64 right classes and answers of K classes it makes ``(K, K)`` int64.
     """
     from sklearn import metrics  # noqa: PLC0415 (slow to import)
 
@@ -36,14 +30,10 @@ def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
 def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """Say of each class that has images how many, its error, and what it is taken for.
 
-    Args:
-        matrix: ``(K, K)``, from `confusion_matrix`.
-        classes: K names.
-
-    Returns:
-        For each class ``class``, ``count``, ``error`` (% of its images that got another answer),
-        ``interval`` (95 %), ``precision`` (% of the answers that name it and are right; None where
-        none does), ``taken_for`` (the commonest wrong answer; None if there is none).
+    Of a ``(K, K)`` `confusion_matrix`, for each class ``class``, ``count``, ``error`` (% of its
+    images that got another answer), ``interval`` (95 %), ``precision`` (% of the answers that name
+    it and are right; None where none does), ``taken_for`` (the commonest wrong answer; None if
+    there is none).
     """
     rows = []
     named = matrix.sum(0).tolist()

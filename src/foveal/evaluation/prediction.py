@@ -1,7 +1,5 @@
 """What a model answers on images of one's own: the same from Python and on the command line."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.evaluation.classifier import judging
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -28,26 +27,16 @@ DIGITS = 6  # of a probability
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answered on an image, and where it looked.
+    """What a model answered on an image, and where it looked."""
 
-    Attributes:
-        file: its name; empty for an image without one.
-        height, width: of the image as it was given, upright, in pixels.
-        answer: the likeliest class.
-        probabilities: of the classes by name, the likeliest first.
-        locations: (x, y) of each look, in the image's pixels.
-        sizes: pixels of the image a side of the widest square that each look read.
-        pixels_read: how many numbers the looks brought in.
-    """
-
-    file: str
-    height: int
-    width: int
-    answer: str
-    probabilities: dict[str, float]
-    locations: list[list[int]]
-    sizes: list[int]
-    pixels_read: int
+    file: str  # its name; empty for an image without one
+    height: int  # of the image as it was given, upright, in pixels
+    width: int  # likewise
+    answer: str  # the likeliest class
+    probabilities: dict[str, float]  # of the classes by name, the likeliest first
+    locations: list[list[int]]  # (x, y) of each look, in the image's pixels
+    sizes: list[int]  # pixels of the image a side of the widest square that each look read
+    pixels_read: int  # how many numbers the looks brought in
 
 
 @dataclass(frozen=True)
@@ -117,14 +106,9 @@ def predictions(
 ) -> Iterator[Prediction | Unread]:
     """What a model answers on pictures, in batches; before each, what could not be read by then.
 
-    Args:
-        model: on the device that is to work.
-        pictures: named; or why one could not be opened. Sources are closed.
-        door: prepares them.
-        classes: their names; the model's own if None.
-        num_glimpses: looks at each; as in training if None.
-        seed: of the first location, which is the same for all.
-        top_k: how many classes to name; 0 for all.
+    Pictures are named, or why one could not be opened; the door prepares them, and sources are
+    closed. There are ``classes`` if the model's own names are not wanted, and ``top_k`` of them are
+    told, or all if 0. The seed is that of the first location, which is the same for all.
     """
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)
@@ -165,13 +149,8 @@ def _answers(
     device = model.action_head.weight.device
     scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
-    finally:
-        model.train(training)
+    with judging(model):
+        rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
     likeliest = rollout.logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)

@@ -1,7 +1,5 @@
 """What a saved model says of itself: its card, as the Hub reads it, and what was measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,17 +28,9 @@ def save_with_card(
 ) -> None:
     """Write a model, what is known of its weights, and a card.
 
-    A README.md that is not a card of ours is left as it is.
-
-    Args:
-        directory: to write into.
-        model: its weights are written.
-        config: of the model.
-        loaded_from: the directory that the model came from. All that this says goes along if the
-            weights are the same still, and otherwise only what it says of the images.
-
-    Raises:
-        OSError: if a file cannot be written.
+    A README.md that is not a card of ours is left as it is. All that the directory ``loaded_from``
+    says goes along if the weights are the same still, and otherwise only what it says of the
+    images.
     """
     known: dict[str, Any] = {}
     result: dict[str, Any] = {}
@@ -90,15 +80,11 @@ def model_card(
     name: str = "...",
     note: str = "",
 ) -> str:
-    """Write a card in Markdown, without metadata.
+    """Write a card in Markdown, without metadata, of what ``config.json`` and ``result.json`` hold.
 
-    Args:
-        content: what the model's ``config.json`` holds.
-        result: what its ``result.json`` holds; empty where nothing was measured of these weights.
-        parameters: how many the model has.
-        more: rows to add to the table, or to replace there, by name.
-        name: what the model is loaded by.
-        note: what is said last.
+    The result is empty where nothing was measured of these weights. There are ``more`` rows to add
+    to the table, or to replace there, by name; the ``name`` is what the model is loaded by, and the
+    ``note`` is said last.
     """
     model = content["model"]
     agent = content.get("kind") == "agent"

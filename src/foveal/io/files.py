@@ -3,8 +3,6 @@
 Nothing here unpickles: a file from a stranger can be wrong, but it cannot run code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib
@@ -25,8 +23,7 @@ T = TypeVar("T")
 def write_file(path: Path, content: bytes) -> None:
     """Write a file in one step: a crash or a full disk leaves the old one as it was.
 
-    Raises:
-        OSError: if the directory cannot be written or the disk is full; says which file.
+    Raises `OSError` if the directory cannot be written or the disk is full; says which file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -47,31 +44,18 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON in one step; see `write_file`.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write indented JSON in one step; see `write_file`."""
     write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able description as one safetensors file, in one step.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write tensors and a JSON-able description as one safetensors file, in one step."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_file(path, save(ready, metadata={"about": json.dumps(about)}))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is not a JSON object.
-    """
+    """Read a JSON object; `ValueError` if it is none, `FileNotFoundError` if nothing is there."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as problem:  # a number of too many digits, depth
@@ -84,9 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote, onto the CPU.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is truncated or of another format.
+    Raises `FileNotFoundError`, or `ValueError` if the file is truncated or of another format.
     """
     with _opened(path) as file:
         about = json.loads((file.metadata() or {}).get("about", "{}"))
@@ -113,9 +95,6 @@ def _opened(path: Path) -> Iterator[Any]:
             f"{path} is truncated or not a safetensors file ({problem}). "
             "Restore it from a copy, or remove it to start again."
         ) from None
-
-
-# --- Configurations -------------------------------------------------------------------------
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -145,10 +124,8 @@ RETIRED = {"schedule": "linear"}
 def config_from_dict(cls: type[T], values: Any, where: str) -> T:
     """Rebuild a (nested) configuration dataclass from what `dataclasses.asdict` gave.
 
-    A field of `RETIRED` is left out where it has the value that still holds.
-
-    Raises:
-        ValueError: if a key is unknown or a value refused; ``where`` names the source.
+    A field of `RETIRED` is left out where it has the value that still holds. Raises `ValueError` if
+    a key is unknown or a value refused; ``where`` names the source.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {cls.__name__} must be an object; got {values!r}.")
@@ -176,7 +153,9 @@ def config_from_dict(cls: type[T], values: Any, where: str) -> T:
         kind = types[name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             value = config_from_dict(kind, value, where)
-        ready[name] = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, list):
+            value = tuple(tuple(part) if isinstance(part, list) else part for part in value)
+        ready[name] = value
     try:
         return cls(**ready)
     except (TypeError, ValueError) as problem:

@@ -1,7 +1,5 @@
 """Models on the Hugging Face Hub, by its own library, which is imported only when it is used."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shlex
@@ -22,38 +20,22 @@ def is_model_id(model: str) -> bool:
 
 
 def fetch(model_id: str, revision: str | None = None) -> Path:
-    """Download a model into the Hub's cache, or find it there.
+    """Download a model ("someone/name") into the Hub's cache, or find it there; its directory.
 
-    Args:
-        model_id: as in "someone/name".
-        revision: a branch, a tag or a commit; the main branch if None.
-
-    Returns:
-        The directory of its files.
-
-    Raises:
-        OSError: if there is no such model, it may not be read, or the Hub cannot be reached and
-            the cache does not have it.
+    The revision is a branch, a tag or a commit, the main branch if None. Raises `OSError` if there
+    is no such model, it may not be read, or the Hub cannot be reached and the cache does not have
+    it.
     """
-    import huggingface_hub  # noqa: PLC0415 (slow to import)
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, snapshot_download  # noqa: PLC0415 (slow to import)
 
     at = f"{model_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                model_id, revision=revision, allow_patterns=list(FILES)
-            )
-        )
-    except GatedRepoError:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(FILES)))
+    except errors.GatedRepoError:
         problem = "asks for consent first. Give it on the model's page, then: hf auth login"
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         problem = "is not there, or private. Check the name; for a private one: hf auth login"
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         problem = "is not there. Check the branch, tag or commit"
     except OSError as trouble:
         reason = type(trouble.__cause__ or trouble).__name__
@@ -70,11 +52,8 @@ def push(save: Callable[[Path], None], model_id: str, **options: Any) -> str:
     """Upload what ``save`` writes into a directory, by the Hub's own mixin.
 
     Of places on this machine, in the configuration and the card, only their last names are told.
-
-    The other arguments and the answer are those of `RecurrentAttention.push_to_hub`.
-
-    Raises:
-        OSError: if the Hub refuses it or cannot be reached.
+    The other arguments and the answer are those of `RecurrentAttention.push_to_hub`. Raises
+    `OSError` if the Hub refuses it or cannot be reached.
     """
     from huggingface_hub import ModelHubMixin, errors  # noqa: PLC0415 (slow to import)
 

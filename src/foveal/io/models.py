@@ -1,7 +1,5 @@
 """Model directories: ``config.json`` and ``model.safetensors``, by path or by name."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import threading
@@ -36,11 +34,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"  # the models that ship wi
 
 
 def save_model(directory: Path, model: torch.nn.Module, config: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
+    """Write ``model.safetensors`` and ``config.json`` (see `read_config`) into a directory."""
     write_json(directory / CONFIG_FILE, {"format": FORMAT, "version": VERSION, **config})
     write_tensors(directory / WEIGHTS_FILE, model.state_dict(), {"format": FORMAT})
 
@@ -53,14 +47,9 @@ def pretrained_models() -> list[str]:
 def locate_model(model: str | Path, revision: str | None = None) -> Path:
     """The directory of a model: itself, or of the pretrained one or the Hub's of this name.
 
-    Args:
-        model: a directory, the name of a pretrained model, or a name on the Hub ("someone/name").
-        revision: a branch, a tag or a commit, of a model on the Hub.
-
-    Raises:
-        FileNotFoundError: if there is none; suggests the nearest name.
-        OSError: see `hub.fetch`.
-        ValueError: if there is a ``revision`` of what is not on the Hub.
+    The revision is a branch, a tag or a commit of a model on the Hub ("someone/name"), and
+    `ValueError` of another. Raises `FileNotFoundError` if there is none, which suggests the nearest
+    name; see also `hub.fetch`.
     """
     directory = Path(model)
     names = pretrained_models()
@@ -82,9 +71,8 @@ def locate_model(model: str | Path, revision: str | None = None) -> Path:
 def read_config(directory: Path) -> dict[str, Any]:
     """The ``config.json`` of a run directory or a saved model.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is another program's, or of a newer version.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if it is another program's, or of
+    a newer version.
     """
     path = directory / CONFIG_FILE
     if not path.is_file():
@@ -176,9 +164,8 @@ def loaded(make: Callable[[], M], path: Path, prefix: str = "") -> M:
         path: of the weights.
         prefix: of the names of the model's weights in a checkpoint.
 
-    Raises:
-        FileNotFoundError: if there is no such file (a run that is not finished has no weights).
-        ValueError: if the file is damaged or belongs to another configuration.
+    Raises `FileNotFoundError` (a run that is not finished has none), and `ValueError` if the file
+    is damaged or belongs to another configuration.
     """
     shapes = of_the_model(read_shapes(path), prefix)
     with _no_larger_than(shapes, path):
@@ -216,11 +203,7 @@ def of_the_model(tensors: Mapping[str, T], prefix: str = "") -> dict[str, T]:
 
 
 def load_state(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict, with one clear line if it is another model's.
-
-    Raises:
-        ValueError: if it is another model's, as names or shapes differ; or holds what is no number.
-    """
+    """Load a state dict; `ValueError` if names or shapes differ, or what it holds is no number."""
     _check_shapes(model, {name: tuple(value.shape) for name, value in tensors.items()}, path)
     for name, own in model.state_dict().items():
         value, kinds = tensors[name], FLOATS if own.is_floating_point() else (own.dtype,)

@@ -26,6 +26,7 @@ from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
 from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
+from foveal.model.senses import Sensed, SenseNetworks
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene import Images, Scene, as_scene
 
@@ -123,6 +124,7 @@ class RecurrentAttention(nn.Module):
     Attributes:
         sensor: the retina, rho.
         glimpse_network: f_g, from a glimpse and its location to features.
+        senses: of what is known beside the image; nothing as published.
         core: f_h, what is remembered.
         location_policy: f_l, where to look next.
         action_head: f_a, the answer.
@@ -168,8 +170,12 @@ class RecurrentAttention(nn.Module):
                 f"a location; {config.glimpse_network!r} does not. Choose another: "
                 "--glimpse-network mlp."
             ) from problem
+        self.senses = SenseNetworks(config.senses, config.sense_features)
         self.core: Core = CORES.make(
-            config.core, config.glimpse_features, config.core_size, settings=config.core_settings
+            config.core,
+            config.glimpse_features + self.senses.size,
+            config.core_size,
+            settings=config.core_settings,
         )
         first = self.core.initial(1)
         _check("core", config.core, "initial state", first[0], config.core_size)
@@ -199,6 +205,7 @@ class RecurrentAttention(nn.Module):
         self,
         images: Images,
         *,
+        senses: Sensed | None = None,
         num_glimpses: int | None = None,
         first_location: Tensor | None = None,
         location_std: float | Tensor | None = None,
@@ -210,6 +217,8 @@ class RecurrentAttention(nn.Module):
             images: ``(B, C, H, W)`` float in [0, 1]; or images of different sizes in one tensor
                 (`foveal.geometry.pad_images`), where locations are each image's own; or B sources,
                 of which only what is looked at is read (`foveal.scene.files`); or a scene.
+            senses: what is known beside the images, ``(B, width)`` of each of the configuration's
+                senses, by name.
             num_glimpses: T; the configuration's if None. It may differ from training.
             first_location: ``(B, 2)`` in [-1, 1]; if None the context's or the policy's: uniformly
                 random, as in the paper, unless the policy is "center", reads a map or zooms.
@@ -233,7 +242,7 @@ class RecurrentAttention(nn.Module):
         choices, before = ([choice], [state]) if decided else ([], [])
         for t in range(num_glimpses):
             locations.append(location)
-            looks.append(self.look(scene, location, state))
+            looks.append(self.look(scene, location, state, senses))
             state = looks[-1].state
             if t + 1 < num_glimpses:
                 location, choice = self.decide(state, std, generator)
@@ -394,13 +403,16 @@ class RecurrentAttention(nn.Module):
         """
         return self.first_state(batch_size)[0]
 
-    def look(self, images: Images, location: Tensor, state: State) -> Look:
+    def look(
+        self, images: Images, location: Tensor, state: State, senses: Sensed | None = None
+    ) -> Look:
         """One glimpse at each image, and what is then remembered.
 
         Args:
             images: B images, as for `forward`.
             location: ``(B, 2)``, where to look.
             state: before it.
+            senses: as for `forward`.
         """
         if location.shape[-1] != self.location_size:
             raise ValueError(
@@ -412,7 +424,7 @@ class RecurrentAttention(nn.Module):
         # that would make a message of the location.
         glimpses = self.sensor(images, location)
         features = self.perceive(glimpses, location.detach())
-        return Look(glimpses, features, self.remember(features, state))
+        return Look(glimpses, features, self.remember(features, state, senses))
 
     def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
@@ -421,10 +433,10 @@ class RecurrentAttention(nn.Module):
         word, width = self.config.glimpse_network, self.config.glimpse_features
         return _check("glimpse network", word, "features", features, width)
 
-    def remember(self, features: Tensor, state: State) -> State:
-        """The core's next state."""
+    def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
+        """The core's next state, from a glimpse's features and what is sensed beside it."""
         count = len(self.state_sizes)
-        after: State = self.core(features, state[:count])
+        after: State = self.core(self.senses(features, senses), state[:count])
         _check("core", self.config.core, "next state", after[0], self.config.core_size)
         return (*after, *state[count:])
 
@@ -477,6 +489,7 @@ class RecurrentAttention(nn.Module):
         location: Tensor,
         state: State,
         *,
+        senses: Sensed | None = None,
         location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Step:
@@ -490,6 +503,7 @@ class RecurrentAttention(nn.Module):
             images: B images, as for `forward`.
             location: ``(B, 2)``, where to look.
             state: from `begin`, `initial_state` or the last step.
+            senses: as for `forward`.
             location_std: as for `forward`.
             generator: source of the policy's noise (training mode).
 
@@ -498,7 +512,7 @@ class RecurrentAttention(nn.Module):
             OSError: if a source cannot be read.
         """
         self._check_state(state, "the state")
-        look = self.look(self._scene(images), location, state)
+        look = self.look(self._scene(images), location, state, senses)
         decision = self.decide(look.state, location_std, generator)
         hidden = self.core.for_policy(look.state)
         return Step(
@@ -553,7 +567,8 @@ class RecurrentAttention(nn.Module):
                 state, _ = self.first_state(1, thumbnail)
             with counter() as each:
                 features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
-                state = self.remember(features, state)
+                senses = {name: place.new_zeros(1, width) for name, width in config.senses}
+                state = self.remember(features, state, senses)
                 self.decide(state, generator=torch.Generator(weight.device))
                 self.action_head(state[0])
         total: int = once.get_total_flops() + num_glimpses * each.get_total_flops()

@@ -19,6 +19,7 @@ MOST_GLIMPSES = 1000
 MOST_CHANNELS = 1024
 MOST_CLASSES = 1_000_000
 MOST_UNITS = 65_536  # of a layer
+MOST_SENSES = 64
 OF_A_PART = Range(-4096, 4096)  # the whole numbers among a part's own settings
 MOST_WEIGHTS = 2**27  # of a network; half a gigabyte
 NO_SETTINGS = PartSettings()
@@ -60,6 +61,8 @@ class RAMConfig:
     zoom: bool = False  # each look reads one of the scales, which the policy chooses
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
+    senses: tuple[tuple[str, int], ...] = ()  # beside the image: the name and the width of each
+    sense_features: int = 32  # units of each sense's network, which enter the core
     context: str = NO_CONTEXT  # a first, coarse look at the whole; none as published
     glimpse_settings: PartSettings = NO_SETTINGS  # the glimpse network's own
     core_settings: PartSettings = NO_SETTINGS  # the core's own
@@ -85,6 +88,8 @@ class RAMConfig:
             core_size=sizes,
             location_std=positive(1e3, "For a policy without noise call the model in eval mode."),
             location_gradient=Range(0, 1e6),
+            senses=sizes,
+            sense_features=sizes,
         )
         check_sensor(self.glimpse_size, self.num_scales, self.scale_factor)
         if self.zoom and self.num_scales < 2:
@@ -99,6 +104,11 @@ class RAMConfig:
                     f"{name} must have a number for each of the {self.num_channels} channel(s), "
                     f"or none; got {len(value)}."
                 )
+        names = [name for name, _ in self.senses]
+        if len(set(names)) < len(names) or len(names) > MOST_SENSES:
+            raise ValueError(
+                f"senses must have names of their own, and be at most {MOST_SENSES}; got {names}."
+            )
         check_weights(self._weights())
         for field, (parts, settings) in PARTS.items():
             word = getattr(self, field)
@@ -119,10 +129,12 @@ class RAMConfig:
     def _weights(self) -> int:
         """About how many weights an LSTM and the paper's glimpse network of these sizes have."""
         pixels = self.scales_read * self.num_channels * self.glimpse_size**2
+        features = self.glimpse_features + self.sense_features * len(self.senses)
         return (
             self.glimpse_hidden * pixels
+            + self.sense_features * sum(width for _, width in self.senses)
             + self.glimpse_features * (self.glimpse_hidden + self.location_hidden)
-            + self.core_size * (4 * (self.core_size + self.glimpse_features) + self.num_classes)
+            + self.core_size * (4 * (self.core_size + features) + self.num_classes)
         )
 
     @property

@@ -242,9 +242,11 @@ class MapPolicy(Policy):
 class ZoomPolicy(Policy):
     """pi(x, y, s | h) = pi(x, y | h) pi(s | h): a place by another policy, and one of S scales.
 
-    The scale's weights are softmax(Linear(h)). Locations and choices are ``(..., 3)``: the last
-    number is the scale's zoom (`foveal.geometry.to_scales`). The mean policy takes the likeliest
-    scale. All looks are chosen, the first too.
+    The scale's weights are softmax(Linear(h)), of which a share (`EXPLORED`) is spread evenly: else
+    all weight soon goes to one scale, which forgives a gaze that knows little yet, and what a finer
+    one is worth to a better gaze is never found out. Locations and choices are ``(..., 3)``: the
+    last number is the scale's zoom (`foveal.geometry.to_scales`). The mean policy takes the
+    likeliest scale. All looks are chosen, the first too.
 
     Args:
         place: the policy that chooses (x, y).
@@ -252,6 +254,7 @@ class ZoomPolicy(Policy):
         num_scales: S.
     """
 
+    EXPLORED = 0.2  # of the weight is shared evenly
     chooses_first = True
 
     def __init__(self, place: Policy, hidden_size: int, num_scales: int) -> None:
@@ -288,7 +291,8 @@ class ZoomPolicy(Policy):
 
     def _weights(self, hidden: Tensor) -> Tensor:
         """``(..., S)`` logarithms of the scales' weights."""
-        weights: Tensor = self.scale(hidden).float().log_softmax(-1)
+        shares = self.scale(hidden).float().softmax(-1)
+        weights: Tensor = (shares * (1 - self.EXPLORED) + self.EXPLORED / self.num_scales).log()
         return weights
 
 

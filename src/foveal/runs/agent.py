@@ -1,8 +1,5 @@
 """Runs that learn to act: the paper's game, and any other environment of images and actions."""
 
-from __future__ import annotations
-
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,11 +36,9 @@ class AgentRun(Run):
     training: ControlConfig = field(default_factory=ControlConfig)
 
     def completed(self, *_: Any) -> Completed:
-        """See `Run`: the model takes the actions and channels of the games.
+        """See `Run`: the model takes the actions, channels and senses of the games.
 
-        Raises:
-            ValueError: if there is no such environment, or it is not one of images and discrete
-                actions.
+        Raises `ValueError` if the environment is not one of images and discrete actions.
         """
         if not self.env.env:
             raise ValueError(
@@ -51,11 +46,13 @@ class AgentRun(Run):
                 "as in: foveal train control --env foveal/Catch-v0"
             )
         games = Games(self.env, 1)
-        model = dataclasses.replace(
-            self.model, num_classes=games.num_actions, num_channels=games.image_shape[0]
-        )
+        sizes = {
+            "num_classes": games.num_actions,
+            "num_channels": games.image_shape[0],
+            "senses": tuple(games.senses.items()),
+        }
         games.close()
-        return dataclasses.replace(self, model=model), None
+        return self.altered(model=sizes), None
 
     def open(self, *_: Any, **__: Any) -> None:
         """See `Run`; games are begun by the trainer."""
@@ -91,8 +88,7 @@ class AgentRun(Run):
     def shortened(self, seed: int, part: int) -> Self:
         """See `Run`; at least one update."""
         decisions = max(self._decisions_a_step, self.training.decisions // part)
-        training = dataclasses.replace(self.training, seed=seed, decisions=decisions)
-        return dataclasses.replace(self, training=training)
+        return self.altered(training={"seed": seed, "decisions": decisions})
 
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""

@@ -4,13 +4,12 @@ A floor is measured in the same run as what it is the floor of: for what multipl
 bare products; for what moves memory, a copy of the bytes that must move. Times are milliseconds.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import importlib.util
+import runpy
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -69,20 +68,11 @@ def training_step(
 ) -> dict[str, Any]:
     """Images in memory to changed weights: rollout, objective, backward, Adam.
 
-    On a GPU it is a CUDA graph, as in training (`CapturedStep`); with the obvious sensor, which
+    On a GPU it is a CUDA graph, as in training (`CapturedStep`); with the ``obvious`` sensor, which
     waits for the device at each image, it cannot be.
 
-    Args:
-        task: whose retina, number of glimpses and size of image.
-        core: "rnn" or "lstm".
-        batch_size: images.
-        rounds: of measurement.
-        device: where.
-        obvious: makes another sensor for the same network, to compare with.
-
-    Returns:
-        Quartiles of ``step``, ``floor`` (the products of every layer at every glimpse: forward, and
-        by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the medians.
+    Gives quartiles of ``step``, ``floor`` (the products of every layer at every glimpse: forward,
+    and by both factors backward), perhaps ``obvious``; ``ratio`` and ``speedup`` of the medians.
     """
     config = dataclasses.replace(RETINAS[task], core=core)
     model, images, labels = _problem(task, config, batch_size, device)
@@ -112,12 +102,8 @@ def evaluation(task: str, batch_size: int, rounds: int, device: torch.device) ->
     """Images in memory to answers, with the mean policy; the floor is the forward products."""
     config = RETINAS[task]
     model, images, _ = _problem(task, config, batch_size, device)
-    model.eval()
+    answer = torch.inference_mode()(partial(model.eval().model, images))
     products = _products(model.model, batch_size, device)
-
-    @torch.inference_mode()
-    def answer() -> None:
-        model.model(images)
 
     def floor() -> None:
         for _ in range(config.num_glimpses):
@@ -133,12 +119,7 @@ def latency(rounds: int, device: torch.device) -> dict[str, Any]:
     """One 100 x 100 image to its answer, 8 glimpses at 4 scales."""
     config = RETINAS["cluttered-100"]
     model, images, _ = _problem("cluttered-100", config, 1, device)
-    model.eval()
-
-    @torch.inference_mode()
-    def answer() -> None:
-        model.model(images)
-
+    answer = torch.inference_mode()(partial(model.eval().model, images))
     (times,) = in_turns([answer], 10 * rounds, device)
     return {"part": "100 x 100, 8 glimpses, one image", "latency": quartiles(times)}
 
@@ -146,8 +127,7 @@ def latency(rounds: int, device: torch.device) -> dict[str, Any]:
 def synthesis(task: str, batch_size: int, rounds: int, device: torch.device) -> dict[str, Any]:
     """Fresh canvases; the floor is a copy of as many floats.
 
-    Returns:
-        Also ``share``, of the fast recipe's kind of step on this task, in %.
+    Also ``share``, of the fast recipe's kind of step on this task, in %.
     """
     config = dataclasses.replace(TASKS[task], digits="uci")  # their number changes nothing
     canvases = CanvasTask(config, device)
@@ -171,28 +151,23 @@ def glimpse(
     The floor of the preparation is a copy of as many bytes as it leaves: a plane a scale.
     """
     sensor = GlimpseSensor(glimpse_size, num_scales).to(device)
+
+    def look(prepared: Any) -> None:
+        sensor(prepared, torch.rand(SENSOR_BATCH, 2, device=device) * 2 - 1)
+
     looks: list[Callable[[], object]] = []
     prepared_in, copied_in = [], []
     for side in (SMALL, LARGE):
         images = torch.rand(SENSOR_BATCH, 1, side, side, device=device)
         prepared = sensor.prepare(images)
         planes = torch.empty(num_scales, *images.shape, device=device)
-
-        def prepare(images: Tensor = images) -> None:
-            sensor.prepare(images)
-
-        def copy(planes: Tensor = planes, images: Tensor = images) -> None:
-            planes.copy_(images)
-
-        made, copied = in_turns([prepare, copy], 3, device)
+        parts: list[Callable[[], object]]
+        parts = [partial(sensor.prepare, images), partial(planes.copy_, images)]
+        made, copied = in_turns(parts, 3, device)
         prepared_in.append(statistics.median(made))
         copied_in.append(statistics.median(copied))
-        del planes
-
-        def look(prepared: Any = prepared) -> None:
-            sensor(prepared, torch.rand(SENSOR_BATCH, 2, device=device) * 2 - 1)
-
-        looks.append(look)
+        del planes, parts
+        looks.append(partial(look, prepared))
     # A look takes a fraction of a millisecond: many of them, so that noise has its chance.
     small, large = in_turns(looks, 20 * rounds, device)
     return {
@@ -223,13 +198,7 @@ def environment(rounds: int, device: torch.device) -> dict[str, Any]:
 
 def obvious_sensor() -> MakeSensor | None:
     """The sensor in benchmarks/obvious.py; None where the package is installed without it."""
-    spec = importlib.util.spec_from_file_location("obvious", OBVIOUS)
-    if not OBVIOUS.exists() or spec is None or spec.loader is None:
-        return None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: MakeSensor = module.ObviousSensor
-    return made
+    return runpy.run_path(str(OBVIOUS))["ObviousSensor"] if OBVIOUS.exists() else None
 
 
 def _row(

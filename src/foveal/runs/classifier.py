@@ -3,12 +3,9 @@
 What learns is the recurrent attention model, or a network that sees the whole image.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -57,16 +54,8 @@ class ClassifierRun(Run):
         draw, network = None, self._network(task)
         if drawn and isinstance(network, RecurrentAttention):
             draw = partial(draw_looks, network, task)
-        return Trainer(
-            network,
-            task,
-            self.training,
-            self.objective,
-            class_weights=task.class_weights,
-            capture=capture,
-            illustrate=draw,
-            **engine,
-        )
+        engine |= {"class_weights": task.class_weights, "illustrate": draw}
+        return Trainer(network, task, self.training, self.objective, capture=capture, **engine)
 
     def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
         """See `Run`: the test error. The test split is used here, once a run."""
@@ -97,8 +86,7 @@ class ClassifierRun(Run):
     def shortened(self, seed: int, part: int) -> Self:
         """See `Run`."""
         epochs = max(1, self.training.epochs // part)
-        training = dataclasses.replace(self.training, seed=seed, epochs=epochs)
-        return dataclasses.replace(self, training=training)
+        return self.altered(training={"seed": seed, "epochs": epochs})
 
     def told(self, result: Mapping[str, Any]) -> list[str]:
         """See `Run`."""
@@ -115,11 +103,7 @@ class ClassifierRun(Run):
         return [figures, look] if self.network == "ram" else [figures]
 
     def _network(self, task: Task) -> Network:
-        """The untrained network for the images of a task.
-
-        Raises:
-            ValueError: if they do not fit together.
-        """
+        """The untrained network for a task's images; `ValueError` if they do not fit together."""
         classes = len(task.classes)
         if self.network != "ram":
             if not task.one_size:
@@ -166,4 +150,4 @@ class CanvasRun(ClassifierRun):
         changes.pop("strict", None)
         if "canvas_size" in changes:  # the smallest is of training canvases alone
             changes["smallest_canvas"] = 0
-        return CanvasTask(dataclasses.replace(self.task, **changes), device)
+        return CanvasTask(replace(self.task, **changes), device)

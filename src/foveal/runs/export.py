@@ -1,7 +1,5 @@
 """Models for other runtimes: ONNX files and ``torch.export`` programs, checked when made."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -10,6 +8,7 @@ import logging
 import math
 import tempfile
 import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,8 @@ from torch import Tensor
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.runs.graphs import (
-    MEANINGS,
-    OPEN_SIZES,
-    Exportable,
-    OneGlimpse,
-    UnrolledGlimpses,
-)
+from foveal.model.senses import described
+from foveal.runs.graphs import MEANINGS, OPEN_SIZES, Exportable, OneGlimpse, UnrolledGlimpses
 from foveal.scene.preparation import AS_IT_IS, Preparation
 
 SUFFIXES = (".onnx", ".pt2")
@@ -45,28 +39,16 @@ class ExportMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it compares with PyTorch.
+    """What was written, and how it compares with PyTorch."""
 
-    Attributes:
-        path: of the file.
-        bytes: its size.
-        inputs: names.
-        outputs: names.
-        logit_difference: the largest difference of any output but a location, over all sizes.
-        location_difference: the largest difference of a location, in normalized coordinates.
-        checked: ``(B, H, W)`` of the images that it was checked on.
-        milliseconds: of processor time for one image of 100 x 100 on one thread, the fastest of
-            100 runs: ``"pytorch"`` and ``"exported"``.
-    """
-
-    path: Path
-    bytes: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    logit_difference: float
-    location_difference: float
-    checked: tuple[tuple[int, int, int], ...]
-    milliseconds: dict[str, float]
+    path: Path  # of the file
+    bytes: int  # its size
+    inputs: tuple[str, ...]  # names
+    outputs: tuple[str, ...]  # names
+    logit_difference: float  # the largest of any output but a location, over all sizes
+    location_difference: float  # the largest of a location, in normalized coordinates
+    checked: tuple[tuple[int, int, int], ...]  # (B, H, W) of the images that it was checked on
+    milliseconds: dict[str, float]  # of one image, "pytorch" and "exported": see `_time`
 
 
 def export_model(
@@ -81,19 +63,16 @@ def export_model(
     """Write a model as one file for another runtime, after comparing the two.
 
     Args:
-        model: on the CPU; it is left as it is.
-        out: ``.onnx`` for ONNX, which ONNX Runtime checks, or ``.pt2`` for a ``torch.export``
-            program, which PyTorch loads again.
+        model: on the CPU; it is left as it is. `ValueError` if its policy is random.
+        out: ``.onnx`` for ONNX, which ONNX Runtime checks (`ImportError` without ``foveal[onnx]``),
+            or ``.pt2`` for a ``torch.export`` program, which PyTorch loads again.
         num_glimpses: T, unrolled; the model's own if None.
         one_step: export one glimpse with its state as inputs and outputs instead: for agents.
         prepare: what the graph does to the images.
         about: what else an ONNX file should say of itself (its metadata), as JSON.
 
     Raises:
-        ValueError: if the file's name or the number of glimpses makes no sense, or the policy is
-            random.
-        OSError: if the file cannot be written.
-        ImportError: if what ``foveal[onnx]`` installs is missing.
+        OSError, ValueError: see `check_place`.
         ExportMismatch: if the two differ by more than 1e-4 (logits) or 1e-5 (locations).
     """
     check_place(out)
@@ -106,6 +85,11 @@ def export_model(
         raise ValueError(
             f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "
             "take. Export all looks: leave out --one-step."
+        )
+    if model.config.senses:
+        raise ValueError(
+            f"the model senses {described(model.senses.widths)} beside the image, which an "
+            "exported graph does not take. Export one without senses."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)
@@ -176,7 +160,10 @@ def _compare(module: Exportable, run: Run, out: Path) -> tuple[float, float]:
 
 
 def _time(module: Exportable, run: Run) -> dict[str, float]:
-    """Milliseconds for one image on one thread, in PyTorch and exported."""
+    """Milliseconds for one image of 100 x 100 on one thread, in PyTorch and exported.
+
+    Of processor time, which other programs do not add to; the fastest of 100 runs.
+    """
     inputs = module.example(*SIZES[0])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -189,16 +176,7 @@ def _time(module: Exportable, run: Run) -> dict[str, float]:
 
 
 def _fastest(call: Callable[[], object]) -> float:
-    """Milliseconds of processor time, which other programs on the machine do not add to."""
-    times = []
-    for _ in range(TIMED_RUNS):
-        begun = time.process_time()
-        call()
-        times.append(time.process_time() - begun)
-    return 1000 * min(times)
-
-
-# --- ONNX -----------------------------------------------------------------------------------
+    return 1000 * min(timeit.repeat(call, number=1, repeat=TIMED_RUNS, timer=time.process_time))
 
 
 def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
@@ -260,9 +238,6 @@ def _onnx_runner(content: bytes) -> Run:
         return [torch.from_numpy(value) for value in session.run(None, fed)]
 
     return run
-
-
-# --- torch.export ---------------------------------------------------------------------------
 
 
 def _program_file(module: Exportable) -> bytes:

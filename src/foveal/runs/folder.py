@@ -1,9 +1,6 @@
 """Runs on one's own images."""
 
-from __future__ import annotations
-
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +25,19 @@ class FolderRun(ClassifierRun):
         assert found is not None
         # Absolute, so that the run can be gone on with from anywhere.
         data = str(Path(self.task.data).expanduser().resolve())
-        config = dataclasses.replace(self.task, data=data)
+        config = replace(self.task, data=data)
         task = FolderTask.examine(config, found, device, count)
-        model = dataclasses.replace(
-            self.model,
-            num_channels=task.num_channels,
-            num_classes=len(task.classes),
-            pixel_mean=self.model.pixel_mean or task.pixel_mean,
-            pixel_std=self.model.pixel_std or task.pixel_std,
-        )
-        return dataclasses.replace(self, task=config, model=model), task
+        known = {
+            "num_channels": task.num_channels,
+            "num_classes": len(task.classes),
+            "pixel_mean": self.model.pixel_mean or task.pixel_mean,
+            "pixel_std": self.model.pixel_std or task.pixel_std,
+        }
+        return self.altered(task=config, model=known), task
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
-        """See `Run`; they are split as the directory says.
-
-        Raises:
-            ValueError: if anything but ``strict`` is to be changed.
-        """
-        config = dataclasses.replace(self.task, strict=changes.pop("strict", self.task.strict))
+        """See `Run`; split as the directory says. `ValueError` for changes but ``strict``."""
+        config = replace(self.task, strict=changes.pop("strict", self.task.strict))
         if changes:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
             raise ValueError(f"{flags} is for canvases; for your own images pass --data.")

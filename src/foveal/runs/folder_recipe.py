@@ -1,13 +1,13 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveal.model.context import ConvContextSettings
+from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
 from foveal.tasks.folder.listing import split_images
@@ -20,6 +20,13 @@ COVERED = 0.75  # of the longer side, by the coarsest patch; the paper: 0.8 of 6
 MOST_SCALES = 8
 SEEN = 150_000  # images in all, a few minutes on a core for small ones
 EPOCHS = (20, 200)
+# Of the recipe best: images in all, epochs, batches.
+BEST_LENGTH = (60_000, (16, 60), (16, 64))
+SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of the images
+# Pixels a side of the thumbnail, by the longer side of the images (median).
+THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
+LARGEST_THUMBNAIL = 240
+CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
 MEMORY = 2**31  # bytes that the box sums of a batch may take, with what is made of them
@@ -35,27 +42,28 @@ class Reason(NamedTuple):
 def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, list[Reason]]:
     """The configuration of a recipe, fitted to the images, and the reasons in words.
 
-    Args:
-        config: where the images are.
-        found: what their headers say.
-        name: of the recipe, "fast" or "paper".
-
-    Raises:
-        ValueError: if there is no such recipe, or the images cannot be split.
+    Raises `ValueError` if there is no such recipe, or the images cannot be split.
     """
     base = recipe("cluttered-60", name)
     sizes = found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
+    best = name == "best"
+    side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size = next((g for limit, g in GLIMPSE_SIZES if short <= limit), LARGEST_GLIMPSE)
-    scales = 1
-    while size * 2 ** (scales - 1) < COVERED * long and scales < MOST_SCALES:
-        scales += 1
+    reach = COVERED * long
     looks = 6 if short <= 40 else 8
+    if best:
+        side, looks = side or max(long // 2, ConvContextSettings().receptive_field), 4
+        size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
+    scales = 1
+    while size * 2 ** (scales - 1) < reach and scales < MOST_SCALES:
+        scales += 1
     channels = 1 if found.grey else 3
     split = split_images(found.listing, config.held_out, config.split_seed, config.data)
     images = sum(entry.split == "train" for entry in split.entries)
-    epochs = int(np.clip(round(SEEN / images), *EPOCHS))
-    wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *BATCHES))
+    seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
+    epochs = int(np.clip(round(seen / images), *lengths))
+    wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *batches))
     fits = wanted
     in_memory = sizes[~np.array(found.large)]
     if len(in_memory):
@@ -63,6 +71,9 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     # Half of them at most: some may turn out to be damaged once they are decoded.
     batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)
+    covered = "all" if widest >= long else f"{100 * widest / long:.0f} %"
+    extent = f"the coarsest patch, {widest}, covers {covered} of the longer, {long}"
+    why = "a map says where" if best else "the images are small" if looks < 8 else "as the paper"
     colour = "grey" if found.grey else "in colour"
     memory = ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
     reasons = [
@@ -75,49 +86,73 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         Reason(
             ("--glimpse-size", "--num-scales"),
             f"--glimpse-size {size} --num-scales {scales}: the shorter side is {short} pixels "
-            f"(median), and the coarsest patch, {widest}, covers {_covered(widest, long)} of the "
-            f"longer, {long}",
+            f"(median), and {extent}",
         ),
         Reason(
             ("--num-glimpses",),
-            f"--num-glimpses {looks}: {'the images are small' if looks < 8 else 'as the paper'}",
+            f"--num-glimpses {looks}: {why}",
         ),
         Reason(
             ("--epochs", "--batch-size"),
             f"--epochs {epochs} --batch-size {batch}: {epochs * images:,} images in all{memory}",
         ),
     ]
-    model = dataclasses.replace(
-        base.model,
-        glimpse_size=size,
-        num_scales=scales,
-        num_glimpses=looks,
-        num_channels=channels,
-        num_classes=len(found.listing.classes),
-    )
-    training = dataclasses.replace(
-        base.training, epochs=epochs, batch_size=batch, validate_every=max(1, epochs // 20)
-    )
+    sizes_of_model = {
+        "glimpse_size": size,
+        "num_scales": scales,
+        "num_glimpses": looks,
+        "num_channels": channels,
+        "num_classes": len(found.listing.classes),
+    }
+    length = {"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)}
+    run = FolderRun(
+        task=config, model=base.model, objective=base.objective, training=base.training
+    ).altered(model=sizes_of_model, training=length)
     if name == "fast":
         # A photograph's coarse averages have contrast of their own, and need no gain.
-        model = dataclasses.replace(model, scale_gain=1.0)
-        training = dataclasses.replace(training, lr=1.5e-3)
-    return FolderRun(task=config, model=model, objective=base.objective, training=training), reasons
+        run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
+    if best:
+        mirrored = not found.grey and not any(found.large) and short > SMALL
+        share = 100 * side**2 / (long * short)
+        return _with_context(run, side, mirrored), [*reasons, *_of_context(side, share, mirrored)]
+    return run, reasons
+
+
+def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
+    """The recipe best with a thumbnail of ``side``, and photographs mirrored or not."""
+    large = side > SMALL
+    context = ConvContextSettings(
+        thumbnail_size=side,
+        map_stride=4 if large else 1,
+        context_layers=5 if large else 3,
+        thumbnail_gain=1.0,
+    )
+    filters = ConvGlimpseSettings(glimpse_filters=24)
+    augmentation = run.task.augmentation
+    if mirrored:
+        augmentation = dataclasses.replace(augmentation, flips="horizontal")
+    return run.altered(
+        task={"augmentation": augmentation},
+        model={"context_settings": context, "glimpse_settings": filters},
+        # The answer to the thumbnail alone is what first tells the map where something is.
+        objective={"context_weight": 1.0, "look_weight": 0.3},
+    )
+
+
+def _of_context(side: int, share: float, mirrored: bool) -> list[Reason]:
+    words = f"--thumbnail-size {side}: the whole, averaged down to {share:.1f} % of its pixels,"
+    reasons = [Reason(("--thumbnail-size",), f"{words} says where to look")]
+    if mirrored:
+        words = "--flips horizontal: half of the photographs are mirrored, each time anew;"
+        reasons.append(Reason(("--flips",), f"{words} --flips none where left and right differ"))
+    return reasons
 
 
 def _range(sizes: NDArray[np.int64]) -> str:
-    low, high = sizes.min(0).tolist(), sizes.max(0).tolist()
-    if low == high:
-        return f"{low[0]} x {low[1]} pixels (height x width)"
-    return f"{low[0]} x {low[1]} to {high[0]} x {high[1]} pixels (height x width)"
+    low, high = (f"{height} x {width}" for height, width in (sizes.min(0), sizes.max(0)))
+    return f"{low if low == high else f'{low} to {high}'} pixels (height x width)"
 
 
 def _by_windows(large: list[bool]) -> str:
-    if not any(large):
-        return ""
     which = "all" if all(large) else f"{sum(large):,} of them"
-    return f"; {which} read where the model looks, never whole"
-
-
-def _covered(widest: int, long: int) -> str:
-    return "all" if widest >= long else f"{100 * widest / long:.0f} %"
+    return f"; {which} read where the model looks, never whole" if any(large) else ""

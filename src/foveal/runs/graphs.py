@@ -5,8 +5,6 @@ open. The graph reads windows from the images, as `GlimpseSensor` does for a sin
 randomness: it takes the policy's mean, and its first location is an input.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -35,12 +33,7 @@ MEANINGS = {
 
 
 class Exportable(nn.Module):
-    """A model as one graph.
-
-    Args:
-        model: in eval mode.
-        prepare: what is done to the images.
-    """
+    """A model in eval mode as one graph, with what is done to the images."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -72,13 +65,7 @@ class Exportable(nn.Module):
 
 
 class UnrolledGlimpses(Exportable):
-    """T glimpses with the mean policy.
-
-    Args:
-        model: a `RecurrentAttention` in eval mode.
-        prepare: what is done to the images.
-        num_glimpses: T.
-    """
+    """T glimpses with the mean policy."""
 
     inputs: tuple[str, ...] = ("images", "first_location")
     outputs = ("logits", "probabilities", "locations")
@@ -98,11 +85,9 @@ class UnrolledGlimpses(Exportable):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
 
-        A model that chooses its first location takes the images alone.
-
-        Returns:
-            ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and
-            the ``(B, T, 2)`` locations looked at.
+        ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and the
+        ``(B, T, 2)`` locations looked at. A model that chooses its first location takes the images
+        alone.
         """
         return self._look(images, first_location, None)
 
@@ -128,7 +113,7 @@ class UnrolledGlimpses(Exportable):
 
 
 class OneGlimpse(Exportable):
-    """One step of a stream: what an agent needs of a frame. Its arguments are `Exportable`'s."""
+    """One step of a stream: what an agent needs of a frame."""
 
     def __init__(self, model: RecurrentAttention, prepare: Preparation) -> None:
         super().__init__(model, prepare)
@@ -141,9 +126,8 @@ class OneGlimpse(Exportable):
     def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
 
-        Returns:
-            ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state,
-            ``(B, size)`` each.
+        ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state, ``(B,
+        size)`` each.
         """
         step = self.model.step(self.prepare(images), location.clamp(-1, 1), state)
         return step.logits, step.logits.softmax(-1), step.next_location, *step.state

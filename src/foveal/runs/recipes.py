@@ -5,8 +5,6 @@ the validation split (docs/design.md says what was tried). Both train the publis
 ``best`` trains another, which first takes a coarse look at the whole (docs/beyond.md).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 
@@ -36,10 +34,7 @@ RETINAS = {
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
-    reward="log_likelihood",
-    privileged_baseline=True,
-    credit_decay=0.9,
-    standardize_advantages=True,
+    reward="log_likelihood", privileged_baseline=True, credit_decay=0.9, standardize_advantages=True
 )
 
 
@@ -55,11 +50,6 @@ def _paper(task: str) -> CanvasRun:
         objective=ObjectiveConfig(reward="correct"),
         training=TrainConfig(epochs=200, batch_size=20, optimizer="sgd", lr=0.01, momentum=0.9),
     )
-
-
-def _fast(task: str) -> CanvasRun:
-    """The best that we found on the validation split, for images of one scale and of several."""
-    return _fast_fine(task) if RETINAS[task].num_scales == 1 else _fast_coarse(task)
 
 
 # Without clutter a network knows the training digits by heart within 200 passes
@@ -85,40 +75,36 @@ FAST_TRAINING = TrainConfig(
 )
 
 
-def _fast_fine(task: str) -> CanvasRun:
-    """Muon, log-likelihood as the reward, a privileged baseline, exploration that narrows."""
-    return CanvasRun(
+def _fast(task: str) -> CanvasRun:
+    """Muon, log-likelihood as the reward, a privileged baseline, exploration that narrows.
+
+    For several scales also an LSTM core, a gain on the coarse ones, and a gaze shaped twice over:
+    REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
+    sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
+    (`foveal.training.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
+    """
+    fine = CanvasRun(
         task=_task(task),
         model=dataclasses.replace(RETINAS[task], location_std=0.15),
         objective=FAST_OBJECTIVE,
         training=FAST_TRAINING,
     )
-
-
-def _fast_coarse(task: str) -> CanvasRun:
-    """Also an LSTM core, a gain on the coarse scales, and a gaze that is shaped twice over.
-
-    REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
-    sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
-    (`foveal.training.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
-    """
-    return CanvasRun(
-        task=_task(task),
-        model=dataclasses.replace(
-            RETINAS[task],
-            core="lstm",
-            scale_gain=3.0,
-            location_std=0.1,
-            detach_policy=False,
-            location_gradient=1.0,
-        ),
-        objective=dataclasses.replace(FAST_OBJECTIVE, reinforce_weight=0.1, glimpse_weight=0.5),
-        training=dataclasses.replace(
-            FAST_TRAINING,
-            epochs=400 if TASKS[task].num_clutter else 200,
-            lr=1.5e-3,
-            final_location_std=0.03,
-        ),
+    if RETINAS[task].num_scales == 1:
+        return fine
+    return fine.altered(
+        model={
+            "core": "lstm",
+            "scale_gain": 3.0,
+            "location_std": 0.1,
+            "detach_policy": False,
+            "location_gradient": 1.0,
+        },
+        objective={"reinforce_weight": 0.1, "glimpse_weight": 0.5},
+        training={
+            "epochs": 400 if TASKS[task].num_clutter else 200,
+            "lr": 1.5e-3,
+            "final_location_std": 0.03,
+        },
     )
 
 
@@ -194,14 +180,10 @@ def reference_training(network: str) -> TrainConfig:
 
 def demo_run() -> CanvasRun:
     """Two minutes on two cores: the paper's cluttered canvas, with scikit-learn's digits."""
-    fast = _fast_coarse("cluttered-60")
-    return dataclasses.replace(
-        fast,
-        task=dataclasses.replace(fast.task, digits="uci"),
-        model=dataclasses.replace(fast.model, num_glimpses=5),
-        training=dataclasses.replace(
-            fast.training, epochs=280, batch_size=256, lr=4e-3, validate_every=20
-        ),
+    return _fast("cluttered-60").altered(
+        task={"digits": "uci"},
+        model={"num_glimpses": 5},
+        training={"epochs": 280, "batch_size": 256, "lr": 4e-3, "validate_every": 20},
     )
 
 
@@ -227,12 +209,8 @@ def _paper_agent(task: str) -> AgentRun:
     policy, so steps are smaller than `_fast_agent`'s: at its rate the gaze drifts away before the
     game is learned.
     """
-    fast = _fast_agent(task)
-    training = dataclasses.replace(fast.training, lr=8e-4, update_epochs=1, num_minibatches=1)
-    if task == "catch":
-        training = dataclasses.replace(training, num_envs=256, log_every=40, validate_every=80)
-    return dataclasses.replace(
-        fast,
+    often = {"num_envs": 256, "log_every": 40, "validate_every": 80} if task == "catch" else {}
+    return _fast_agent(task).altered(
         objective=ControlObjective(
             detach_baseline=False,
             credit_decay=1.0,
@@ -240,48 +218,40 @@ def _paper_agent(task: str) -> AgentRun:
             entropy_weight=0.0,
             standardize_advantages=False,
         ),
-        training=training,
+        training={"lr": 8e-4, "update_epochs": 1, "num_minibatches": 1, **often},
     )
 
 
 def _fast_agent(task: str) -> AgentRun:
     """Proximal policy optimization with Muon; the baseline shapes the core too."""
-    training = ControlConfig(
-        optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
-    )
-    if task == "catch":
-        return AgentRun(
-            model=CATCH_RETINA,
-            objective=ControlObjective(detach_baseline=False),
-            training=training,
-        )
-    # Any other environment: nothing is known of it, so averages come as they are.
-    return AgentRun(
-        env=EnvConfig(env=""),
-        model=dataclasses.replace(CATCH_RETINA, glimpse_size=8, glimpse_gain=1.0, scale_gain=1.0),
-        objective=ControlObjective(detach_baseline=False, discount=0.99, entropy_weight=0.01),
-        training=dataclasses.replace(
-            training,
-            decisions=2_000_000,
-            num_envs=64,
-            rollout_length=64,
-            validation_episodes=64,
-            test_episodes=256,
+    catch = AgentRun(
+        model=CATCH_RETINA,
+        objective=ControlObjective(detach_baseline=False),
+        training=ControlConfig(
+            optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
         ),
     )
+    if task == "catch":
+        return catch
+    # Any other environment: nothing is known of it, so averages come as they are.
+    return catch.altered(
+        env=EnvConfig(env=""),
+        model={"glimpse_size": 8, "glimpse_gain": 1.0, "scale_gain": 1.0},
+        objective={"discount": 0.99, "entropy_weight": 0.01},
+        training={
+            "decisions": 2_000_000,
+            "num_envs": 64,
+            "rollout_length": 64,
+            "validation_episodes": 64,
+            "test_episodes": 256,
+        },
+    )
 
 
-RECIPES: dict[str, Callable[[str], CanvasRun]] = {
-    "paper": _paper,
-    "fast": _fast,
-    "best": _best,
-}
+RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
 
 
-AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {
-    "paper": _paper_agent,
-    "fast": _fast_agent,
-}
+AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {"paper": _paper_agent, "fast": _fast_agent}
 AGENT_TASKS = {
     "catch": "a ball to catch on a 24 x 24 screen, from nothing but the reward",
     "control": "any Gymnasium environment of images and discrete actions: --env ENV_ID",
@@ -289,18 +259,10 @@ AGENT_TASKS = {
 
 
 def recipe(task: str, name: str) -> CanvasRun:
-    """The configuration of a recipe for a task of images.
-
-    Raises:
-        ValueError: if there is no such task or recipe; suggests the nearest.
-    """
+    """The configuration of a recipe for a task of images; `ValueError` if there is none such."""
     return RECIPES[choose(name, RECIPES, "recipe")](choose(task, TASKS, "task"))
 
 
 def agent_recipe(task: str, name: str) -> AgentRun:
-    """The configuration of a recipe for an agent, "catch" or "control".
-
-    Raises:
-        ValueError: if there is no such task or recipe; suggests the nearest.
-    """
+    """The configuration of a recipe for an agent, "catch" or "control"; raises as `recipe`."""
     return AGENT_RECIPES[choose(name, AGENT_RECIPES, "recipe")](choose(task, AGENT_TASKS, "task"))

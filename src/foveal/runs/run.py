@@ -4,8 +4,6 @@ A run directory holds ``config.json``, ``metrics.jsonl``, TensorBoard events, ``
 when finished, ``model.safetensors`` and ``result.json``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -48,32 +46,23 @@ class Run(ABC):
     """Everything that decides what a run computes; a kind of run is a frozen dataclass.
 
     Attributes:
-        kind: the word for it in ``config.json``.
-        plays: whether its model is an agent; otherwise the model answers what it sees.
-        measure: what of a result is reported, in %.
-        compared: what of a validation decides between runs.
-        lower_is_better: whether the run with less of that is the better one.
-        curve: what of each validation the result keeps.
-        searched: the parts of the configuration that `foveal search` may change, in this order.
         start: the model whose weights training begins with.
-        model, training: how the model is made and trained.
-        task, env: the images of a classifier, the games of an agent.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # of each kind
-    kind: ClassVar[str]
-    plays: ClassVar[bool]
-    measure: ClassVar[str]
-    compared: ClassVar[str]
-    lower_is_better: ClassVar[bool]
-    curve: ClassVar[tuple[str, ...]]
-    searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")
+    kind: ClassVar[str]  # the word for it in ``config.json``
+    plays: ClassVar[bool]  # whether its model is an agent; otherwise it answers what it sees
+    measure: ClassVar[str]  # what of a result is reported, in %
+    compared: ClassVar[str]  # what of a validation decides between runs
+    lower_is_better: ClassVar[bool]  # whether the run with less of that is the better one
+    curve: ClassVar[tuple[str, ...]]  # what of each validation the result keeps
+    searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")  # by search
 
     start: str | None
-    model: RAMConfig
-    training: Any
-    task: Any = None
-    env: EnvConfig | None = None
+    model: RAMConfig  # how the model is made
+    training: Any  # and how it is trained
+    task: Any = None  # the images of a classifier
+    env: EnvConfig | None = None  # the games of an agent
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -82,13 +71,22 @@ class Run(ABC):
     def read(cls, content: Mapping[str, Any], directory: Path) -> Self:
         """The configuration of a run of this kind, from the content of its ``config.json``.
 
-        Raises:
-            ValueError: if a value is missing or makes no sense.
+        Raises `ValueError` if a value is missing or makes no sense.
         """
         added = ("network", "start")  # since the first release of the format
         names = [field.name for field in dataclasses.fields(cls)]
         parts = {name: content.get(name) for name in names if name not in added or name in content}
         return config_from_dict(cls, parts, str(directory / CONFIG_FILE))
+
+    def altered(self, **changes: Any) -> Self:
+        """The same run with other values, of its parts by a dictionary each."""
+        parts = {
+            name: dataclasses.replace(getattr(self, name), **value)
+            if type(value) is dict
+            else value
+            for name, value in changes.items()
+        }
+        return dataclasses.replace(self, **parts)
 
     @property
     def shape(self) -> str:
@@ -99,38 +97,26 @@ class Run(ABC):
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
         """The configuration with what follows from the data, and those data if they were read.
 
-        Args:
-            found: of one's own images, what their headers say.
-            count: told how many of how many images are read.
-            device: where they go.
-
-        Raises:
-            OSError, ValueError: if there are no such data, or they do not fit.
+        Of one's own images ``found`` is what their headers say, and ``count`` is told how many of
+        how many are read. Raises `OSError` or `ValueError` if there are no such data, or they do
+        not fit.
         """
 
     @abstractmethod
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> Task | None:
         """The images that a run learns from and is judged by; those of its directory.
 
-        Args:
-            directory: of the run.
-            device: where they go.
-            changes: values of a `TaskConfig` to replace, by name; and ``strict``, whether to stop
-                at the first image that cannot be read.
-
-        Raises:
-            OSError, ValueError: if they are missing or unfit.
+        The ``changes`` are values of a `TaskConfig` to replace, by name; and ``strict``, whether to
+        stop at the first image that cannot be read. Raises `OSError` or `ValueError` if images are
+        missing or unfit.
         """
 
     @abstractmethod
     def trainer(self, task: Any, /, *, drawn: bool, capture: bool, **engine: Any) -> Engine:
-        """Make the model and what trains it.
+        """Make the model and what trains it, on what `open` or `completed` gave.
 
-        Args:
-            task: what `open` or `completed` gave.
-            drawn: whether TensorBoard shows where it looks.
-            capture: see `Trainer`.
-            engine: ``directory``, ``device`` and ``listener`` of an `Engine`.
+        ``drawn`` says whether TensorBoard shows where it looks, ``capture`` is for `Trainer`;
+        ``engine`` has ``directory``, ``device`` and ``listener`` of an `Engine`.
         """
 
     @abstractmethod
@@ -185,10 +171,9 @@ def train_run(
         The content of ``result.json``; nothing in those of several processes that do not write.
 
     Raises:
-        ValueError: if the parts of the configuration do not fit together, files are damaged,
-            the weights to start from are another network's, or the directory holds a run of
-            another configuration.
-        FileNotFoundError: if there is no model to start from.
+        OSError, ValueError: if the parts of the configuration do not fit together, files are
+            damaged, the weights to start from are missing or another network's, or the directory
+            holds a run of another configuration.
         TrainingStopped, TrainingDiverged, OSError: see `Engine.run`.
     """
     if (directory / CONFIG_FILE).exists():

@@ -1,7 +1,5 @@
 """What was saved of a run: its kind, its configuration, its model, its result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -34,27 +32,16 @@ KINDS: dict[str, type[Run]] = {kind.kind: kind for kind in (CanvasRun, FolderRun
 
 @dataclass(frozen=True)
 class Saved:
-    """What a directory knows of a model, which is loaded when it is first asked for.
+    """What a directory knows of a model, which is loaded when it is first asked for."""
 
-    Attributes:
-        name: as it was asked for.
-        directory: where it lies.
-        content: of its ``config.json``.
-        device: where the model is to run.
-    """
-
-    name: str
-    directory: Path
-    content: Mapping[str, Any]
-    device: torch.device | str = "cpu"
+    name: str  # as it was asked for
+    directory: Path  # where it lies
+    content: Mapping[str, Any]  # of its ``config.json``
+    device: torch.device | str = "cpu"  # where the model is to run
 
     @property
     def kind(self) -> type[Run] | None:
-        """The kind of run that it is of; None if the directory holds a model alone.
-
-        Raises:
-            ValueError: if it is of a kind that is not known.
-        """
+        """The kind of run that it is of; None for a model alone; `ValueError` if it is unknown."""
         if "kind" not in self.content:
             return None
         try:
@@ -64,11 +51,7 @@ class Saved:
 
     @cached_property
     def run(self) -> Run | None:
-        """How it was trained; None if the directory holds a model alone.
-
-        Raises:
-            ValueError: if the configuration is damaged.
-        """
+        """How it was trained; None for a model alone; `ValueError` if that is damaged."""
         return None if self.kind is None else self.kind.read(self.content, self.directory)
 
     @property
@@ -100,8 +83,7 @@ class Saved:
     def model(self) -> Network:
         """The model in eval mode; of a run that has not finished, as its last checkpoint has it.
 
-        Raises:
-            OSError, ValueError: if a file is missing, damaged or of another configuration.
+        Raises `OSError` or `ValueError` if a file is missing, damaged or of another configuration.
         """
         make = partial(_network, self.content, self.directory)
         if self.finished:
@@ -114,11 +96,7 @@ class Saved:
 
     @property
     def looking(self) -> RecurrentAttention:
-        """The model, if it looks.
-
-        Raises:
-            ValueError: if it sees the whole image; see also `model`.
-        """
+        """The model, if it looks; `ValueError` if it sees the whole image. See also `model`."""
         if not isinstance(self.model, RecurrentAttention):
             raise ValueError(
                 f"{self.name} holds a {self.content['network']} network, which sees the whole "
@@ -145,16 +123,10 @@ class Saved:
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
-    """A trained model, or a run.
+    """A run directory, a saved model, or a pretrained one by name; of a `Path`, the first two.
 
-    Args:
-        name: a run directory, a saved model, or the name of a pretrained one; of a `Path`, the
-            directory alone.
-        device: where it is to run.
-
-    Raises:
-        OSError: if there is none.
-        ValueError: if it is another program's, or of a newer version.
+    Raises `OSError` if there is none, and `ValueError` if it is another program's, or of a newer
+    version.
     """
     directory = name if isinstance(name, Path) else locate_model(name)
     return Saved(str(name), directory, read_config(directory), device)

@@ -8,7 +8,6 @@ one that was killed is taken up by another, from its checkpoint.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -16,7 +15,7 @@ import time
 import typing
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,20 +39,13 @@ NUMBER = "trial"  # the attribute of a trial that names its run
 
 @dataclass(frozen=True)
 class Dimension:
-    """One hyper-parameter and where it may lie.
+    """One hyper-parameter and where it may lie."""
 
-    Attributes:
-        name: of the field of a configuration, such as "lr".
-        low, high: its range; unused with choices.
-        log: whether factors rather than differences are uniform.
-        choices: the values themselves, where it is not a range.
-    """
-
-    name: str
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    choices: tuple[Any, ...] = ()
+    name: str  # of the field of a configuration, such as "lr"
+    low: float = 0.0  # its range; unused with choices
+    high: float = 0.0  # likewise
+    log: bool = False  # whether factors rather than differences are uniform
+    choices: tuple[Any, ...] = ()  # the values themselves, where it is not a range
 
     def suggest(self, trial: optuna.Trial) -> Any:
         """A value for a trial."""
@@ -67,8 +59,7 @@ class Dimension:
 def read_space(words: Sequence[str], config: Run) -> tuple[Dimension, ...]:
     """``lr=1e-4:1e-2:log`` (a range) and ``core=rnn,lstm`` (choices) as dimensions.
 
-    Raises:
-        ValueError: if a name is no field of the configuration, or a value is not of its kind.
+    `ValueError` if a name is no field of the configuration, or a value is not of its kind.
     """
     space = tuple(_read_dimension(word, config) for word in words)
     names = [dimension.name for dimension in space]
@@ -99,7 +90,7 @@ def _kind_of(name: str, config: Run) -> Any:
     """The type of a field, wherever in the configuration it is."""
     for part in config.searched:
         inner = getattr(config, part)
-        if name in {field.name for field in dataclasses.fields(inner)}:
+        if name in {field.name for field in fields(inner)}:
             return typing.get_type_hints(type(inner))[name]
     raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
 
@@ -119,19 +110,13 @@ def _read(kind: Any, text: str, word: str) -> Any:
 
 
 def configured(config: Run, values: dict[str, Any]) -> Run:
-    """The configuration with other values of some fields, by their names.
-
-    Raises:
-        ValueError: if a value makes no sense.
-    """
+    """The configuration with other values of some fields, by their names, if they make sense."""
     parts = {}
     for part in config.searched:
-        inner = getattr(config, part)
-        names = {field.name for field in dataclasses.fields(inner)}
-        own = {name: value for name, value in values.items() if name in names}
-        parts[part] = dataclasses.replace(inner, **own)
+        names = {field.name for field in fields(getattr(config, part))}
+        parts[part] = {name: value for name, value in values.items() if name in names}
         values = {name: value for name, value in values.items() if name not in names}
-    return dataclasses.replace(config, **parts)
+    return config.altered(**parts)
 
 
 def file_storage(path: Path) -> str:
@@ -142,35 +127,22 @@ def file_storage(path: Path) -> str:
 
 
 def open_study(
-    storage: str,
-    name: str,
-    config: Run,
-    space: Sequence[Dimension],
-    sampler: str,
-    seed: int,
+    storage: str, name: str, config: Run, space: Sequence[Dimension], sampler: str, seed: int
 ) -> optuna.Study:
-    """Open a study in a storage, or begin it there.
+    """Open a study of what every trial shares (``config``) and differs in, or begin it.
 
-    Args:
-        storage: an SQLAlchemy URL, such as ``sqlite:///study.db`` or
-            ``postgresql+psycopg://user:password@host/database``.
-        name: of the study, in the storage.
-        config: what every trial shares.
-        space: what they differ in.
-        sampler: "random" or "tpe".
-        seed: of the sampler, and of this worker's alone.
-
-    Raises:
-        ValueError: if the storage cannot be reached (a password in its URL is not shown), or the
-            study there is of other things.
+    The storage is an SQLAlchemy URL, such as ``sqlite:///study.db`` or
+    ``postgresql+psycopg://user:password@host/database``; the seed is this worker's alone. Raises
+    `ValueError` if the storage cannot be reached (a password in its URL is not shown), or the study
+    there is of other things.
     """
     import optuna  # noqa: PLC0415 (an extra)
     import sqlalchemy.exc  # noqa: PLC0415
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     about = {
-        "config": fingerprint(dataclasses.asdict(config)),
-        "space": [dataclasses.asdict(dimension) for dimension in space],
+        "config": fingerprint(asdict(config)),
+        "space": [asdict(dimension) for dimension in space],
     }
     chosen = (
         optuna.samplers.RandomSampler(seed=seed)
@@ -254,16 +226,9 @@ def run_trials(
 ) -> None:
     """Work on a study until it has so many trials, with others or alone.
 
-    Args:
-        study: from `open_study`.
-        config: what every trial shares.
-        space: what they differ in.
-        trials: of the whole study, those ended early and those in work elsewhere included.
-        about: what else each run's ``config.json`` says.
-        directory: of the study; each trial has one of its own in it.
-        device: where trials train.
-        listener: called with the number of the trial and the engine's reports.
-        task: what `Run.completed` gave.
+    The number counts those ended early and those in work elsewhere. Each trial has a directory of
+    its own in that of the study. The listener is called with the number of the trial and the
+    engine's reports. ``about`` and ``task`` are those of `train_run`.
 
     Raises:
         TrainingStopped: on SIGINT or SIGTERM; the trial waits to be taken up again.
@@ -287,15 +252,8 @@ def run_trials(
                     raise optuna.TrialPruned
 
         try:
-            result = train_run(
-                chosen,
-                {**about, "changed": trial.params},
-                trial_directory(directory, number),
-                device,
-                report,
-                judged=False,
-                task=task,
-            )
+            place, known = trial_directory(directory, number), {**about, "changed": trial.params}
+            result = train_run(chosen, known, place, device, report, judged=False, task=task)
         except TrainingDiverged:
             raise optuna.TrialPruned from None
         except TrainingStopped:

@@ -3,8 +3,6 @@
 Whatever is looked at becomes a `Scene` at the door, by `as_scene`, and nobody asks what it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -19,15 +17,12 @@ Images = Scene | Tensor | PaddedImages | Sequence[PatchSource]
 
 
 def as_scene(images: Images) -> Scene:
-    """Images of any kind as a scene.
+    """Images of any kind as a scene; raises `ValueError` if a shape or type is not as below.
 
     Args:
         images: ``(B, C, H, W)`` float in [0, 1]; images of different sizes in one tensor
             (`foveal.geometry.pad_images`); B sources of any sizes, of which only what is looked at
             is read (see `foveal.scene.files`); or a scene, which is returned.
-
-    Raises:
-        ValueError: if a shape or type is not as above.
     """
     if isinstance(images, Scene):
         return images
@@ -37,14 +32,7 @@ def as_scene(images: Images) -> Scene:
 
 
 def scene_of(image: Scene | Tensor | PatchSource) -> Scene:
-    """One image as a scene.
-
-    Args:
-        image: ``(C, H, W)`` float in [0, 1]; or a source; or a scene of one, which is returned.
-
-    Raises:
-        ValueError: if it has another shape.
-    """
+    """One image as a scene: ``(C, H, W)`` float (or `ValueError`), a source, or a scene of one."""
     if isinstance(image, Scene):
         return image
     if not isinstance(image, Tensor):

@@ -13,6 +13,8 @@ takes one look-up instead of four.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,15 +26,10 @@ from foveal.scene.scene import Scene, at_scale
 
 
 class DenseScene(Scene):
-    """Images in memory, as they are.
+    """``(B, C, H, W)`` images in memory, float in [0, 1], as they are; `ValueError` of others.
 
-    Args:
-        pixels: ``(B, C, H, W)`` float in [0, 1].
-        sizes: ``(B, 2)`` int, each image's own height and width, where images of different sizes
-            are padded with zeros (see `foveal.geometry.PaddedImages`).
-
-    Raises:
-        ValueError: if a shape or type is not as above.
+    Where images of different sizes are padded with zeros, ``(B, 2)`` int are each one's own height
+    and width (see `foveal.geometry.PaddedImages`).
     """
 
     def __init__(self, pixels: Tensor, sizes: Tensor | None = None) -> None:
@@ -91,13 +88,8 @@ class DenseScene(Scene):
         return PreparedScene(self, boxes)
 
 
-class PreparedScene(Scene):
-    """Images in memory, and the means of their boxes.
-
-    Args:
-        images: as they are.
-        boxes: pixels a side of the boxes of each of S scales, from 1 on, each a multiple of the
-            last.
+class PreparedScene(DenseScene):
+    """Images in memory, and the means of their boxes: of S scales, each a multiple of the last.
 
     Attributes:
         means: ``(B, S, C, (H + border + 1) * (W + border + 1))`` float32; for each scale, the mean
@@ -106,7 +98,7 @@ class PreparedScene(Scene):
     """
 
     def __init__(self, images: DenseScene, boxes: Sequence[int]) -> None:
-        self.images, self.boxes, self.border = images, tuple(boxes), boxes[-1]
+        self.pixels, self.boxes, self.border = images.pixels, tuple(boxes), boxes[-1]
         self.batch_size, self.num_channels = images.batch_size, images.num_channels
         self.height, self.width = images.height, images.width
         self.means = _means_of_boxes(images.pixels, self.boxes)
@@ -115,18 +107,14 @@ class PreparedScene(Scene):
     def patches(
         self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
     ) -> Tensor:
-        """See `Scene.patches`; of the boxes that the images were prepared for.
-
-        Raises:
-            ValueError: for others.
-        """
+        """See `Scene.patches`; `ValueError` for other boxes than the images were prepared for."""
         if tuple(boxes) != self.boxes:
             raise ValueError(
                 f"the images were prepared for boxes of {self.boxes} pixels a side; got "
                 f"{tuple(boxes)}. Prepare them with the sensor that is to look at them."
             )
         batch, scales, channels, _ = self.means.shape
-        height, width = self.images.pixels.shape[2:]
+        height, width = self.pixels.shape[2:]
         offsets, border = self._offsets_of(count), self.border
         if chosen is not None:
             offsets = offsets[chosen, None]
@@ -154,21 +142,9 @@ class PreparedScene(Scene):
             )
         return self._offsets[count]
 
-    def thumbnail(self, side: int) -> Tensor:
-        """See `Scene.thumbnail`."""
-        return self.images.thumbnail(side)
-
-    def image(self, index: int) -> Tensor:
-        """See `Scene.image`."""
-        return self.images.image(index)
-
-    def only(self, index: int, times: int = 1) -> DenseScene:
-        """See `Scene.only`."""
-        return self.images.only(index, times)
-
-    def whole(self) -> Tensor:
-        """See `Scene.whole`."""
-        return self.images.whole()
+    def prepared(self, _: Sequence[int]) -> PreparedScene:
+        """See `Scene.prepared`: it is."""
+        return self
 
 
 def _means_of_boxes(images: Tensor, boxes: tuple[int, ...]) -> Tensor:
@@ -218,13 +194,17 @@ def _averaged(pixels: Tensor, side: int) -> Tensor:
     if not torch.compiler.is_exporting():
         edges = (0, box * side - width, 0, box * side - height)
         return functional.avg_pool2d(functional.pad(pixels.float(), edges), box)
-    # In a graph for images of any size a box cannot be: products say which pixels it has.
-    cells = torch.arange(side, device=pixels.device)[:, None]
+    return averaged_by_products(pixels.float(), box, (side, side))
+
+
+def averaged_by_products(pixels: Tensor, box: Any, cells: tuple[int, int]) -> Tensor:
+    """Means of boxes in a graph for images of any size, of which matrices say the pixels."""
+    count = partial(torch.arange, device=pixels.device)
     down, across = (
-        (torch.arange(length, device=pixels.device) // box == cells).float() / box
-        for length in (height, width)
+        (count(length) // box == count(rows)[:, None]) / box
+        for length, rows in zip(pixels.shape[2:], cells, strict=True)
     )
-    averages: Tensor = down @ pixels.float() @ across.t()
+    averages: Tensor = down @ pixels @ across.t()
     return averages
 
 

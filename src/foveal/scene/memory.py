@@ -1,7 +1,5 @@
 """Memory for large tensors, used again once nothing refers to it."""
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 import weakref

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from foveal.geometry import pad_images, patch_start, thumbnail_box
 from foveal.scene.scene import Scene, at_scale
-
-BAND = 2**18  # pixels of a picture that are floats at once while its thumbnail is made
+from foveal.scene.screens import box_sums
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,15 @@ class Photograph:
     def thumbnail(self, side: int) -> Tensor:
         """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
         if side not in self.thumbnails:
-            # A band of rows at a time, so that the whole never becomes floats at once.
-            height, width = self.pixels.shape[1:]
+            channels, height, width = self.pixels.shape
             box = thumbnail_box(height, width, side)
-            rows = max(1, BAND // (box * width)) * box
-            bands = []
-            for top in range(0, height, rows):
-                band = _floats(self.pixels[:, top : top + rows])
-                edges = (0, box * side - width, 0, -band.shape[1] % box)
-                bands.append(functional.avg_pool2d(functional.pad(band, edges), box))
-            made = torch.cat(bands, dim=1)
-            self.thumbnails[side] = functional.pad(made, (0, 0, 0, side - made.shape[1]))
+            rows, columns = -(-height // box), -(-width // box)
+            whole = np.zeros((1, channels, rows * box, columns * box), dtype=np.uint8)
+            whole[0, :, :height, :width] = self.pixels
+            sums = box_sums(np.moveaxis(whole, 1, -1), box)[0].astype(np.float32)
+            made = torch.zeros(channels, side, side)
+            made[:, :rows, :columns] = torch.from_numpy(sums).movedim(-1, 0) / (255 * box**2)
+            self.thumbnails[side] = made
         return self.thumbnails[side]
 
 

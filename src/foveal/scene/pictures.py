@@ -1,7 +1,5 @@
 """Pictures of any sizes, and large files among them, as batches that a model takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -45,17 +43,12 @@ def stay_bytes(pictures: Sequence[Picture]) -> bool:
 
 
 def as_batch(
-    pictures: list[Picture],
-    device: torch.device,
-    report: Callable[[str], None] | None = None,
+    pictures: list[Picture], device: torch.device, report: Callable[[str], None] | None = None
 ) -> PaddedImages | list[PatchSource]:
     """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
 
-    Args:
-        pictures: decoded files, prepared ones, and large ones.
-        device: where the batch goes.
-        report: told what is wrong where a source cannot be read, which then stops nothing
-            (`foveal.scene.sources.GuardedSource`); None for what it raises.
+    Where there is a ``report``, it is told what is wrong where a source cannot be read, which then
+    stops nothing (`foveal.scene.sources.GuardedSource`); what it raises is passed on.
     """
     whole = [picture for picture in pictures if not isinstance(picture, Source)]
     if len(whole) == len(pictures):
@@ -85,10 +78,7 @@ def grouped(items: Iterable[T], picture_of: Callable[[T], Picture]) -> Iterator[
     """Cut a stream into groups that fit memory once padded: at most 4 million pixels, if it can be.
 
     A source is a group by itself, so that a file that turns out to be damaged harms no other.
-
-    Args:
-        items: whatever has a picture.
-        picture_of: the picture.
+    ``picture_of`` gives the picture of an item.
     """
     group: list[T] = []
     height = width = 0

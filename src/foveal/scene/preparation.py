@@ -4,8 +4,6 @@ It is done alike for files of every size, for arrays, and in an exported graph: 
 first, then a larger image is scaled down.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.scene.dense import averaged_by_products
 from foveal.scene.files.sources import LARGE, ArraySource, Floats, Level, Source
 from foveal.scene.pictures import Picture, height_and_width
 
@@ -26,17 +25,10 @@ FLAGS = ("--fit", "--invert")
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to images before a model looks at them; nothing by default.
+    """What is done to images before a model looks at them; nothing by default."""
 
-    Attributes:
-        uint8: the images of a graph are bytes from 0 to 255, not floats from 0 to 1.
-        invert: dark becomes light, as for ink on paper.
-        side: pixels that the longer side of a larger image is brought near, by averages of whole
-            boxes; None leaves every image as it is.
-    """
-
-    uint8: bool = False
-    invert: bool = False
+    uint8: bool = False  # the images of a graph are bytes from 0 to 255, not floats from 0 to 1
+    invert: bool = False  # dark becomes light, as for ink on paper
     side: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -49,13 +41,8 @@ class Preparation:
             return images
         height, width = images.shape[2:]
         box = self.box(height, width)
-        # For images of any size a box cannot be in a graph: products say which pixels it has.
-        down, across = (
-            (torch.arange(size) // box == torch.arange((size + box - 1) // box)[:, None]) / box
-            for size in (height, width)
-        )
-        averages: Tensor = down @ images @ across.t()
-        return averages
+        cells = (height + box - 1) // box, (width + box - 1) // box
+        return averaged_by_products(images, box, cells)
 
     def box(self, height: int, width: int) -> int:
         """Pixels a side of the boxes that bring the longer side of such an image nearest to `side`.
@@ -74,11 +61,7 @@ class Preparation:
         return -(-height // box), -(-width // box)
 
     def picture(self, picture: Picture) -> Picture:
-        """A decoded file or a source, prepared; what stays large is still read by windows.
-
-        Raises:
-            OSError, ValueError: if a source cannot be read.
-        """
+        """A decoded file or a source, prepared; what stays large is still read by windows."""
         old = height_and_width(picture)
         new = self.size(*old)
         if new == old and not self.invert:
@@ -136,17 +119,10 @@ class _View(Source):
 class Door:
     """Prepares pictures for a model, and says once of each kind in what they are unlike its own.
 
-    Args:
-        about: what the model's ``config.json`` says: of ``image_size``, the largest height and
-            width in training, and of the ``ground``, "dark" or "bright".
-        fit: scale larger images down to that size.
-        invert: make dark light.
-        warn: told what is unlike, in a line.
-        flags: what the two are called where they are chosen.
-        model: its name, for messages.
-
-    Raises:
-        ValueError: if a larger image should be scaled to a size that is not known.
+    Of what the model's ``config.json`` says (``about``) it asks the ``image_size``, the largest
+    height and width in training, and the ``ground``, "dark" or "bright". Larger images are scaled
+    down to that size if they are to ``fit``, `ValueError` if it is not known. The two flags have
+    names where they are chosen; ``warn`` is told what is unlike, in a line.
     """
 
     about: Mapping[str, Any]
@@ -169,11 +145,7 @@ class Door:
         self.preparation = Preparation(invert=self.invert, side=side)
 
     def __call__(self, picture: Picture, name: str) -> Picture:
-        """A picture, prepared.
-
-        Raises:
-            OSError, ValueError: if a source cannot be read.
-        """
+        """A picture, prepared; a source that cannot be read raises `OSError` or `ValueError`."""
         unlike = self._unlike(picture)
         if new := [words for flag, words in unlike.items() if flag not in self._said]:
             self.warn(f"{name} {'; it '.join(new)}.")

@@ -12,19 +12,14 @@ from torch import Tensor
 class Scene(ABC):
     """B images that a model looks at: the one protocol of all that can be looked at.
 
-    `foveal.scene.as_scene` makes one of whatever is given.
-
-    Attributes:
-        batch_size: B.
-        num_channels: C.
-        height: of the images, in pixels; ``(B,)`` int64 where they may differ.
-        width: likewise.
+    `foveal.scene.as_scene` makes one of whatever is given. What reads a file may raise `OSError` or
+    `ValueError`.
     """
 
-    batch_size: int
-    num_channels: int
-    height: int | Tensor
-    width: int | Tensor
+    batch_size: int  # B
+    num_channels: int  # C
+    height: int | Tensor  # of the images, in pixels; (B,) int64 where they may differ
+    width: int | Tensor  # likewise
 
     def __len__(self) -> int:
         """B; not where a graph for any number of images is made: there take ``batch_size``."""
@@ -46,35 +41,19 @@ class Scene(ABC):
         Returns:
             ``(B, S, C, N, N)`` float32, exact averages of the boxes; ``(B, 1, C, N, N)`` where one
             was chosen.
-
-        Raises:
-            OSError, ValueError: if the image cannot be read there.
         """
 
     @abstractmethod
     def thumbnail(self, side: int) -> Tensor:
-        """The whole of each image, averaged down.
+        """The whole of each image, averaged down; ``(B, C, side, side)`` float32.
 
         Boxes of pixels are averaged exactly, the smallest that make the longer side fit
         (`foveal.geometry.thumbnail_box`). An image lies at the top left, zeros right and below.
-
-        Args:
-            side: pixels a side of the thumbnail.
-
-        Returns:
-            ``(B, C, side, side)`` float32.
-
-        Raises:
-            OSError, ValueError: if an image cannot be read.
         """
 
     @abstractmethod
     def image(self, index: int) -> Tensor:
-        """One of the images, all its pixels; ``(C, H, W)`` float.
-
-        Raises:
-            ValueError: if it is too large for that.
-        """
+        """All pixels of one of the images; ``(C, H, W)`` float. `ValueError` if it is too large."""
 
     @abstractmethod
     def only(self, index: int, times: int = 1) -> Scene:
@@ -83,8 +62,7 @@ class Scene(ABC):
     def whole(self) -> Tensor:
         """All images with all their pixels, for a network that sees all; ``(B, C, H, W)``.
 
-        Raises:
-            ValueError: if they are only read where they are looked at.
+        `ValueError` if they are only read where they are looked at.
         """
         return torch.stack([self.image(row) for row in range(len(self))])
 

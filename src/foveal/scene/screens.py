@@ -46,7 +46,7 @@ class Screens(Scene):
         for scale, box in enumerate(boxes):
             edge = geometry.patch_start(0, count * box) - geometry.patch_start(0, size)
             inner = slice(edge, edge + count * box)
-            sums = _sums(window[:, inner, inner], box)
+            sums = box_sums(window[:, inner, inner], box)
             patches[:, scale] = np.moveaxis(sums, -1, 1)
             patches[:, scale] /= box**2
         patches -= self.low
@@ -91,7 +91,7 @@ class Screens(Scene):
         return DenseScene(self.image(index).expand(times, -1, -1, -1))
 
 
-def _sums(pixels: NDArray[Any], box: int) -> NDArray[Any]:
+def box_sums(pixels: NDArray[Any], box: int) -> NDArray[Any]:
     """The sums of the boxes of ``(B, H, W, C)``, exact where the pixels are bytes or truths."""
     if box == 1:
         return pixels

@@ -24,51 +24,39 @@ class PatchSource(Protocol):
     @property
     def height(self) -> int:
         """H, in pixels."""
-        ...
 
     @property
     def width(self) -> int:
         """W, in pixels."""
-        ...
 
     @property
     def num_channels(self) -> int:
         """C."""
-        ...
 
     def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
         """Averages of boxes of pixels, side by side. Safe to call from several threads.
 
         Args:
-            left: where the first box starts, in pixels of the image; any whole number.
-            top: likewise. Pixels outside the image are 0.
+            left: where the first box starts, in pixels; outside the image all are 0.
+            top: likewise.
             count: boxes a side.
             box: pixels a side of each box.
 
         Returns:
             ``(C, count, count)`` float32 in [0, 1].
         """
-        ...
 
 
 class GuardedSource:
-    """A source that stops nothing: where it cannot be read it is black, and counts as damaged.
+    """A source that stops nothing: where it cannot be read it is black, and counts as ``damaged``.
 
-    Args:
-        source: what is read.
-        report: told what is wrong whenever a read fails; what it raises is passed on.
-
-    Attributes:
-        damaged: whether a read has failed.
+    ``report`` is told what is wrong whenever a read fails; what it raises is passed on.
     """
 
     def __init__(self, source: PatchSource, report: Callable[[str], None]) -> None:
         self.source, self.report = source, report
-        self.height, self.width, self.num_channels = (
-            source.height,
-            source.width,
-            source.num_channels,
-        )
+        self.height, self.width = source.height, source.width
+        self.num_channels = source.num_channels
         self.damaged = False
 
     def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
@@ -81,35 +69,27 @@ class GuardedSource:
             return np.zeros((self.num_channels, count, count), dtype=np.float32)
 
 
-def check_sources(sources: Sequence[PatchSource]) -> None:
-    """Raise `ValueError` unless there are sources, all of them with as many channels."""
-    if not sources or not all(hasattr(source, "read") for source in sources):
-        kinds = sorted({type(source).__name__ for source in sources})
-        raise ValueError(
-            "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
-            f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
-            "foveal.geometry.pad_images."
-        )
-    channels = sorted({source.num_channels for source in sources})
-    if len(channels) > 1:
-        raise ValueError(
-            f"the sources of a batch must have as many channels; got {channels}. Open them with "
-            "open_source(path, num_channels)."
-        )
-
-
 class SourceScene(Scene):
     """Images that are read where they are looked at, each patch by itself and several at once.
 
     Args:
-        sources: B of any sizes, all of as many channels.
-
-    Raises:
-        ValueError: if there are none, or their channels differ.
+        sources: B of any sizes; `ValueError` if there are none, or their channels differ.
     """
 
     def __init__(self, sources: Sequence[PatchSource]) -> None:
-        check_sources(sources)
+        if not sources or not all(hasattr(source, "read") for source in sources):
+            kinds = sorted({type(source).__name__ for source in sources})
+            raise ValueError(
+                "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "
+                f"{', '.join(kinds) or 'none'}. For tensors of different sizes see "
+                "foveal.geometry.pad_images."
+            )
+        channels = sorted({source.num_channels for source in sources})
+        if len(channels) > 1:
+            raise ValueError(
+                f"the sources of a batch must have as many channels; got {channels}. Open them "
+                "with open_source(path, num_channels)."
+            )
         self.sources = sources
         self.batch_size, self.num_channels = len(sources), sources[0].num_channels
         self.height = torch.tensor([source.height for source in sources])
@@ -143,11 +123,7 @@ class SourceScene(Scene):
         return self._read_all(read)
 
     def image(self, index: int) -> Tensor:
-        """See `Scene.image`.
-
-        Raises:
-            ValueError: if it has more than 67 million pixels.
-        """
+        """See `Scene.image`; `ValueError` if it has more than 67 million pixels."""
         source = self.sources[index]
         height, width = source.height, source.width
         if height * width > LARGEST_WHOLE:
@@ -161,11 +137,7 @@ class SourceScene(Scene):
         return SourceScene([self.sources[index]] * times)
 
     def whole(self) -> Tensor:
-        """See `Scene.whole`.
-
-        Raises:
-            ValueError: always.
-        """
+        """See `Scene.whole`; always raises `ValueError`."""
         raise ValueError(
             f"a network that sees the whole image takes none of {self.sources[0].height:,} x "
             f"{self.sources[0].width:,} pixels, which is read where it is looked at. Choose a "

@@ -4,8 +4,6 @@ What a glimpse of such an image costs, and the memory that it takes, do not grow
 canvases of any size can be made and looked at in training.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -27,7 +25,6 @@ class SparseScene(Scene):
             their light adds up, to white at most.
         light: ``(B, N)`` int, 0 to 255.
         sizes: ``(B, 2)`` int64, each image's height and width.
-
     """
 
     num_channels = 1
@@ -51,15 +48,12 @@ class SparseScene(Scene):
         self._light = total.float() / 255
 
     def boxes(self, corners: Tensor, count: int, box: int | Tensor) -> Tensor:
-        """Averages of ``count`` x ``count`` boxes of pixels in each image.
+        """Averages of boxes of pixels: ``(B, 1, count, count)`` float32 in [0, 1].
 
         Args:
             corners: ``(B, 2)`` int64, (x, y) of the first box's first pixel, anywhere.
             count: boxes a side.
             box: pixels a side of each; ``(B, 1)`` where each image has its own.
-
-        Returns:
-            ``(B, 1, count, count)`` float32 in [0, 1].
         """
         x, y = corners.float()[:, None].unbind(-1)
         column, row = ((self._x - x) / box).floor_(), ((self._y - y) / box).floor_()

@@ -1,7 +1,5 @@
 """What can be learned: the tasks of the paper, by name, and one's own images."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from foveal.tasks.canvases.canvases import CanvasTask
@@ -31,11 +29,6 @@ DESCRIPTIONS = {
 FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 
 __all__ = [
-    "DESCRIPTIONS",
-    "FOLDER_TASKS",
-    "TASKS",
-    "CanvasTask",
-    "FolderConfig",
-    "FolderTask",
+    "DESCRIPTIONS", "FOLDER_TASKS", "TASKS", "CanvasTask", "FolderConfig", "FolderTask",
     "TaskConfig",
-]
+]  # fmt: skip

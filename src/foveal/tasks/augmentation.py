@@ -1,13 +1,13 @@
 """Augmentation of training images: shifted, turned, warped, mirrored, on the device."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from foveal.geometry import PaddedImages
@@ -19,11 +19,7 @@ WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth b
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How far a training image may be moved, each time anew; nothing by default.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
+    """How far a training image may be moved, each time anew; nothing by default."""
 
     shift: float = 0.0  # most that an image is shifted, as a share of its height and width
     rescale: float = 0.0  # most that it is magnified or reduced: 0.2 is 1/1.2 to 1.2 times
@@ -41,17 +37,31 @@ class AugmentationConfig:
         )
 
     @property
-    def mirrors_alone(self) -> bool:
-        """Whether images are at most mirrored."""
-        return not (self.shift or self.rescale or self.rotation or self.warp)
+    def cuts_alone(self) -> bool:
+        """Whether images are at most shifted and mirrored, which copies no pixels."""
+        return not (self.rescale or self.rotation or self.warp)
 
-    def mirrored(
-        self, count: int, generator: torch.Generator | None, device: torch.device
-    ) -> Tensor:
-        """Which of ``count`` images are mirrored, across and down; ``(count, 2)`` bool."""
-        wanted = [self.flips in (kind, "both") for kind in ("horizontal", "vertical")]
-        drawn = random_rows(torch.rand, (count, 2), generator, device) < 0.5
-        return drawn & torch.tensor(wanted, device=device)
+    def cut(
+        self, picture: NDArray[np.uint8], chance: Sequence[float]
+    ) -> tuple[NDArray[np.uint8], tuple[bool, bool]]:
+        """A view of a picture, shifted and mirrored; and whether it is mirrored, down and across.
+
+        What a shift would bring in from outside is left out: the view is so much smaller.
+
+        Args:
+            picture: ``(C, H, W)``.
+            chance: four numbers in [0, 1): of the shifts down and across, and of the mirrors.
+        """
+        for axis, share in enumerate(chance[:2], start=1):
+            length = picture.shape[axis]
+            cut = min(round(abs(2 * share - 1) * self.shift * length), length - 1)
+            kept = slice(cut, None) if share < 0.5 else slice(length - cut)
+            picture = picture[(slice(None),) * axis + (kept,)]
+        down, across = (
+            self.flips in (kind, "both") and share < 0.5
+            for kind, share in zip(("vertical", "horizontal"), chance[2:], strict=True)
+        )
+        return picture[:, :: -1 if down else 1, :: -1 if across else 1], (down, across)
 
 
 def augment(
@@ -60,12 +70,8 @@ def augment(
     """Move each image about its own centre, within its own size; what comes from outside is 0.
 
     Pixels between pixels are interpolated. Turned and rescaled in pixels, so that squares of an
-    image that is wider than high stay squares.
-
-    Args:
-        images: float pixels; sizes on the same device.
-        config: how far.
-        generator: source of the random numbers.
+    image that is wider than high stay squares. ``images`` are float, their sizes on the same
+    device.
     """
     if config == AugmentationConfig():
         return images

@@ -1,7 +1,5 @@
 """What training and evaluation ask of a task."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,31 +11,19 @@ from foveal.scene import Images
 
 
 class Task(ABC):
-    """Images with labels, in three splits; a task of one's own is a subclass.
+    """Images with labels, in three splits; a task of one's own is a subclass."""
 
-    Attributes:
-        classes: names, by label.
-        image_size: ``(height, width)`` in pixels, the largest of each where images differ.
-        num_channels: of the images.
-        one_size: whether all images are of that size.
-        made_on_device: whether batches are made on the device, without the host: such steps may
-            become a CUDA graph.
-        class_weights: ``(K,)``, what an image of each class counts in training; None: all 1.
-        problems: what is wrong with the images that were left out, a line each.
-        on_problem: told of a problem that turns up later.
-    """
-
-    classes: tuple[str, ...] = ()
-    image_size: tuple[int, int] = (0, 0)
-    num_channels: int = 1
-    one_size: bool = True
-    made_on_device: bool = False
-    problems: Sequence[str] = ()
-    on_problem: Callable[[str], None] = staticmethod(lambda _: None)
+    classes: tuple[str, ...] = ()  # names, by label
+    image_size: tuple[int, int] = (0, 0)  # (height, width) in pixels, the largest of each
+    num_channels: int = 1  # of the images
+    one_size: bool = True  # whether all images are of that size
+    made_on_device: bool = False  # whether batches need no host: steps may be a CUDA graph
+    problems: Sequence[str] = ()  # what is wrong with images that were left out, a line each
+    on_problem: Callable[[str], None] = staticmethod(lambda _: None)  # told of a later one
 
     @property
     def class_weights(self) -> Tensor | None:
-        """See above."""
+        """``(K,)``, what an image of each class counts in training; None: all 1."""
         return None
 
     @abstractmethod

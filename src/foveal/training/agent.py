@@ -82,6 +82,7 @@ class Played(NamedTuple):
         state: the core's, before the first decision; where a game then begins, its first.
         fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
         thumbnails: N times ``(B, C, side, side)``, what the context read; None without one.
+        senses: ``(N, B, width)`` of each sense beside the image, by name.
         glimpses: ``(N, B, S, C, G, G)``.
         locations: ``(N, B, 2)``, where each was taken.
         actions: ``(N, B)`` int64.
@@ -97,6 +98,7 @@ class Played(NamedTuple):
 
     state: State
     thumbnails: Tensor | None
+    senses: dict[str, Tensor]
     fresh: Tensor
     glimpses: Tensor
     locations: Tensor
@@ -247,15 +249,21 @@ class ControlTrainer(Engine):
         """N decisions in each game, from where the games stand."""
         agent, generator = self.agent, self.generator
         if self.games.all_over:
-            self.images, _ = self.games.reset(self._seed())
+            self.images, self.sensed, _ = self.games.reset(self._seed())
             self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
             self.location, self.state = agent.begin(self.images, generator)
-        first_state, rows, thumbnails = self.state, [], []
+        first_state, rows, thumbnails, senses = self.state, [], [], []
         for _ in range(self.config.rollout_length):
             fresh, location = self.fresh, self.location
             thumbnails.append(agent.thumbnail(self.images))
+            senses.append(self.sensed)
             step = agent.step(
-                self.images, location, self.state, location_std=std, generator=generator
+                self.images,
+                location,
+                self.state,
+                senses=self.sensed,
+                location_std=std,
+                generator=generator,
             )
             logits = step.logits.float()
             actions = logits.softmax(-1).multinomial(1, generator=generator)
@@ -264,7 +272,9 @@ class ControlTrainer(Engine):
             # what its own last scene is worth is credited here, and nothing else follows.
             cut, beyond = turn.over & ~turn.terminated, torch.zeros_like(turn.rewards)
             if turn.final_images is not None:
-                last = agent.look(turn.final_images, step.next_location, step.state).state[0]
+                last = agent.look(
+                    turn.final_images, step.next_location, step.state, turn.final_senses
+                ).state[0]
                 value = self.critic(last, agent.action_head(last))
                 beyond = self.objective.discount * value * cut
             ended = turn.terminated if turn.final_images is None else turn.terminated | cut
@@ -284,18 +294,19 @@ class ControlTrainer(Engine):
                 "over": turn.over,
             }
             rows.append(row)
-            self.images, self.fresh = turn.images, turn.fresh
+            self.images, self.sensed, self.fresh = turn.images, turn.senses, turn.fresh
             self.location, self.state = agent.begin_where(
                 self.fresh, self.images, step.next_location, step.state, generator
             )
         columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         columns["baselines"] = torch.cat([columns["baselines"], self._last_baseline()[None]])
         read = [part for part in thumbnails if part is not None]
-        return Played(first_state, torch.stack(read) if read else None, **columns)
+        sensed = {name: torch.stack([each[name] for each in senses]) for name in self.sensed}
+        return Played(first_state, torch.stack(read) if read else None, sensed, **columns)
 
     def _last_baseline(self) -> Tensor:
         """What is expected after the last decision; where the game is over it is not used."""
-        state = self.agent.look(self.images, self.location, self.state).state
+        state = self.agent.look(self.images, self.location, self.state, self.sensed).state
         return self.critic(state[0], self.agent.action_head(state[0]))
 
     def _score(self, played: Played, chosen: Tensor, std: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -314,7 +325,8 @@ class ControlTrainer(Engine):
             thumbnail = None if played.thumbnails is None else played.thumbnails[t, chosen]
             start, _ = agent.first_state(len(chosen), thumbnail)
             state = agent.renewed(played.fresh[t, chosen], start, state)
-            state = agent.remember(features[t], state)
+            senses = {name: numbers[t, chosen] for name, numbers in played.senses.items()}
+            state = agent.remember(features[t], state, senses)
             steps.append(state[0])
             read.append(agent.core.for_policy(state))
             maps.append(state[len(agent.state_sizes) :])

@@ -46,6 +46,7 @@ class ObjectiveConfig:
     privileged_baseline: bool = False  # b_t may also see the label: all but the action is allowed
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
     step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last look's
+    context_weight: float = 0.0  # of the cross-entropy of the answer before any look, of a context
     look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
@@ -54,7 +55,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         REWARDS.check(self.reward)
         choose(self.look_reward, LOOK_REWARDS, "look_reward")
-        weights = ("reinforce", "baseline", "glimpse", "step", "look")
+        weights = ("reinforce", "baseline", "glimpse", "step", "context", "look")
         ranges = {f"{name}_weight": Range(0, 1e6) for name in weights}
         check_fields(self, credit_decay=Range(0, 1), **ranges)
 
@@ -282,6 +283,9 @@ def hybrid_loss(
     if config.step_weight and rollout.features:
         earlier = glimpse_loss(rollout.prior_logits, labels, weights)
         total = total + config.step_weight * earlier
+    if config.context_weight and rollout.features:
+        first = rollout.prior_logits[:, : rollout.log_probs.shape[1] + 1 - len(rollout.features)]
+        total = total + config.context_weight * glimpse_loss(first, labels, weights)
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(
         total,

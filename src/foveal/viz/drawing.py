@@ -24,6 +24,7 @@ DPI = 200
 # Inches. Type is no smaller than 6 points at the width that the picture has by itself.
 CELL, GAP, MARGIN, TITLE, ROW_NAMES, BELIEF_LINE = 0.52, 0.06, 0.12, 0.34, 0.46, 0.16
 BELIEFS = 3  # classes after each look
+GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "none"}
 
 
 def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
@@ -32,24 +33,17 @@ def draw(path: Scanpath, theme: Theme = LIGHT) -> Figure:
 
 
 def draw_sheet(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> Figure:
-    """A sheet of scanpaths, one below the other.
+    """A sheet of scanpaths (`ValueError` if there is none), one below the other.
 
     Each shows the image with numbered fixations and the squares of every scale; beside it, where
     the policy reads a map, how likely each of its cells was to be looked at first; each glimpse as
     the model saw it, a row a scale; and the likeliest classes after each look.
-
-    Args:
-        paths: at least one.
-        theme: colours round the images.
-
-    Raises:
-        ValueError: if there is none.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
     if not paths:
         raise ValueError("a sheet needs at least one scanpath; got none.")
-    sides = [_image_side(path) for path in paths]
+    sides = [min(max(1.6, _cells_height(path)), 2.4) for path in paths]
     heights = [max(_cells_height(path), side) for path, side in zip(paths, sides, strict=True)]
     looks = max(path.num_looks for path in paths)
     maps = max(0 if path.cells is None else side for path, side in zip(paths, sides, strict=True))
@@ -81,9 +75,6 @@ def save_picture(figure: Figure, out: Path) -> None:
     """Write a figure as PNG, SVG or PDF, by the file's suffix, in one step.
 
     Equal figures give equal files.
-
-    Raises:
-        OSError: if the file cannot be written.
     """
     import matplotlib  # noqa: PLC0415 (slow to import)
 
@@ -125,18 +116,12 @@ def _cells_height(path: Scanpath) -> float:
     return scales * (CELL + GAP) + min(BELIEFS, len(path.classes)) * BELIEF_LINE
 
 
-def _image_side(path: Scanpath) -> float:
-    return min(max(1.6, _cells_height(path)), 2.4)
-
-
 def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 (slow to import)
 
     height, width = path.image_size
     # Extent in pixel boundaries, the unit of the centres.
-    axes.imshow(
-        path.image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="none"
-    )
+    axes.imshow(path.image, extent=(0, width, height, 0), **GREY)
     last = path.num_looks - 1
     for look in range(path.num_looks):
         scales = path.scales(look)
@@ -151,6 +136,11 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
     for look, (x, y) in enumerate(path.centers):
         disc = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "linewidth": 0.4}
         axes.text(x, y, str(look + 1), color="black", size=6, ha="center", va="center", bbox=disc)
+    _frame(axes, path, theme)
+
+
+def _frame(axes: Any, path: Scanpath, theme: Theme) -> None:
+    height, width = path.image_size
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
     for spine in axes.spines.values():
         spine.set(color=theme.faint, linewidth=0.5)
@@ -158,11 +148,9 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
 
 def _draw_cells(axes: Any, path: Scanpath, theme: Theme) -> None:
     """How likely each cell of the policy's map was to be looked at first, over the image."""
-    (height, width), (down, across) = path.image_size, path.cells_size
+    down, across = path.cells_size
     axes.imshow(path.cells, cmap="magma", vmin=0, extent=(0, across, down, 0), interpolation="none")
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], anchor="N")
-    for spine in axes.spines.values():
-        spine.set(color=theme.faint, linewidth=0.5)
+    _frame(axes, path, theme)
 
 
 def _draw_looks(axes: Any, path: Scanpath, theme: Theme, size: tuple[float, float]) -> None:
@@ -182,24 +170,16 @@ def _draw_looks(axes: Any, path: Scanpath, theme: Theme, size: tuple[float, floa
         for scale in path.scales(look):
             _draw_glimpse(axes, path, look, scale, left)
         _draw_belief(axes, path, look, (left, beliefs_top), theme)
-    name = "belief"
     middle = beliefs_top + BELIEF_LINE / 2
-    axes.text(-0.06, middle, name, size=6.5, color=theme.text, ha="right", va="center")
+    axes.text(-0.06, middle, "belief", size=6.5, color=theme.text, ha="right", va="center")
 
 
 def _draw_glimpse(axes: Any, path: Scanpath, look: int, scale: int, left: float) -> None:
     from matplotlib.patches import Rectangle  # noqa: PLC0415 (slow to import)
 
     top = scale * (CELL + GAP)
-    axes.imshow(
-        path.glimpses[look, scale],
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        extent=(left, left + CELL, top + CELL, top),
-        aspect="auto",
-        interpolation="none",
-    )
+    extent = (left, left + CELL, top + CELL, top)
+    axes.imshow(path.glimpses[look, scale], extent=extent, aspect="auto", **GREY)
     frame = Rectangle((left, top), CELL, CELL, fill=False, edgecolor=scale_color(scale))
     frame.set(linewidth=1.2, clip_on=False)
     axes.add_patch(frame)

@@ -1,7 +1,5 @@
 """Scanpaths and games as moving pictures, GIF or MP4, drawn with Pillow."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.sensor import GlimpseSensor
 from foveal.names import printable
 from foveal.viz.drawing import shorten
-from foveal.viz.scanpath import Scanpath, leading_classes, reconstruct, viewable
+from foveal.viz.scanpath import Scanpath, as_picture, leading_classes, reconstruct, viewable
 from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
 
 FILMS = (".gif", ".mp4")
@@ -34,10 +32,7 @@ Square = tuple[int, int, int]  # left, top, side, in pixels of the image
 class Film:
     """Collects the first game of each of the first environments; `play` calls it.
 
-    Args:
-        agent: who plays.
-        games: how many to keep.
-        most_looks: of each game, from its first; None for all.
+    It keeps so many ``games``, and ``most_looks`` of each from its first, or all if None.
     """
 
     def __init__(
@@ -111,13 +106,7 @@ def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image
 
 
 def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
-    """One look: where it fell, what has been seen by then, what it brought, the belief after it.
-
-    Args:
-        path: a scanpath of T looks.
-        look: from 0 to T - 1.
-        theme: colours round the images.
-    """
+    """One look: where it fell, what has been seen by then, what it brought, the belief after it."""
     font = ImageFont.load_default(13)
     image = _screen(path.image, path.image_size)
     scales = path.scales(look)
@@ -165,11 +154,7 @@ def contact_sheet(frames: Sequence[Image.Image]) -> NDArray[np.uint8]:
 
 
 def check_film(out: Path) -> None:
-    """Make sure that a film of this name can be written, before it is made.
-
-    Raises:
-        ImportError: if an MP4 is wanted and PyAV is not installed.
-    """
+    """Make sure that a film of this name can be written; `ImportError` if it needs PyAV."""
     if out.suffix.lower() != ".mp4":
         return
     try:
@@ -183,14 +168,7 @@ def check_film(out: Path) -> None:
 def save_film(frames: Sequence[Image.Image], times: Sequence[int], out: Path) -> None:
     """Write frames as a GIF, which repeats, or an MP4, by the file's suffix, in one step.
 
-    Args:
-        frames: of one size.
-        times: how long each is shown, in milliseconds.
-        out: the file.
-
-    Raises:
-        OSError: if the file cannot be written.
-        ImportError: see `check_film`.
+    Frames are of one size, times in milliseconds. Raises `ImportError` as `check_film`.
     """
     check_film(out)
     if out.suffix.lower() == ".mp4":
@@ -230,7 +208,7 @@ def _screen(pixels: NDArray[np.float32], image_size: tuple[int, int]) -> Image.I
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     enlarged = size[0] >= pixels.shape[1]
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-    return _picture(pixels).resize(size, method)
+    return as_picture(pixels).convert("RGB").resize(size, method)
 
 
 def _outline(
@@ -264,7 +242,8 @@ def _glimpse_column(
     step = GLIMPSE + MARGIN
     sheet = Image.new("RGB", (columns * step - MARGIN, rows * step - MARGIN), background)
     for place, (scale, pixels) in enumerate(glimpses.items()):
-        seen = _picture(pixels).resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST)
+        seen = as_picture(pixels).convert("RGB")
+        seen = seen.resize((GLIMPSE, GLIMPSE), Image.Resampling.NEAREST)
         edge = (0, 0, GLIMPSE - 1, GLIMPSE - 1)
         ImageDraw.Draw(seen).rectangle(edge, outline=scale_color(scale), width=2)
         sheet.paste(seen, (place // rows * step, place % rows * step))
@@ -285,9 +264,3 @@ def _draw_beliefs(
         draw.rectangle(bar, fill=color)
         text = f"{shorten(path.classes[index], 16)}{' (right)' if index == path.label else ''}"
         draw.text((left + 4, y), text, fill=theme.text, font=font)
-
-
-def _picture(pixels: NDArray[np.float32]) -> Image.Image:
-    """``(H, W)`` or ``(H, W, 3)`` in [0, 1] as a picture."""
-    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
-    return Image.fromarray(shown).convert("RGB")

@@ -1,7 +1,5 @@
 """What TensorBoard shows of a model in training: the same images, or the same game, each time."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np

@@ -24,16 +24,10 @@ WIDTH, CURVE, MARGIN = 7.2, 2.6, 0.5  # inches
 def density(
     locations: Tensor, image_size: tuple[int, int], bins: int = BINS
 ) -> NDArray[np.float64]:
-    """How often each part of an image was looked at.
+    """How often each part of an image was looked at, by ``(N, 2)`` locations.
 
-    Args:
-        locations: ``(N, 2)`` in [-1, 1], ``(x, y)``; or ``(N, 3)`` with a zoom.
-        image_size: ``(height, width)`` in pixels; the parts are squares.
-        bins: along the longer side.
-
-    Returns:
-        ``(rows, columns)``, top left first, as multiples of looking everywhere equally often: the
-        mean is 1.
+    They may have a zoom. Gives ``(rows, columns)`` of square parts, ``bins`` along the longer side,
+    top left first, as multiples of looking everywhere equally often: the mean is 1.
     """
     longer = max(image_size)
     rows, columns = (max(1, round(bins * side / longer)) for side in image_size)
@@ -51,15 +45,7 @@ def draw_maps(
     num_maps: int | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """Maps of the first looks, and the error against the number of looks.
-
-    Args:
-        gaze: of T looks.
-        image_size: ``(height, width)`` in pixels.
-        title: what was looked at, by whom.
-        num_maps: of how many looks, from the first: those of training; of all if None.
-        theme: colours round the maps.
-    """
+    """Maps of the first looks (of training, or all), and the error against their number."""
     from matplotlib.colors import PowerNorm  # noqa: PLC0415 (slow to import)
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
@@ -100,15 +86,9 @@ def _draw_curve(axes: Any, gaze: Gaze, usual: int, theme: Theme) -> None:
     axes.fill_between(looks, low, high, color=theme.right, alpha=0.35, linewidth=0)
     axes.plot(looks, errors, color=theme.right, marker="o", markersize=3.5)
     for look in sorted({1, usual, len(errors)}):
-        axes.annotate(
-            f"{errors[look - 1]:.1f} %",
-            (look, errors[look - 1]),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            size=7,
-            color=theme.text,
-        )
+        error, style = errors[look - 1], {"ha": "center", "size": 7, "color": theme.text}
+        above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points"}
+        axes.annotate(f"{error:.1f} %", (look, error), **above, **style)
     more = usual < len(errors)
     if more:
         axes.axvline(usual, color=theme.faint, linewidth=0.8, linestyle="--")

@@ -1,7 +1,5 @@
 """Scanpaths as one HTML file, which loads nothing from anywhere, to step through in a browser."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -16,7 +14,7 @@ from PIL import Image
 
 from foveal.io.files import write_file
 from foveal.names import printable
-from foveal.viz.scanpath import Scanpath
+from foveal.viz.scanpath import Scanpath, as_picture
 from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -28,11 +26,7 @@ QUALITIES = (85, 60, 35, 10)  # of the compression, until it is as small
 
 
 def save_page(images: Sequence[Sequence[Scanpath]], title: str, out: Path) -> None:
-    """Write the page of `page`, in one step.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
+    """Write the page of `page`, in one step."""
     write_file(out, page(images, title).encode())
 
 
@@ -44,9 +38,7 @@ def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
     What a browser shows as seen by then it composes of the glimpses, as
     `foveal.viz.scanpath.reconstruct` does.
 
-    Args:
-        images: for each image, the scanpath of the mean policy, then any number of sampled ones.
-        title: of the page.
+    For each image there is the scanpath of the mean policy, then any number of sampled ones.
     """
     data = json.dumps({"title": title, "images": [_image(paths) for paths in images]})
     values = {
@@ -83,7 +75,7 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
                     for look in range(path.num_looks)
                 ],
                 "probabilities": np.round(path.probabilities.astype(float), DIGITS).tolist(),
-                "glimpses": _data_url(_encoded(_bytes_of(_strip(path.glimpses)), "png"), "png"),
+                "glimpses": _data_url(_encoded(as_picture(_strip(path.glimpses)), "png"), "png"),
             }
             for path in paths
         ],
@@ -100,7 +92,7 @@ def _strip(glimpses: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _picture(pixels: NDArray[np.float32]) -> str:
     """An image as it is where that is small, otherwise a compressed copy."""
-    image = _bytes_of(pixels)
+    image = as_picture(pixels)
     if max(image.size) <= EXACT_UP_TO and len(exact := _encoded(image, "png")) <= MOST_BYTES:
         return _data_url(exact, "png")
     image.thumbnail((SHOWN, SHOWN))
@@ -109,11 +101,6 @@ def _picture(pixels: NDArray[np.float32]) -> str:
         if len(content) <= MOST_BYTES:
             break
     return _data_url(content, "jpeg")
-
-
-def _bytes_of(pixels: NDArray[np.float32]) -> Image.Image:
-    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
-    return Image.fromarray(shown)
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

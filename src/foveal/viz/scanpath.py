@@ -1,16 +1,16 @@
 """A rollout as ordered fixations: where a model looked, what it saw, what it then believed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from foveal import geometry
+from foveal.evaluation.classifier import judging
 from foveal.model.attention import RecurrentAttention, Rollout
 from foveal.scene import PatchSource, Scene, scene_of
 
@@ -19,36 +19,19 @@ OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 
 @dataclass(frozen=True)
 class Scanpath:
-    """What a model looked at in one image, in order.
+    """What a model looked at in one image, in order."""
 
-    Attributes:
-        image: ``(H, W)`` or ``(H, W, 3)`` float in [0, 1]; a smaller copy will do for a picture.
-        image_size: ``(height, width)`` of the image that the model looked at, in pixels; the
-            centres and the patches count those.
-        centers: ``(T, 2)`` int, ``(x, y)`` pixels of the fixations, the first included.
-        patch_sizes: pixels a side of each scale's square, finest first.
-        glimpses: ``(T, S, G, G)`` or ``(T, S, G, G, 3)``, what the model saw; NaN at the scales
-            that a look of a model that zooms did not read.
-        probabilities: ``(T, K)``, its belief after each look.
-        classes: K names.
-        label: the right class, or None if it is not known.
-        name: of the image, for people.
-        cells: ``(h, w)``, how likely each cell of a map was to be looked at first, where a policy
-            reads one.
-        cells_size: ``(height, width)`` of what the map covers, in pixels of the image.
-    """
-
-    image: NDArray[np.float32]
-    image_size: tuple[int, int]
-    centers: NDArray[np.int64]
-    patch_sizes: tuple[int, ...]
-    glimpses: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
-    label: int | None = None
-    name: str = ""
-    cells: NDArray[np.float32] | None = None
-    cells_size: tuple[float, float] = (0, 0)
+    image: NDArray[np.float32]  # (H, W) or (H, W, 3) float in [0, 1]; a smaller copy will do
+    image_size: tuple[int, int]  # (height, width) of what was looked at, in pixels
+    centers: NDArray[np.int64]  # (T, 2) int, (x, y) pixels of the fixations, the first included
+    patch_sizes: tuple[int, ...]  # pixels a side of each scale's square, finest first
+    glimpses: NDArray[np.float32]  # (T, S, G, G[, 3]), as seen; NaN at a scale not read
+    probabilities: NDArray[np.float32]  # (T, K), its belief after each look
+    classes: tuple[str, ...]  # K names
+    label: int | None = None  # the right class, or None if it is not known
+    name: str = ""  # of the image, for people
+    cells: NDArray[np.float32] | None = None  # (h, w), chance of each cell of a map at first
+    cells_size: tuple[float, float] = (0, 0)  # (height, width) of that map in the image's pixels
 
     @property
     def num_looks(self) -> int:
@@ -112,24 +95,16 @@ def follow(
         sampled: locations are drawn from the policy, as in training, instead of its mean.
         location_std: of the samples; the configuration's if None.
         generator: of the first location and the samples, on the image's device.
-
-    Raises:
-        ValueError: if the image has another shape or number of channels than the model takes.
     """
     scene = scene_of(image)
-    training = model.training
-    model.train(sampled)
-    try:
-        with torch.inference_mode():
-            rollout = model(
-                scene,
-                num_glimpses=num_glimpses,
-                first_location=None if first_location is None else first_location[None],
-                location_std=location_std,
-                generator=generator,
-            )
-    finally:
-        model.train(training)
+    with judging(model, sampled=sampled):
+        rollout = model(
+            scene,
+            num_glimpses=num_glimpses,
+            first_location=None if first_location is None else first_location[None],
+            location_std=location_std,
+            generator=generator,
+        )
     return scanpath_of(model, scene, rollout, 0, classes=classes, label=label, name=name)
 
 
@@ -143,17 +118,7 @@ def scanpath_of(
     label: int | None = None,
     name: str = "",
 ) -> Scanpath:
-    """The scanpath of one of the images of a rollout.
-
-    Args:
-        model: whose rollout it is.
-        scene: what it looked at.
-        rollout: of all its images.
-        row: of the image in them.
-        classes: names of the model's classes.
-        label: the right class, if it is known.
-        name: of the image, for people.
-    """
+    """The scanpath of the image in one row of a rollout of the scene; see `follow`."""
     with torch.inference_mode():
         places = rollout.locations[row]
         glimpses = model.sensor(scene.only(row, len(places)), places)
@@ -203,14 +168,8 @@ def reconstruct(path: Scanpath, looks: int | None = None) -> NDArray[np.float32]
     """The foveated image: all that the model has seen of it after some looks, and no more.
 
     Each pixel has the finest resolution at which it was seen; of looks of equal resolution, that of
-    the latest.
-
-    Args:
-        path: of T looks.
-        looks: how many of them, from the first; all if None.
-
-    Returns:
-        Of the shape of ``path.image``; NaN where nothing was seen.
+    the latest. Of all looks, or the first so many; of the shape of ``path.image``, and NaN where
+    nothing was seen.
     """
     height, width = path.image.shape[:2]
     seen = np.full_like(path.image, np.nan)
@@ -249,3 +208,9 @@ def viewable(images: Tensor) -> NDArray[np.float32]:
     moved = images.movedim(-3, -1)
     shown = moved if moved.shape[-1] == 3 else moved[..., 0]
     return np.ascontiguousarray(shown.float().cpu().numpy())
+
+
+def as_picture(pixels: NDArray[np.float32]) -> Image.Image:
+    """``(H, W)`` or ``(H, W, 3)`` in [0, 1] as a picture of bytes."""
+    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
+    return Image.fromarray(shown)

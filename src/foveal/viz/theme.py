@@ -1,7 +1,5 @@
 """The colours of all pictures: told apart in every common form of colour blindness."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,23 +11,14 @@ DENSITY_MAP = "cividis"  # Nunez, Anderton and Renslow 2018
 
 @dataclass(frozen=True)
 class Theme:
-    """What surrounds the images.
+    """What surrounds the images."""
 
-    Attributes:
-        background: of the page.
-        text: on it.
-        faint: lines and marks that should not be looked at first.
-        unseen: where the model has not looked.
-        right: the right class, or the answer where the right class is not known.
-        wrong: any other class.
-    """
-
-    background: str
-    text: str
-    faint: str
-    unseen: str
-    right: str
-    wrong: str
+    background: str  # of the page
+    text: str  # on it
+    faint: str  # lines and marks that should not be looked at first
+    unseen: str  # where the model has not looked
+    right: str  # the right class, or the answer where the right class is not known
+    wrong: str  # any other class
 
 
 THEMES: dict[Literal["light", "dark"], Theme] = {

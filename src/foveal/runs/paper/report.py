@@ -1,11 +1,8 @@
 """Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
 
-from __future__ import annotations
-
-import dataclasses
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +19,11 @@ TEST_IMAGES = 10_000
 def row_result(
     row: Row, command: str, results: Sequence[dict[str, Any]], *, quick: bool = False
 ) -> dict[str, Any]:
-    """The content of ``<row>.json``.
+    """The content of ``<row>.json``, from the results of `train_run` for each seed.
 
-    Args:
-        row: which.
-        command: that makes it.
-        results: of one run a seed, as `foveal.runs.run.train_run` returns them.
-        quick: whether the row's run is cut short, which makes no figure to compare.
-
-    Returns:
-        The mean over the seeds, its Wilson interval over the test images or games, the spread over
-        the seeds (standard deviation; None for one seed), and every seed's result in full.
+    The mean over the seeds, its Wilson interval over the test images or games, the spread over the
+    seeds (standard deviation; None for one seed), and every seed's result in full. A ``quick`` row
+    is cut short, and makes no figure to compare.
     """
     values = [result[row.measure] for result in results]
     mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
@@ -46,18 +37,14 @@ def row_result(
         "spread": statistics.stdev(values) if len(results) > 1 else None,
         "paper": row.paper,
         "protocol": results[0]["protocol"],
-        "config": dataclasses.asdict(row.config),
+        "config": asdict(row.config),
         "seeds": [result["seed"] for result in results],
         "runs": list(results),
     } | ({"quick": True, "paper": None} if quick else {})
 
 
 def read_row(directory: Path, name: str) -> dict[str, Any] | None:
-    """The result of a row, or None if there is none yet.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """The result of a row, or None if there is none yet; `ValueError` if the file is damaged."""
     path = directory / f"{name}.json"
     return read_json(path) if path.exists() else None
 
@@ -65,12 +52,8 @@ def read_row(directory: Path, name: str) -> dict[str, Any] | None:
 def write_row(directory: Path, result: dict[str, Any]) -> None:
     """Write a row's file and the table anew, each in one step.
 
-    Two processes may do so at once: the table is made from the files while a lock is held, so
-    that the last one made has all rows.
-
-    Raises:
-        OSError: if they cannot be written.
-        ValueError: if another row's file is damaged.
+    Two processes may do so at once: the table is made from the files while a lock is held, so that
+    the last one made has all rows. Raises `ValueError` if another row's file is damaged.
     """
     from filelock import FileLock  # noqa: PLC0415 (only here)
 
@@ -156,25 +139,19 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     cells = [f"`{row.name}`", row.title]
     if result is not None and result.get("quick"):
         row = replace(row, paper=None, preprint=None, best_known=None)
-    if result is None:
-        cells += ["not yet", "", _figure(row.paper), ""]
-    else:
-        spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
-        low, high = result["interval"]
-        difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
-        cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
-        cells += [_figure(row.paper), difference]
     best = "" if row.best_known is None else f"{row.best_known[0]:.2f} ({row.best_known[1]})"
-    cells += [_figure(row.preprint), best]
+    others = [_figure(row.preprint), best]
     if result is None:
-        cells += ["", "", ""]
-    else:
-        runs = result["runs"]
-        minutes = statistics.fmean(run["seconds"] for run in runs) / 60
-        seeds = ", ".join(str(seed) for seed in result["seeds"])
-        seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
-        cells += [seeds, f"{seen:,}", f"{minutes:.0f}"]
-    return cells
+        return [*cells, "not yet", "", _figure(row.paper), "", *others, "", "", ""]
+    spread = "" if result["spread"] is None else f" ± {result['spread']:.2f}"
+    low, high = result["interval"]
+    difference = "" if row.paper is None else f"{result[row.measure] - row.paper:+.2f}"
+    cells += [f"**{result[row.measure]:.2f}**{spread}", f"{low:.2f} to {high:.2f}"]
+    runs = result["runs"]
+    minutes = statistics.fmean(run["seconds"] for run in runs) / 60
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
+    return [*cells, _figure(row.paper), difference, *others, seeds, f"{seen:,}", f"{minutes:.0f}"]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -5,9 +5,6 @@ proceedings (NIPS 2014) and the preprint (arXiv 1406.6247v1) differ; the proceed
 ones, and those that we compare with.
 """
 
-from __future__ import annotations
-
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,28 +90,16 @@ CONTROL_DECISIONS = 300_000 * 23  # of Catch's controls, 23 a game
 
 @dataclass(frozen=True)
 class Row:
-    """One number of the paper's tables, or a control that they leave out.
+    """One number of the paper's tables, or a control that they leave out."""
 
-    Attributes:
-        name: such as "cluttered-60-ram-8".
-        title: in words.
-        task: such as "cluttered-60"; "catch" for the game.
-        config: how we train it, seed 0.
-        paper: the figure of the proceedings; None for the controls that are ours.
-        preprint: that of the preprint, where known.
-        best_known: the best reproduction's figure and its name, where known; of a row beyond the
-            paper, the best model's of its kind.
-        beyond: whether it is beyond the paper: its first look is a thumbnail of the whole.
-    """
-
-    name: str
-    title: str
-    task: str
-    config: Run
-    paper: float | None
-    preprint: float | None = None
-    best_known: tuple[float, str] | None = None
-    beyond: bool = False
+    name: str  # such as "cluttered-60-ram-8"
+    title: str  # in words
+    task: str  # such as "cluttered-60"; "catch" for the game
+    config: Run  # how we train it, seed 0
+    paper: float | None  # the figure of the proceedings; None for the controls that are ours
+    preprint: float | None = None  # that of the preprint, where known
+    best_known: tuple[float, str] | None = None  # of the best reproduction, or model of its kind
+    beyond: bool = False  # whether its first look is a thumbnail of the whole
 
     @property
     def measure(self) -> str:
@@ -122,48 +107,38 @@ class Row:
         return self.config.measure
 
 
+TITLES = {
+    "fc-64": "fully connected, 64 units a layer",
+    "fc-256": "fully connected, 256 units a layer",
+    "conv": "convolutional",
+    "ram": "RAM, {} glimpses",
+    "random": "{} random glimpses",
+    "center": "{} glimpses of the centre",
+}
+
+
 def _row(task: str, kind: str) -> Row:
     name = f"{task}-{kind}"
     base = recipe(task, "fast")
-    if kind in ("fc-64", "fc-256", "conv"):
+    if kind in TITLES:
         # On the large canvas the paper's hidden layer keeps the number of weights.
         network = "conv-86" if name == "cluttered-100-conv" else kind
-        config = dataclasses.replace(
-            base,
-            network=network,  # type: ignore[arg-type]
-            task=TASKS[task],  # as in the paper: no digit is turned or warped
-            training=reference_training(network),
-        )
-        title = {
-            "fc-64": "fully connected, 64 units a layer",
-            "fc-256": "fully connected, 256 units a layer",
-            "conv": "convolutional",
-        }[kind]
+        training = reference_training(network)
+        # As in the paper: no digit is turned or warped.
+        config = base.altered(network=network, task=TASKS[task], training=training)
+        title = TITLES[kind]
     else:
         policy, looks = kind.split("-")
-        model = dataclasses.replace(
-            base.model,
-            num_glimpses=int(looks),
-            policy="learned" if policy == "ram" else policy,
+        shorter = policy == "ram" and int(looks) < base.model.num_glimpses
+        config = base.altered(
+            start=task if shorter else None,
+            task={"augmentation": AUGMENTATION.get(name, base.task.augmentation)},
+            model={"num_glimpses": int(looks), "policy": "learned" if policy == "ram" else policy},
         )
-        shorter = policy == "ram" and model.num_glimpses < base.model.num_glimpses
-        training = base.training
         if shorter or policy != "ram":
             epochs = EPOCHS.get(name) or EPOCHS[f"{task}-ram" if shorter else policy]
-            training = dataclasses.replace(training, epochs=epochs)
-        augmentation = AUGMENTATION.get(name, base.task.augmentation)
-        config = dataclasses.replace(
-            base,
-            start=task if shorter else None,
-            task=dataclasses.replace(base.task, augmentation=augmentation),
-            model=model,
-            training=training,
-        )
-        title = {
-            "ram": f"RAM, {looks} glimpses",
-            "random": f"{looks} random glimpses",
-            "center": f"{looks} glimpses of the centre",
-        }[policy]
+            config = config.altered(training={"epochs": epochs})
+        title = TITLES[policy].format(looks)
     return Row(
         name, title, task, config, PAPER[task][kind], PREPRINT.get(name), BEST_KNOWN.get(name)
     )
@@ -176,8 +151,7 @@ def _beyond(task: str, kind: str) -> Row:
     title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
     title += ", each of one scale that it chooses" if config.model.zoom else ""
     if control:
-        model = config.model.with_parts(policy=control)
-        config = dataclasses.replace(config, model=model)
+        config = config.altered(model=config.model.with_parts(policy=control))
         title += {"random": " at random", "center": " of the centre"}[control]
     return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), beyond=True)
 
@@ -191,11 +165,7 @@ def _catch_rows() -> list[Row]:
     fast = agent_recipe("catch", "fast")
 
     def control(**changes: Any) -> AgentRun:
-        return dataclasses.replace(
-            fast,
-            model=dataclasses.replace(fast.model, **changes),
-            training=dataclasses.replace(fast.training, decisions=CONTROL_DECISIONS),
-        )
+        return fast.altered(model=changes, training={"decisions": CONTROL_DECISIONS})
 
     whole = {"policy": "center", "glimpse_size": 24, "num_scales": 1}
     return [

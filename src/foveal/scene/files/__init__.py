@@ -10,32 +10,16 @@ A TIFF of few pixels is read whole, by the same reader: its size changes no pixe
 costs does not depend on the size of the image either: see `foveal.scene.files.sources`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from foveal.scene.files.slides import SlideSource, is_slide
-from foveal.scene.files.sources import (
-    LARGE,
-    ArraySource,
-    Source,
-    naming,
-    open_array,
-)
+from foveal.scene.files.sources import LARGE, ArraySource, Source, naming, open_array
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ARRAY_HEAD = b"\x93NUMPY"
 SLIDES = {  # suffixes of scanners' files
-    ".bif",
-    ".dcm",
-    ".mrxs",
-    ".ndpi",
-    ".scn",
-    ".svs",
-    ".svslide",
-    ".vms",
-    ".vmu",
-    ".czi",
+    *(".bif", ".czi", ".dcm", ".mrxs", ".ndpi"),
+    *(".scn", ".svs", ".svslide", ".vms", ".vmu"),
 }
 
 
@@ -101,12 +85,5 @@ def _head(path: Path) -> bytes:
 
 
 __all__ = [
-    "LARGE",
-    "SLIDES",
-    "ArraySource",
-    "Source",
-    "is_large",
-    "is_source",
-    "naming",
-    "open_source",
-]
+    "LARGE", "SLIDES", "ArraySource", "Source", "is_large", "is_source", "naming", "open_source",
+]  # fmt: skip

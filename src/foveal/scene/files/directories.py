@@ -5,8 +5,6 @@ tifffile reads these tables whole. `LeanFile` shows it the file with the tables 
 and reads the entries of the tiles that are asked for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import struct
 import threading
@@ -38,15 +36,9 @@ class _Layout(NamedTuple):
 class LeanFile:
     """A TIFF file, read-only, without buffering, safe to read from several threads.
 
-    Args:
-        path: of the file.
-
     Attributes:
         tables: of tiles, by the position of their directory and the tag.
         bytes_read: of the file so far.
-
-    Raises:
-        OSError: if it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,7 +1,5 @@
 """Whole-slide formats through OpenSlide, which the extra ``foveal[wsi]`` brings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,6 @@ BACKGROUND = "openslide.background-color"  # of what was not scanned
 
 class SlideSource(Source):
     """A whole slide, of which only windows are read; see `Source`.
-
-    Args:
-        path: of the file.
-        num_channels: see `Source`.
 
     Raises:
         ValueError: if OpenSlide is not installed, or cannot read the file.

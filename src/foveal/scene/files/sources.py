@@ -55,11 +55,7 @@ def explained(
 
 @contextmanager
 def naming(path: Path | str, damage: str = "is damaged or cut off") -> Iterator[None]:
-    """Name the file in whatever is raised within.
-
-    Raises:
-        OSError, ValueError: in its place.
-    """
+    """Name the file in whatever fails within. Raises `OSError` or `ValueError` in its place."""
     try:
         yield
     except Exception as problem:
@@ -68,18 +64,12 @@ def naming(path: Path | str, damage: str = "is damaged or cut off") -> Iterator[
 
 @dataclass(frozen=True)
 class Level:
-    """The image (factor 1), or a smaller copy of it.
+    """The image (factor 1), or a smaller copy of it."""
 
-    Attributes:
-        height, width: of the copy, in its own pixels.
-        factor: pixels of the image in a pixel of the copy, a side.
-        tile: pixels a side of what is read at once; blocks of a wide window end at multiples of it.
-    """
-
-    height: int
-    width: int
-    factor: float
-    tile: tuple[int, int] = (1, 1)
+    height: int  # of the copy, in its own pixels
+    width: int  # likewise
+    factor: float  # pixels of the image in a pixel of the copy, a side
+    tile: tuple[int, int] = (1, 1)  # pixels a side read at once; where blocks of a window end
 
 
 def level_factor(full: tuple[int, int], size: tuple[int, int]) -> float | None:
@@ -109,13 +99,7 @@ class Source:
         levels: finest first; the first is the image.
         native_channels: of the pixels that `_pixels` gives.
         num_channels: what to convert to: 1 (grey), 3 (red, green, blue); None leaves it as it is.
-
-    Attributes:
-        height, width: of the image, in pixels.
-        num_channels: of what `read` gives.
-
-    Raises:
-        ValueError: if there is no such conversion.
+            `ValueError` if there is no such conversion.
     """
 
     def __init__(
@@ -138,10 +122,11 @@ class Source:
         """See `foveal.scene.sources.PatchSource.read`.
 
         Raises:
-            ValueError: if the file is damaged where it is read.
-            OSError: if it cannot be read.
+            OSError, ValueError: if the file cannot be read, or is damaged where it is read.
         """
-        number = self._choose(box)
+        # The coarsest from which boxes of this side are read.
+        fitting = (i for i, one in enumerate(self.levels) if one.factor * FINEST_BOX <= box)
+        number = max(fitting, default=0)
         level = self.levels[number]
         row, rows = _shares(top, count, box, level.factor, level.height, self.height)
         column, columns = _shares(left, count, box, level.factor, level.width, self.width)
@@ -173,11 +158,6 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _choose(self, box: int) -> int:
-        """The number of the level from which boxes of ``box`` pixels a side are read."""
-        fitting = [i for i, level in enumerate(self.levels) if level.factor * FINEST_BOX <= box]
-        return fitting[-1] if fitting else 0
-
     def _converted(self, patch: Floats) -> Floats:
         if self._native_channels == self.num_channels:
             return patch
@@ -194,15 +174,9 @@ class Source:
 class ArraySource(Source):
     """An array, or a memory map of one on disk, of which only windows are read.
 
-    Args:
-        array: ``(H, W)`` or ``(H, W, C)``; bytes or 16-bit numbers (scaled to [0, 1]), bool, or
-            float in [0, 1], which is checked here of a small array, and of what is read of a
-            large one.
-        num_channels: see `Source`.
-        name: for messages.
-
-    Raises:
-        ValueError: if shape, type or values are not as above, or the channels cannot be converted.
+    It is ``(H, W)`` or ``(H, W, C)``; bytes or 16-bit numbers (scaled to [0, 1]), bool, or float in
+    [0, 1], which is checked here of a small array, and of what is read of a large one. Anything
+    else raises `ValueError`.
     """
 
     def __init__(
@@ -226,11 +200,7 @@ class ArraySource(Source):
 
 
 def open_array(path: Path, num_channels: int | None = None) -> ArraySource:
-    """A ``.npy`` file, memory-mapped; see `ArraySource`.
-
-    Raises:
-        ValueError: if it is damaged, or holds no image.
-    """
+    """A ``.npy`` file, memory-mapped; `ValueError` if it is damaged, or holds no image."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as problem:
@@ -243,8 +213,7 @@ def open_array(path: Path, num_channels: int | None = None) -> ArraySource:
 def scaled(pixels: NDArray[Any], bits: int | None = None, name: str = "the image") -> Floats:
     """Numbers as float32 in [0, 1]: unsigned ones over their largest, of ``bits`` bits if given.
 
-    Raises:
-        ValueError: if there are floats outside of [0, 1], or not a number.
+    Floats outside of [0, 1] raise `ValueError`.
     """
     if pixels.dtype.kind == "u":
         largest = 2 ** (bits or 8 * pixels.dtype.itemsize) - 1
@@ -272,9 +241,8 @@ def _shares(
 ) -> tuple[int, Floats]:
     """What share of each box each pixel of a level is, along one side.
 
-    Returns:
-        The first pixel of the level that counts, and ``(count, N)`` shares of the N from there on.
-        Those of a box sum to 1 where it lies inside the image.
+    Returns the first pixel of the level that counts, and ``(count, N)`` shares of the N from there
+    on. Those of a box sum to 1 where it lies inside the image.
     """
     edges = np.clip(first + box * np.arange(count + 1, dtype=np.int64), 0, full)
     start = min(int(edges[0] // factor), length - 1)

@@ -1,12 +1,12 @@
 """TIFF, BigTIFF and OME-TIFF, small and large, tile by tile, through tifffile."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from foveal.scene.files.directories import LeanFile
-from foveal.scene.files.sources import (
-    Floats,
-    Level,
-    Source,
-    level_factor,
-    naming,
-    scaled,
-)
+from foveal.scene.files.sources import Floats, Level, Source, level_factor, naming, scaled
 
 CACHE = 8 * 2**20  # bytes of decoded tiles kept of each file
 LARGEST_SEGMENT = 64 * 2**20  # bytes that may have to be decoded for one look at a few pixels
@@ -44,17 +37,10 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 class TiffSource(Source):
     """A TIFF file, of which only the tiles under a window are read; see `Source`.
 
-    Tiles of any compression that tifffile and imagecodecs decode; strips
-    that are not compressed, through a memory map; compressed strips as long as one is small. It is
-    the first image of several. Pixels are upright, and black where they are transparent; unsigned
-    numbers of any width become [0, 1] by their own largest, and floats must be in it.
-
-    Args:
-        path: of the file.
-        num_channels: see `Source`.
-
-    Attributes:
-        bytes_read: of the file so far; those of a memory map not counted.
+    Tiles of any compression that tifffile and imagecodecs decode; strips that are not compressed,
+    through a memory map; compressed strips as long as one is small. It is the first image of
+    several. Pixels are upright, and black where they are transparent; unsigned numbers of any width
+    become [0, 1] by their own largest, and floats must be in it.
 
     Raises:
         OSError: if it cannot be opened.
@@ -72,7 +58,7 @@ class TiffSource(Source):
 
     @property
     def bytes_read(self) -> int:
-        """Bytes read from the file so far, the directories included."""
+        """Bytes read from the file so far, directories included, those of a memory map not."""
         return self._file.bytes_read
 
     def close(self) -> None:
@@ -205,7 +191,9 @@ class TiffSource(Source):
         window: NDArray[Any] | None = None
         for row in range(top // rows, -(-(top + height) // rows)):
             for column in range(left // columns, -(-(left + width) // columns)):
-                tile = self._tile_at(number, plane, first + row * across + column)
+                index = first + row * across + column
+                decode = partial(self._decode, page, index)
+                tile = self._cache.get((number, plane, index), decode)
                 y, x = row * rows, column * columns
                 if window is None:
                     window = np.zeros((height, width, tile.shape[-1]), dtype=tile.dtype)
@@ -217,16 +205,8 @@ class TiffSource(Source):
         assert window is not None
         return window
 
-    def _tile_at(self, number: int, plane: int, index: int) -> NDArray[Any]:
-        """One decoded tile or strip, ``(rows, columns, samples)``."""
-        key = (number, plane, index)
-        tile = self._cache.get(key)
-        if tile is None:
-            page = self._planes[number][plane][0]
-            tile = self._cache.put(key, self._decode(page, index))
-        return tile
-
     def _decode(self, page: Any, index: int) -> NDArray[Any]:
+        """One tile or strip, ``(rows, columns, samples)``."""
         place = self._file.tile(page.offset, index)
         if place is None:
             if index >= len(page.dataoffsets) or page.is_tiled:
@@ -274,13 +254,12 @@ class _TileCache:
         self._size = 0
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[int, int, int]) -> NDArray[Any] | None:
+    def get(self, key: tuple[int, int, int], decode: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         with self._lock:
             if key in self._tiles:
                 self._tiles.move_to_end(key)
-            return self._tiles.get(key)
-
-    def put(self, key: tuple[int, int, int], tile: NDArray[Any]) -> NDArray[Any]:
+                return self._tiles[key]
+        tile = decode()  # several threads at once
         with self._lock:
             if key not in self._tiles:
                 self._tiles[key] = tile

@@ -23,7 +23,7 @@ from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.config import TaskConfig
-from foveal.tasks.canvases.digits import SPLITS, Digits, load_digits
+from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.task import Task
 
@@ -45,28 +45,16 @@ class _Split:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners.
+    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
 
-    Attributes:
-        digits: ``(B, h, w)`` uint8, augmented and magnified where the task does that.
-        extents: ``(B, 2)``, (height, width) of each digit; what lies beyond in ``digits`` is black.
-        labels: ``(B,)`` int64, of the digits.
-        places: ``(B, 1, 2)``, of the digits.
-        donors: ``(B, N)``, the digits of the split that the N pieces are cut from; -1 for a piece
-            that is left out.
-        cuts: ``(B, N, 2)``, where in the donors.
-        pieces: ``(B, N, 2)``, where on the canvas.
-        sides: ``(B,)``, pixels a side of each canvas.
-    """
-
-    digits: Tensor
-    extents: Tensor
-    labels: Tensor
-    places: Tensor
-    donors: Tensor
-    cuts: Tensor
-    pieces: Tensor
-    sides: Tensor
+    digits: Tensor  # (B, h, w) uint8, augmented and magnified where the task does that
+    extents: Tensor  # (B, 2), (height, width) of each; what lies beyond in ``digits`` is black
+    labels: Tensor  # (B,) int64, of the digits
+    places: Tensor  # (B, 1, 2), of the digits
+    donors: Tensor  # (B, N), the digits of the split of N pieces; -1 for one left out
+    cuts: Tensor  # (B, N, 2), where in the donors
+    pieces: Tensor  # (B, N, 2), where on the canvas
+    sides: Tensor  # (B,), pixels a side of each canvas
 
     def part(self, chosen: slice) -> Layout:
         """The layout of some of the canvases."""
@@ -74,15 +62,7 @@ class Layout:
 
 
 class CanvasTask(Task):
-    """Batches of canvases with digits, on a device.
-
-    Args:
-        config: the task.
-        device: where the digits lie and the canvases are made.
-
-    Attributes:
-        classes: names, by label.
-        image_size: ``(height, width)`` of the canvases, in pixels.
+    """Batches of canvases with digits, on a device, where the digits lie and the canvases are made.
 
     Raises:
         ValueError: if the canvas is smaller than a digit, or clutter larger than a digit.
@@ -121,12 +101,11 @@ class CanvasTask(Task):
         self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
         # Whether making a batch can be captured (see `foveal.training.capture`).
         self.made_on_device = not self._sparse
-        self._splits = {name: self._on_device(digits, name) for name in SPLITS}
+        self._splits = {name: self._on_device(digits.split(name)) for name in SPLITS}
 
-    def _on_device(self, digits: Digits, name: str) -> _Split:
-        part = digits.split(name)
+    def _on_device(self, part: LabelledImages) -> _Split:
         images, labels = torch.tensor(part.images), torch.tensor(part.labels, dtype=torch.long)
-        order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(digits.classes))
+        order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(self.classes))
         return _Split(*(each.to(self.device) for each in (images, labels, order, counts)))
 
     def size(self, split: str) -> int:
@@ -136,16 +115,11 @@ class CanvasTask(Task):
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor | SparseScene, Tensor]:
-        """Fresh canvases for the digits ``indices`` of a split; those for training augmented.
+        """Fresh canvases for the ``(B,)`` digits of a split; those for training augmented.
 
-        Args:
-            split: "train", "validation" or "test"; clutter comes from the same one.
-            indices: ``(B,)`` int64.
-            generator: source of places and clutter, on any device.
-
-        Returns:
-            ``(B, 1, H, W)`` float32 in [0, 1], and ``(B,)`` int64 labels, on the task's device.
-            Canvases that are nearly all black, or of several sizes, are sparse.
+        Clutter comes from the same split; places and clutter from the generator, on any device.
+        Gives ``(B, 1, H, W)`` float32 in [0, 1], sparse where nearly all is black or sizes differ,
+        and ``(B,)`` int64 labels, on the task's device.
         """
         return self.render(split, self.layout(split, indices, generator))
 
@@ -167,19 +141,17 @@ class CanvasTask(Task):
             digits, extents = self._magnified(digits, generator)
             room = extents.unbind(1)
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
+        places, donors, cuts, pieces = none.new_zeros(batch, 1, 2), none[..., 0], none, none
         sides = torch.full((batch,), whole, device=self.device)
-        if not self.config.canvas_size:
-            corner = none.new_zeros(batch, 1, 2)
-            return Layout(digits, extents, labels, corner, none[..., 0], none, none, sides)
         side: int | Tensor = whole
         if split == "train" and self.config.smallest_canvas:
             side = sides = self._random_sides(batch, generator)
-        places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
-        if not count:
-            return Layout(digits, extents, labels, places, none[..., 0], none, none, sides)
-        donors = self._donors(split, labels, count, generator)
-        cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
-        pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
+        if self.config.canvas_size:
+            places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
+        if count:
+            donors = self._donors(split, labels, count, generator)
+            cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
+            pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
         return Layout(digits, extents, labels, places, donors, cuts, pieces, sides)
 
     def _donors(
@@ -204,8 +176,7 @@ class CanvasTask(Task):
     def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
 
-        Raises:
-            ValueError: if they are too large to be made whole.
+        Raises `ValueError` if they are too large to be made whole.
         """
         canvases = layout.digits
         if side := self.config.canvas_size:
@@ -268,9 +239,8 @@ class CanvasTask(Task):
         the device nor ``batch_size`` changes it. Large canvases come in smaller batches.
         """
         height, width = self.image_size
-        step = max(1, min(batch_size, CANVASES_AT_ONCE // (height * width)))
-        if self._sparse:
-            step = batch_size
+        most = batch_size if self._sparse else CANVASES_AT_ONCE // (height * width)
+        step = max(1, min(batch_size, most))
         for layout in self.fixed_layouts(split):
             for first in range(0, len(layout.digits), step):
                 yield self.render(split, layout.part(slice(first, first + step)))

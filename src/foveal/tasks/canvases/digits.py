@@ -5,8 +5,6 @@ IDX files of MNIST's format (plain or gzipped), or an image folder, found and re
 `foveal.tasks.folder` does.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import http.client
@@ -60,24 +58,15 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Digits:
-    """A source of digits, split once and for all.
-
-    Attributes:
-        train, validation, test: the splits. A recipe and its stopping are chosen on validation.
-        classes: the names of the classes, by label.
-    """
+    """A source of digits, split once and for all; a recipe is chosen on validation."""
 
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # their names, by label
 
     def split(self, name: str) -> LabelledImages:
-        """One of "train", "validation" and "test".
-
-        Raises:
-            ValueError: if it is none of them.
-        """
+        """The split of one of the names in `SPLITS`; `ValueError` if it is none of them."""
         if name not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {name!r}.")
         part: LabelledImages = getattr(self, name)
@@ -85,16 +74,13 @@ class Digits:
 
 
 def load_digits(source: str) -> Digits:
-    """Load and split a source of digits.
+    """Load and split "mnist", "uci", or what is in a directory.
 
-    Args:
-        source: "mnist" (from ``$FOVEAL_DATA/mnist``, the cache, or downloaded; 50,000 training,
-            10,000 validation and 10,000 test images of 28 x 28), "uci" (scikit-learn's 1,797
-            digits of 8 x 8, scaled to 28 x 28; needs no file), or a directory's path.
-
-    Raises:
-        ValueError: if a file is not what its name says, or its SHA-256 is wrong.
-        OSError: if a file or the network is missing.
+    "mnist" comes from ``$FOVEAL_DATA/mnist``, the cache, or is downloaded: 50,000 training, 10,000
+    validation and 10,000 test images of 28 x 28. "uci" is scikit-learn's 1,797 digits of 8 x 8,
+    scaled to 28 x 28; it needs no file. Raises `ValueError` if a file is not what its name says, or
+    its SHA-256 is wrong, and `OSError` if a file or the network is missing: `FileNotFoundError`,
+    `NotADirectoryError`.
     """
     if source == "mnist":
         return _from_idx(_find_mnist(), MNIST_SHA256)
@@ -118,9 +104,6 @@ def load_digits(source: str) -> Digits:
 def cache_directory() -> Path:
     """Where downloads are kept: ``$XDG_CACHE_HOME/foveal`` or ``~/.cache/foveal``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveal"
-
-
-# --- MNIST: found, or fetched ---------------------------------------------------------------
 
 
 def _find_mnist() -> Path:
@@ -156,9 +139,6 @@ def _download(name: str, cache: Path) -> None:
     )
 
 
-# --- The IDX format -------------------------------------------------------------------------
-
-
 def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
     arrays = {key: _read_idx(directory, name, checksums) for key, name in IDX_FILES.items()}
     parts = {}
@@ -183,10 +163,8 @@ def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
 
 
 def _idx_path(directory: Path, name: str) -> Path | None:
-    for path in (directory / name, directory / f"{name}.gz"):
-        if path.is_file():
-            return path
-    return None
+    paths = (directory / name, directory / f"{name}.gz")
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _listed_checksums(directory: Path) -> dict[str, str]:
@@ -247,16 +225,15 @@ def _parse_idx(content: bytes, where: str) -> Bytes:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-# --- Sources in one piece -------------------------------------------------------------------
-
-
 def _from_uci() -> Digits:
+    from PIL import Image  # noqa: PLC0415 (slow to import)
     from sklearn.datasets import load_digits as load_uci  # noqa: PLC0415 (slow to import)
 
     data = load_uci()
     # As MNIST's: 20 x 20 pixels of digit in a frame of 4.
-    small = [(image * (255 / 16)).astype(np.uint8) for image in data.images]
-    images = np.stack([np.pad(_resize(image, 20), 4) for image in small])
+    small = (Image.fromarray((image * (255 / 16)).astype(np.uint8)) for image in data.images)
+    digits = (image.resize((20, 20), Image.Resampling.BICUBIC) for image in small)
+    images = np.stack([np.pad(np.asarray(digit), 4) for digit in digits])
     names = tuple(str(name) for name in data.target_names)
     whole = LabelledImages(images, data.target.astype(np.uint8))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
@@ -311,9 +288,3 @@ def _held_out(labels: Bytes) -> NDArray[np.bool_]:
             mine = random.permutation(np.flatnonzero(labels == label))
             held[mine[: min(len(mine) - 1, max(1, len(mine) // VALIDATION_SHARE))]] = True
     return held
-
-
-def _resize(image: Bytes, side: int) -> Bytes:
-    from PIL import Image  # noqa: PLC0415
-
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))

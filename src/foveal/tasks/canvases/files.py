@@ -1,7 +1,5 @@
 """A task as image files on disk, with a manifest that says what each one shows."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -35,24 +33,18 @@ def write_dataset(
 ) -> None:
     """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
 
-    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square:
-    x and y of the top left corner, width, height, in pixels. Validation and test canvases are the
+    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square: x
+    and y of the top left corner, width, height, in pixels. Validation and test canvases are the
     first of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are
     drawn from the seed. All is written beside the directory first, which is there whole or not at
     all.
 
-    Args:
-        task: on the CPU.
-        counts: files of each split.
-        directory: a new or empty one.
-        file_format: "png", or "tiff" for tiled pyramids, which may have any size.
-        seed: of the training canvases.
-        written: called after each file.
+    The task is on the CPU. TIFFs are tiled pyramids, of any size. ``written`` is called after each
+    file.
 
     Raises:
         ValueError: if the numbers or the format do not fit the task.
-        FileExistsError: if the directory is not empty.
-        OSError: if the files cannot be written.
+        FileExistsError, OSError: if the directory is not empty, or files cannot be written.
     """
     _check(task, counts, file_format)
     directory = directory.absolute()

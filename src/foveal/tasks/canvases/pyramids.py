@@ -1,7 +1,5 @@
 """Images of any size written as tiled TIFF pyramids, a band of rows at a time."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -32,17 +30,8 @@ def write_pyramid(path: Path, bands: Iterable[Bytes], height: int, width: int) -
     """Write a grey image as a tiled TIFF with smaller copies of itself, compressed with deflate.
 
     Every pixel of a copy is the mean of the pixels of the image that it stands for, rounded once.
-    Memory holds a band and its copies.
-
-    Args:
-        path: of the file.
-        bands: the image from top to bottom, ``(rows, width)`` each, with `band_height` rows but in
-            the last.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-
-    Raises:
-        OSError: if the file cannot be written.
+    Memory holds a band and its copies. The ``bands`` are the image from top to bottom, ``(rows,
+    width)`` each, with `band_height` rows but in the last.
     """
     import tifffile  # noqa: PLC0415 (slow to import)
 

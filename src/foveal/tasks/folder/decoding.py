@@ -1,7 +1,5 @@
 """Decoding many image files: in worker processes, in order, with what fits kept in memory."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os
@@ -36,16 +34,11 @@ Decoded = Bytes | Large | OSError | ValueError
 
 
 class Decoder:
-    """Decodes image files in order, a few messages ahead of who reads them.
+    """Decodes image files in order, as grey (1 channel) or RGB (3), a few messages ahead.
 
     Which files are large the workers find out too, so that the first answer waits for no others.
-
     Workers are started by a server that has imported what they need, once: a copy of it each. They
-    end with this process, even if that is killed.
-
-    Args:
-        num_channels: 1 for grey, 3 for RGB.
-        workers: processes; 0 decodes here, None takes one a core, at most 8.
+    end with this process, even if that is killed. None takes one a core, at most 8; 0 decodes here.
     """
 
     def __init__(self, num_channels: int, workers: int | None = None) -> None:
@@ -56,8 +49,7 @@ class Decoder:
     def stream(self, paths: Iterable[Path]) -> Iterator[Decoded]:
         """What each file holds (see `read_picture`), or why it cannot be read, in order.
 
-        Raises:
-            OSError: if a worker ends unexpectedly.
+        Raises `OSError` if a worker ends unexpectedly.
         """
         paths = iter(paths)
         first = list(itertools.islice(paths, WORTH_WORKERS))
@@ -103,13 +95,8 @@ class Decoder:
 class PictureStore:
     """The decoded pictures of a list of files, kept in memory up to a budget; large ones never.
 
-    The first that are read are kept, and none is put out for another: an epoch reads each once, in
-    a new order, so that one is worth as much as another.
-
-    Args:
-        paths: the files.
-        decoder: what reads them.
-        budget: bytes that may be kept.
+    The first that are read are kept, up to ``budget`` bytes, and none is put out for another: an
+    epoch reads each once, in a new order, so that one is worth as much as another.
     """
 
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:

@@ -1,7 +1,5 @@
 """Which image files there are, of which class, in which split: from folders or from a manifest."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -20,12 +18,7 @@ from numpy.typing import NDArray
 
 from foveal.io.files import write_file
 from foveal.names import printable
-from foveal.tasks.folder.pictures import (
-    count_files,
-    find_pictures,
-    is_hidden,
-    is_picture,
-)
+from foveal.tasks.folder.pictures import count_files, find_pictures, is_hidden, is_picture
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
@@ -41,36 +34,22 @@ FILLERS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image.
+    """One image."""
 
-    Attributes:
-        path: below the listing's root.
-        label: the name of its class.
-        split: "train", "validation" or "test"; empty while it has none.
-        size: ``(height, width)`` in pixels; zeros while it is not known.
-    """
-
-    path: str
-    label: str
-    split: str = ""
-    size: tuple[int, int] = (0, 0)
+    path: str  # below the listing's root
+    label: str  # the name of its class
+    split: str = ""  # "train", "validation" or "test"; empty while it has none
+    size: tuple[int, int] = (0, 0)  # (height, width) in pixels; zeros while it is not known
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a data set, in a fixed order.
+    """The images of a data set, in a fixed order."""
 
-    Attributes:
-        root: what the entries' paths are relative to.
-        entries: the images.
-        problems: what is wrong with files that are left out, a line each.
-        passed_over: how many files are no images of the user's, in words; empty if none.
-    """
-
-    root: Path
+    root: Path  # what the entries' paths are relative to
     entries: list[Entry]
-    problems: list[str] = field(default_factory=list)
-    passed_over: str = ""
+    problems: list[str] = field(default_factory=list)  # what is wrong with files left out
+    passed_over: str = ""  # how many files are no images of the user's, in words
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -206,18 +185,12 @@ def _of_classes(root: Path, folders: list[Path], split: str, passed_over: Counte
 
 
 def _each_once(root: Path, found: Found, passed_over: Counter[str]) -> list[Entry]:
-    """The entries without those of a file that has one already.
-
-    Raises:
-        ValueError: if a file has two labels, or is in two splits.
-    """
+    """The entries without those of a file that has one already; it has one label and one split."""
     known: dict[Any, tuple[str, Entry]] = {}
     for where, entry in found:
         before, first = known.setdefault(_identity(root / entry.path), (where, entry))
-        for what, one, other in (
-            ("classes", first.label, entry.label),
-            ("splits", first.split, entry.split),
-        ):
+        for what, name in (("classes", "label"), ("splits", "split")):
+            one, other = getattr(first, name), getattr(entry, name)
             if one != other:
                 raise ValueError(
                     f"{before} and {where} are one file in two {what}, {one!r} and {other!r}. "
@@ -343,23 +316,13 @@ def _read_parquet(path: Path) -> tuple[list[str], Rows]:
     return columns, [(number, dict(zip(columns, row, strict=True))) for number, row in rows]
 
 
-# --- Splits ---------------------------------------------------------------------------------
-
-
 def split_images(listing: Listing, held_out: float, seed: int, name: str | None = None) -> Listing:
     """Give every image a split: its own, or one drawn class by class from a seed.
 
-    Where the data has no splits, each class gives ``held_out`` of its images to validation and as
-    many to the test split. Where it lacks one of the two, that comes out of its training images.
-
-    Args:
-        listing: the images.
-        held_out: a share.
-        seed: of the draw.
-        name: of the data set, for messages; its root if None.
-
-    Raises:
-        ValueError: if there is one class only, or a class has too few images to be in each split.
+    Where the data has no splits, each class gives the share ``held_out`` of its images to
+    validation and as many to the test split. Where it lacks one of the two, that comes out of its
+    training images. Messages call the data set by ``name``, or by its root. Raises `ValueError` if
+    there is one class only, or a class has too few images to be in each split.
     """
     classes, name = listing.classes, name or str(listing.root)
     if len(classes) < 2:
@@ -371,11 +334,7 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     wanted = [split for split in ("validation", "test") if split not in present]
     entries = [replace(entry, split=entry.split or "train") for entry in listing.entries]
     for number, label in enumerate(classes):
-        mine = [
-            index
-            for index, entry in enumerate(entries)
-            if entry.label == label and entry.split == "train"
-        ]
+        mine = [i for i, e in enumerate(entries) if (e.label, e.split) == (label, "train")]
         if not mine:
             raise ValueError(f"{name} has no training images of class {label!r}. Add some.")
         if len(mine) <= len(wanted):
@@ -405,9 +364,7 @@ def write_split(listing: Listing, path: Path) -> None:
 def read_split(path: Path, root: Path) -> Listing:
     """Read what `write_split` wrote, for images below ``root``.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if the file is damaged.
+    Raises `FileNotFoundError`, or `ValueError` if it is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: which images were in which split is unknown.")
@@ -415,15 +372,10 @@ def read_split(path: Path, root: Path) -> Listing:
     try:
         if columns != [*COLUMNS, *SIZE_COLUMNS]:
             raise ValueError("unknown columns")
-        entries = [
-            Entry(
-                path=row["path"],
-                label=class_name(row["label"]),
-                split=SPLIT_WORDS[row["split"]],
-                size=(int(row["height"]), int(row["width"])),
-            )
-            for _, row in rows
-        ]
+        entries = []
+        for _, row in rows:
+            split, size = SPLIT_WORDS[row["split"]], (int(row["height"]), int(row["width"]))
+            entries.append(Entry(row["path"], class_name(row["label"]), split, size))
     except (ValueError, KeyError) as problem:
         raise ValueError(f"{path} is damaged ({problem}). Restore it from a copy.") from None
     return Listing(root, entries)

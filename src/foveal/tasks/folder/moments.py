@@ -1,7 +1,5 @@
 """Mean and standard deviation of pixels: of whole pictures exactly, of large files from samples."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -21,12 +19,9 @@ Sums = NDArray[np.float64]
 def sums_of(picture: Any) -> Sums:
     """Of each channel of a picture: how many pixels, their sum, that of their squares; ``(3, C)``.
 
-    Of a source they are estimates. The mean is that of its coarsest level, which averages all its
-    pixels; the squares are those of 16 windows of 64 x 64 pixels on a grid. A file without smaller
-    levels has its mean estimated from the windows, too.
-
-    Raises:
-        OSError, ValueError: if a source cannot be read.
+    Of a source, which may not be readable, they are estimates. The mean is that of its coarsest
+    level, which averages all its pixels; the squares are those of 16 windows of 64 x 64 pixels on a
+    grid. A file without smaller levels has its mean estimated from the windows, too.
     """
     flat = picture.reshape(len(picture), -1)
     squares = np.square(flat, dtype=np.uint16).sum(1, dtype=np.uint64)
@@ -39,10 +34,8 @@ def mean_and_std(sums: list[Sums]) -> tuple[tuple[float, ...], tuple[float, ...]
     count, light, squares = np.sum(sums, axis=0)
     mean = light / count
     std = np.sqrt(np.maximum(squares / count - mean**2, DARKEST_STD**2))
-    return (
-        tuple(round(float(value), 6) for value in mean),
-        tuple(round(float(value), 6) for value in std),
-    )
+    rounded = [tuple(round(value, 6) for value in part.tolist()) for part in (mean, std)]
+    return rounded[0], rounded[1]
 
 
 @sums_of.register

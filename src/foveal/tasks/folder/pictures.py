@@ -33,24 +33,18 @@ Bytes = NDArray[np.uint8]
 
 
 def read_picture(path: Path, num_channels: int) -> Bytes:
-    """Decode an image file, upright (EXIF orientation), grey or in colour.
+    """Decode an image file, upright (EXIF orientation); ``(num_channels, H, W)`` uint8.
 
-    A grey picture is made RGB and the other way round as the channels ask. Transparent pixels are
-    laid on black: what is not there is 0, as outside the image. 16-bit grey is scaled to 8 bits;
-    CMYK is converted by Pillow's plain formula, without a colour profile. Of a file with several
-    pages it is the first. What `open_source` reads is read by it: see `foveal.scene.files`.
-
-    Args:
-        path: of a PNG, JPEG, WebP, TIFF or BMP file.
-        num_channels: 1 for grey, 3 for RGB.
-
-    Returns:
-        ``(num_channels, H, W)`` uint8.
+    A grey picture is made RGB (3 channels) and the other way round (1) as the channels ask.
+    Transparent pixels are laid on black: what is not there is 0, as outside the image. 16-bit grey
+    is scaled to 8 bits; CMYK is converted by Pillow's plain formula, without a colour profile. Of a
+    file with several pages it is the first. What `open_source` reads is read by it: see
+    `foveal.scene.files`.
 
     Raises:
         OSError: if there is no such file, or it cannot be read.
-        ValueError: if it is not such an image, is damaged or too large, or has pixels whose range
-            is not known.
+        ValueError: if it is no PNG, JPEG, WebP, TIFF or BMP, is damaged or too large, or has pixels
+            whose range is not known.
     """
     if num_channels not in MODES:
         raise ValueError(f"image files have 1 or 3 channels; the model takes {num_channels}.")
@@ -79,27 +73,18 @@ def open_picture(path: Path, num_channels: int) -> Bytes | Source:
 
 
 class Header(NamedTuple):
-    """What the header of an image file says.
+    """What the header of an image file says."""
 
-    Attributes:
-        size: ``(height, width)`` of the upright picture, in pixels.
-        grey: whether it has no colours.
-        large: whether it is read by windows (see `foveal.scene.files.is_large`).
-    """
-
-    size: tuple[int, int]
-    grey: bool
-    large: bool
+    size: tuple[int, int]  # (height, width) of the upright picture, in pixels
+    grey: bool  # whether it has no colours
+    large: bool  # whether it is read by windows (see foveal.scene.files.is_large)
 
 
 def probe(path: Path) -> Header:
-    """What an image file is, from its header alone.
+    """What an image file is, from its header alone; raises as `read_picture`.
 
-    Of any file that `read_picture` or `open_source` reads. The size of a PNG that
-    says after its pixels which side is up may be the wrong way round.
-
-    Raises:
-        OSError, ValueError: see `read_picture`.
+    Of any file that `read_picture` or `open_source` reads. The size of a PNG that says after its
+    pixels which side is up may be the wrong way round.
     """
     with naming(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -138,11 +123,8 @@ def count_files(path: Path) -> int:
 def find_pictures(directory: Path, passed_over: Counter[str] | None = None) -> Iterator[Path]:
     """The image files below a directory, by their suffixes, in order of name; none is hidden.
 
-    Symbolic links are followed, each directory once: a loop of them ends.
-
-    Args:
-        directory: its own name may be hidden.
-        passed_over: counts the other files, by their suffixes or as "hidden".
+    Symbolic links are followed, each directory once: a loop of them ends. The directory's own name
+    may be hidden. The other files are counted, by their suffixes or as "hidden".
     """
     counts, seen = Counter[str]() if passed_over is None else passed_over, set()
     for place, folders, files in os.walk(directory, followlinks=True):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from foveal.names import SEEDS, Range, check_fields
+from foveal.randomness import random_rows
 from foveal.scene import Images
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
@@ -38,17 +39,14 @@ from foveal.tasks.folder.pictures import probe
 from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
+AS_THEY_ARE = AugmentationConfig()
 
 Listener = Callable[[int, int], None]  # how many of how many are done
 
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """One's own images: where they are and how they are read.
-
-    Raises:
-        ValueError: when made, if a value makes no sense.
-    """
+    """One's own images: where they are and how they are read."""
 
     data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
     colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
@@ -72,24 +70,17 @@ class FolderConfig:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the headers of the image files say.
+    """What the headers of the image files say."""
 
-    Attributes:
-        listing: the files that seem sound, with their sizes, and what is wrong with the others.
-        grey: whether none is in colour.
-        large: of each file, whether it is read by windows.
-    """
-
-    listing: Listing
-    grey: bool
-    large: list[bool]
+    listing: Listing  # the files that seem sound, with sizes; what is wrong with the others
+    grey: bool  # whether none is in colour
+    large: list[bool]  # of each file, whether it is read by windows
 
 
 def survey(data: str, on_progress: Listener | None = None) -> Survey:
     """Find the images of a data set and read their headers.
 
-    Raises:
-        OSError, ValueError: see `list_images`; also if no file is sound.
+    Raises `OSError` or `ValueError` as `list_images`; also if no file is sound.
     """
     if not data:
         raise ValueError(
@@ -120,27 +111,16 @@ class FolderTask(Task):
 
     A batch with a large file in it is one of sources, which are read where they are looked at. What
     of a source cannot be read is black, and its image counts as damaged (`foveal.scene.sources`).
+    What is decoded stays in the host's memory.
 
     Args:
         listing: every image with its split and its size.
         config: how they are read.
         num_channels: 1 for grey, 3 for RGB.
-        device: where the batches go; what is decoded stays in the host's memory.
-        classes: names, by label; the listing's own if None.
+        device: where the batches go.
+        classes: names, by label; the listing's own if None. `ValueError` if an image is of another.
         store: with what is decoded already; empty if None.
         door: prepares the images of `fixed_batches`; nothing does if None.
-
-    Attributes:
-        classes: names, by label.
-        num_channels: of the images.
-        image_size: the largest height and the largest width, in pixels.
-        one_size: whether all images are of that size.
-        problems: what is wrong with the files that were left out, a line each.
-        on_problem: told of a problem that turns up later.
-        pixel_mean, pixel_std: of each channel over the training split; () until they are known.
-
-    Raises:
-        ValueError: if an image's class is not among ``classes``.
     """
 
     def __init__(
@@ -163,8 +143,8 @@ class FolderTask(Task):
         sizes = {prepare.size(*size) for size in listing.sizes.tolist()}
         self.image_size = (max(high for high, _ in sizes), max(wide for _, wide in sizes))
         self.one_size = len(sizes) == 1
-        self.pixel_mean: tuple[float, ...] = ()
-        self.pixel_std: tuple[float, ...] = ()
+        self.pixel_mean: tuple[float, ...] = ()  # of each channel over the training split
+        self.pixel_std: tuple[float, ...] = ()  # likewise
         labels = {class_name(name): label for label, name in enumerate(self.classes)}
         strangers = [entry for entry in listing.entries if entry.label not in labels]
         if strangers:
@@ -180,7 +160,7 @@ class FolderTask(Task):
             for name in SPLITS
         }
         self._store = store or _store_of(listing, config, num_channels)
-        # By place, and whether it is mirrored across and down.
+        # By place, and whether it is mirrored down and across.
         self._thumbnails: dict[tuple[int, bool, bool], dict[int, Tensor]] = {}
 
     @classmethod
@@ -193,10 +173,8 @@ class FolderTask(Task):
     ) -> FolderTask:
         """Read every image once, leave out the damaged ones, split, and measure the pixels.
 
-        Of a large file only what its mean and deviation are estimated from.
-
-        Raises:
-            OSError, ValueError: if the images make no task; with ``strict``, at the first bad file.
+        Of a large file only what its mean and deviation are estimated from. Raises `OSError` or
+        `ValueError` if the images make no task; with ``strict``, at the first bad file.
         """
         if config.strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
@@ -252,8 +230,7 @@ class FolderTask(Task):
     ) -> FolderTask:
         """The task of a run, with the splits that its directory keeps.
 
-        Raises:
-            OSError, ValueError: if they are missing or damaged, or the images are gone.
+        Raises `OSError` or `ValueError` if they are missing or damaged, or the images are gone.
         """
         data = Path(config.data)
         if not data.exists():
@@ -278,9 +255,8 @@ class FolderTask(Task):
     ) -> FolderTask:
         """Other images for a trained model, in their own splits; all judge it if they have none.
 
-        Raises:
-            OSError, ValueError: if there are none, all are for training, or one is of a class that
-                the model does not know.
+        Raises `OSError` or `ValueError` if there are none, all are for training, or one is of a
+        class that the model does not know.
         """
         found = survey(data, on_progress)
         if strict and found.listing.problems:
@@ -318,17 +294,9 @@ class FolderTask(Task):
     ) -> tuple[Images, Tensor]:
         """The images ``indices`` of a split; those of the training split augmented.
 
-        Args:
-            split: "train", "validation" or "test".
-            indices: ``(B,)`` int64.
-            generator: source of the augmentation, on any device.
-
-        Returns:
-            Float32 images in [0, 1] and ``(B,)`` int64 labels, on the task's device; sources where
-            one of the files is large.
-
-        Raises:
-            OSError, ValueError: if a file has become unreadable.
+        Float32 images in [0, 1], sources where one of the files is large, and ``(B,)`` int64
+        labels, on the task's device. Raises `OSError` or `ValueError` if a file has become
+        unreadable.
         """
         places = self._places[split][indices.cpu()]
         pictures: list[Picture] = []
@@ -337,22 +305,20 @@ class FolderTask(Task):
                 raise picture
             pictures.append(picture)
         labels = self.labels[places].to(self.device)
-        change = self.config.augmentation if split == "train" else AugmentationConfig()
-        if change.mirrors_alone and stay_bytes(pictures):
-            mirrored = change.mirrored(len(pictures), generator, self.device).cpu()
-            return self._photographs(places.tolist(), pictures, mirrored.tolist()), labels
+        change = self.config.augmentation if split == "train" else AS_THEY_ARE
+        if change.cuts_alone and stay_bytes(pictures):
+            return self._photographs(places.tolist(), pictures, change, generator), labels
         images: Any = as_batch(pictures, self.device, self._report)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
-        if change != AugmentationConfig():
+        if change != AS_THEY_ARE:
             images = augment(images, change, generator)
         return images, labels
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
         """A split's images in order, as `batch` returns them, without augmentation.
 
-        Sources are open until the next batch is asked for.
-
-        A file that cannot be read is left out and added to ``problems``, unless ``strict``.
+        Sources are open until the next batch is asked for. A file that cannot be read is left out
+        and added to ``problems``, unless ``strict``.
         """
         places = self._places[split].tolist()
         for group in grouped(self._readable(places), lambda item: item[1]):
@@ -365,14 +331,21 @@ class FolderTask(Task):
             close_sources(pictures)
 
     def _photographs(
-        self, places: list[int], pictures: Sequence[Any], mirrored: list[list[bool]] | None = None
+        self,
+        places: list[int],
+        pictures: Sequence[Any],
+        change: AugmentationConfig = AS_THEY_ARE,
+        generator: torch.Generator | None = None,
     ) -> PhotographScene:
-        """Pictures as bytes of which only windows are read, across and down mirrored or not."""
+        """Pictures as bytes of which only windows are read."""
+        chances = torch.ones(len(places), 4)
+        if change != AS_THEY_ARE:
+            chances = random_rows(torch.rand, (len(places), 4), generator, self.device)
         photographs = []
-        for row, (place, picture) in enumerate(zip(places, pictures, strict=True)):
-            across, down = mirrored[row] if mirrored else (False, False)
-            view = picture[:, :: -1 if down else 1, :: -1 if across else 1]
-            kept = self._thumbnails.setdefault((place, across, down), {})
+        for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
+            view, mirrored = change.cut(picture, chance)
+            whole = view.shape == picture.shape  # and its thumbnail is worth keeping
+            kept = self._thumbnails.setdefault((place, *mirrored), {}) if whole else {}
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
 
