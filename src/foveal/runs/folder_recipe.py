@@ -26,6 +26,7 @@ SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of t
 # Pixels a side of the thumbnail, by the longer side of the images (median).
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
+SHIFT = 0.06  # of photographs: enough that no pixel of the thumbnail is the same twice
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
@@ -130,12 +131,13 @@ def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
     filters = ConvGlimpseSettings(glimpse_filters=24)
     augmentation = run.task.augmentation
     if mirrored:
-        augmentation = dataclasses.replace(augmentation, flips="horizontal")
+        augmentation = dataclasses.replace(augmentation, shift=SHIFT, flips="horizontal")
     return run.altered(
         task={"augmentation": augmentation},
         model={"context_settings": context, "glimpse_settings": filters},
-        # The answer to the thumbnail alone is what first tells the map where something is.
-        objective={"context_weight": 1.0, "look_weight": 0.3},
+        # The answer to the thumbnail alone is what first tells the map where something is. As long
+        # as no look tells more than another, advantages divided by their deviation would be noise.
+        objective={"context_weight": 1.0, "standardize_advantages": False},
     )
 
 
@@ -143,8 +145,9 @@ def _of_context(side: int, share: float, mirrored: bool) -> list[Reason]:
     words = f"--thumbnail-size {side}: the whole, averaged down to {share:.1f} % of its pixels,"
     reasons = [Reason(("--thumbnail-size",), f"{words} says where to look")]
     if mirrored:
-        words = "--flips horizontal: half of the photographs are mirrored, each time anew;"
-        reasons.append(Reason(("--flips",), f"{words} --flips none where left and right differ"))
+        words = f"--shift {SHIFT} --flips horizontal: photographs are shifted and half of them"
+        said = f"{words} mirrored, each time anew; --flips none where left and right differ"
+        reasons.append(Reason(("--shift", "--flips"), said))
     return reasons
 
 
