@@ -26,6 +26,9 @@ class ObviousSensor(nn.Module):
         """Nothing is prepared."""
         return as_scene(images).whole()
 
+    def chosen(self, _locations: Tensor) -> None:
+        """No zoom: all scales are read."""
+
     def forward(self, images: Tensor, locations: Tensor) -> Tensor:
         """``(B, C, H, W)`` images and ``(B, 2)`` locations to ``(B, S, C, G, G)`` glimpses."""
         glimpses = []
