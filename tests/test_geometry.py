@@ -58,8 +58,8 @@ def test_bfloat16_locations_keep_the_pixels_they_name() -> None:
 
 
 def test_wrong_shapes_say_what_was_wanted() -> None:
-    with pytest.raises(ValueError, match=r"locations must be \(\.\.\., 2\).*got \(4, 3\)"):
-        geometry.to_pixels(torch.zeros(4, 3), 10, 10)
+    with pytest.raises(ValueError, match=r"locations must be \(\.\.\., 2\).*got \(4, 4\)"):
+        geometry.to_pixels(torch.zeros(4, 4), 10, 10)
 
 
 def test_each_location_may_have_an_image_of_its_own(generator: torch.Generator) -> None:

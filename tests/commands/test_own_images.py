@@ -87,7 +87,7 @@ def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  #
         with Image.open(line["file"]) as picture:
             assert (line["width"], line["height"]) == picture.size
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=2e-6)
-        assert line["pixels_read"] == 3 * 2 * 3 * 36
+        assert line["pixels_read"] == 3 * (3 * 2 * 36 + 9 * 9)
         assert len(line["locations"]) == 3
         for x, y in line["locations"]:
             assert 0 <= x <= line["width"]

@@ -283,7 +283,7 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Pat
         ({"lr": -1.0}, "lr must be a number above 0 and at most 1,000,000,000; got -1.0"),
         ({"lr": math.nan}, "lr must be a number above 0 .*; got nan"),
         ({"momentum": 1.0}, r"momentum must be a number at least 0 and below 1; got 1.0"),
-        ({"optimizer": "adamw"}, "optimizer must be one of muon, adam, sgd; got 'adamw'"),
+        ({"optimizer": "adamw"}, "optimizer must be one of muon, muon-conv, adam, .*'adamw'"),
         ({"gradient_clip": -1.0}, "gradient_clip must be a number from 0 to .*; got -1.0"),
     ],
 )

@@ -413,6 +413,9 @@ class RecurrentAttention(nn.Module):
             location: ``(B, 2)``, where to look.
             state: before it.
             senses: as for `forward`.
+
+        Raises:
+            OSError, ValueError: if an image cannot be read, or the senses are not the model's.
         """
         if location.shape[-1] != self.location_size:
             raise ValueError(

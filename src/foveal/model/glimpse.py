@@ -135,16 +135,15 @@ class ConvGlimpseNetwork(nn.Module):
         super().__init__()
         scales, channels, height, width = shape
         first = settings.glimpse_filters
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(scales * channels, first, 5, 2, 2),
-            nn.ReLU(),
-            nn.Conv2d(first, 2 * first, 3, 2, 1),
-            nn.ReLU(),
-            nn.Conv2d(2 * first, 4 * first, 3, 2, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        cells = -(-height // 8) * -(-width // 8)
+        layers: list[nn.Module] = []
+        widths = (scales * channels, first, 2 * first, 4 * first)
+        for before, after, kernel in zip(widths, widths[1:], (5, 3, 3), strict=False):
+            # Of one pixel a larger kernel would see nothing but what it is padded with.
+            kernel = 1 if max(height, width) == 1 else kernel
+            layers += [nn.Conv2d(before, after, kernel, 2, kernel // 2), nn.ReLU()]
+            height, width = -(-height // 2), -(-width // 2)
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        cells = height * width
         self.from_location = nn.Linear(location_size, location_hidden)
         self.pixels_to_features = nn.Linear(4 * first * cells, features)
         self.location_to_features = nn.Linear(location_hidden, features)

@@ -87,4 +87,4 @@ def at_scale(patches: Tensor, chosen: Tensor | None) -> Tensor:
     """Of ``(B, S, ...)`` patches the one of the scale that ``(B,)`` chose; all if that is None."""
     if chosen is None:
         return patches
-    return patches[torch.arange(len(chosen), device=chosen.device), chosen][:, None]
+    return patches[torch.arange(chosen.shape[0], device=chosen.device), chosen][:, None]
