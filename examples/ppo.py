@@ -104,8 +104,8 @@ def main(decisions: int, num_envs: int, seed: int, lr: float, entropy_weight: fl
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=5_000_000)
-    parser.add_argument("--num-envs", type=int, default=128)
+    parser.add_argument("--decisions", type=int, default=20_000_000)
+    parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--entropy-weight", type=float, default=0.01)

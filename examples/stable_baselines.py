@@ -68,7 +68,7 @@ class Report(BaseCallback):
         return True
 
 
-def main(decisions: int, num_envs: int, seed: int) -> None:
+def main(decisions: int, num_envs: int, seed: int, lr: float) -> None:
     torch.set_num_threads(1)
     catch = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs)
     # The default fovea, 8 x 8 pixels and twice more round them, at one of 2 x 2 places.
@@ -77,10 +77,11 @@ def main(decisions: int, num_envs: int, seed: int) -> None:
     trainer = PPO(
         "MultiInputPolicy",
         games,
-        learning_rate=lambda left: 1e-3 * left,
+        learning_rate=lambda left: lr * left,
         n_steps=LENGTH,
         batch_size=num_envs * LENGTH // 4,
         n_epochs=4,
+        gamma=1.0,
         ent_coef=0.01,
         policy_kwargs={"net_arch": [128, 64]},
         seed=seed,
@@ -98,7 +99,8 @@ def main(decisions: int, num_envs: int, seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=5_000_000)
-    parser.add_argument("--num-envs", type=int, default=128)
+    parser.add_argument("--decisions", type=int, default=20_000_000)
+    parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=1e-3)
     main(**vars(parser.parse_args()))
