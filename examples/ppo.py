@@ -13,13 +13,13 @@ from torch.distributions import Categorical
 
 from foveal.envs import FoveaVector
 
+LOOKS = 4  # that are remembered
 STEPS = 24  # the 23 decisions of a game of Catch, and the one that begins the next
 
 
 class Agent(nn.Module):
-    def __init__(self, space: gymnasium.spaces.Dict, choices: list[int]) -> None:
+    def __init__(self, numbers: int, choices: list[int]) -> None:
         super().__init__()
-        numbers = gymnasium.spaces.flatdim(space)
         self.body = nn.Sequential(nn.Linear(numbers, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU())
         self.choices = choices
         self.policy, self.value = nn.Linear(64, sum(choices)), nn.Linear(64, 1)
@@ -43,7 +43,10 @@ def numbers_of(seen):
 
 
 def play(envs, agent, seen, over, likeliest=False):
-    """24 steps of each game: what was seen and done, and what it brought."""
+    """24 steps of each game: what was seen and done, and what it brought.
+
+    The last four looks are remembered: one alone does not tell which way the ball flies.
+    """
     rows = []
     for _ in range(STEPS):
         with torch.no_grad():
@@ -51,7 +54,9 @@ def play(envs, agent, seen, over, likeliest=False):
         after, rewards, ended, _, _ = envs.step(actions.numpy())
         ended = torch.from_numpy(ended)
         rows.append((seen, actions, log_probs, values, torch.from_numpy(rewards), ended, ~over))
-        seen, over = numbers_of(after), ended
+        numbers = numbers_of(after)
+        earlier = seen[:, numbers.shape[1] :] * ~over[:, None]
+        seen, over = torch.cat([earlier, numbers], dim=1), ended
     return [torch.stack(part) for part in zip(*rows, strict=True)], seen, over
 
 
@@ -71,9 +76,11 @@ def main(decisions: int, num_envs: int, seed: int, lr: float, entropy_weight: fl
     torch.manual_seed(seed)
     catch = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs)
     envs = FoveaVector(catch, grid=2, flat=True)
-    agent = Agent(envs.single_observation_space, envs.single_action_space.nvec.tolist())
+    first = numbers_of(envs.reset(seed=seed)[0])
+    seen = torch.cat([torch.zeros_like(first).repeat(1, LOOKS - 1), first], dim=1)
+    over = torch.zeros(num_envs, dtype=torch.bool)
+    agent = Agent(seen.shape[1], envs.single_action_space.nvec.tolist())
     optimizer = torch.optim.Adam(agent.parameters(), lr, eps=1e-5)
-    seen, over = numbers_of(envs.reset(seed=seed)[0]), torch.zeros(num_envs, dtype=torch.bool)
     updates = decisions // (num_envs * (STEPS - 1))
     for update in range(updates):
         optimizer.param_groups[0]["lr"] = lr * (1 - update / updates)
@@ -104,9 +111,9 @@ def main(decisions: int, num_envs: int, seed: int, lr: float, entropy_weight: fl
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=20_000_000)
+    parser.add_argument("--decisions", type=int, default=12_000_000)
     parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--entropy-weight", type=float, default=0.01)
     main(**vars(parser.parse_args()))
