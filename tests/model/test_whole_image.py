@@ -57,6 +57,36 @@ def test_multiply_adds_count_every_channel() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_bag_is_the_gated_mean_of_its_windows() -> None:
+    torch.manual_seed(0)
+    model, image = make_reference_network("bag", (30, 50), 3), torch.rand(1, 1, 30, 50)
+    image[..., 24:48] = 0  # two windows that tell nothing
+    whole = torch.zeros(48, 72)
+    whole[:30, :50] = image[0, 0]
+    scores, features = [], []
+    for top, left in ((0, 0), (0, 48), (24, 0), (24, 48)):
+        window = whole[top : top + 24, left : left + 24]
+        seen = model.encoder(window.view(1, 1, 1, 24, 24), torch.zeros(1, 2))[0]
+        told = torch.tanh(model.told.weight @ seen + model.told.bias)
+        gate = torch.sigmoid(model.gate.weight @ seen + model.gate.bias)
+        scores.append(model.weight.weight[0] @ (told * gate))
+        features.append(seen)
+    shares = torch.stack(scores).exp()
+    mean = (shares[:, None] * torch.stack(features)).sum(0) / shares.sum()
+    wanted = model.layers[0].weight @ mean + model.layers[0].bias
+    torch.testing.assert_close(model(image)[0], wanted)
+
+
+def test_what_pads_an_image_tells_a_bag_nothing() -> None:
+    model, image = make_reference_network("bag", (30, 50), 3), torch.rand(2, 1, 30, 50)
+    padded = torch.zeros(2, 1, 100, 80)
+    padded[..., :30, :50] = image
+    torch.testing.assert_close(model(padded), model(image))
+    black = torch.zeros(1, 1, 30, 50)
+    model(black).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_sizes_are_the_papers() -> None:
     # §4.1: 8 filters; as many weights in the hidden layer on 100 x 100 as on 60 x 60.
     small, large = (

@@ -172,6 +172,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:
     if num_glimpses is not None:
         raise ValueError("--num-glimpses is for networks that look; this one sees the whole image.")
+    if network.any_size:
+        return
     if shown.image_size != network.config.image_size or not shown.one_size:
         raise ValueError(
             f"the network was made for images of {network.config.image_size} pixels (height, "

@@ -1,18 +1,21 @@
-"""The networks that the paper compares with: they see the whole image at once (§4.1)."""
+"""Networks that see the whole image: those that the paper compares with (§4.1), and a bag."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foveal.model.config import MOST_CHANNELS, MOST_CLASSES, MOST_UNITS, check_weights
+from foveal.model.glimpse import ConvGlimpseNetwork, ConvGlimpseSettings
 from foveal.names import Range, check_fields
 
 LARGEST_IMAGE = 16_384  # pixels a side
 FILTERS, FILTER_SIZE, STRIDE = 8, 10, 5  # of the paper's convolutional layer
+WINDOW = 24  # pixels a side of the windows of a bag
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,16 @@ class ReferenceConfig:
             num_classes=Range(1, MOST_CLASSES),
             hidden=Range(1, MOST_UNITS),
         )
-        height, width = self.image_size
-        units = self.num_channels * height * width + self.hidden + self.num_classes
-        check_weights(self.hidden * units)
 
 
 class ReferenceNetwork(nn.Module):
-    """A network from whole images to an answer."""
+    """A network from whole images to an answer.
+
+    Attributes:
+        any_size: whether it takes images of other sizes than its configuration says.
+    """
+
+    any_size: ClassVar[bool] = False
 
     def __init__(self, config: ReferenceConfig, layers: nn.Sequential) -> None:
         super().__init__()
@@ -73,9 +79,11 @@ class FullyConnected(ReferenceNetwork):
 
     def __init__(self, config: ReferenceConfig) -> None:
         height, width = config.image_size
+        pixels = config.num_channels * height * width
+        check_weights(config.hidden * (pixels + config.hidden + config.num_classes))
         layers = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(config.num_channels * height * width, config.hidden),
+            nn.Linear(pixels, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
@@ -98,15 +106,53 @@ class Convolutional(ReferenceNetwork):
                 f"a convolutional network needs images of at least {FILTER_SIZE} x {FILTER_SIZE} "
                 f"pixels, the size of its filters; got {height} x {width}."
             )
+        cells = FILTERS * _places(height) * _places(width)
+        check_weights(config.hidden * (cells + config.num_classes))
         layers = nn.Sequential(
             nn.Conv2d(config.num_channels, FILTERS, FILTER_SIZE, STRIDE),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(FILTERS * _places(height) * _places(width), config.hidden),
+            nn.Linear(cells, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.num_classes),
         )
         super().__init__(config, layers)
+
+
+class Bag(ReferenceNetwork):
+    """All windows of the image, side by side, weighed by what is in each, then a linear answer.
+
+    Attention-based multiple-instance learning (Ilse, Tomczak and Welling 2018, arXiv 1802.04712,
+    eq. 9), its windows read by the convolutional glimpse network without a place: what looking at
+    a few windows costs in error, beside reading all. Windows that are black all over, as what pads
+    an image is, have no weight.
+    """
+
+    any_size = True
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        super().__init__(config, nn.Sequential(nn.Linear(config.hidden, config.num_classes)))
+        shape = (1, config.num_channels, WINDOW, WINDOW)
+        settings = ConvGlimpseSettings()
+        self.encoder = ConvGlimpseNetwork(shape, config.hidden, 0, 1, settings=settings)
+        self.told = nn.Linear(config.hidden, config.hidden // 2)  # V of the paper
+        self.gate = nn.Linear(config.hidden, config.hidden // 2)  # U
+        self.weight = nn.Linear(config.hidden // 2, 1)  # w
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See `ReferenceNetwork.forward`; of any height and width."""
+        height, width = images.shape[-2:]
+        whole = functional.pad(images, (0, -width % WINDOW, 0, -height % WINDOW))
+        windows = whole.unfold(2, WINDOW, WINDOW).unfold(3, WINDOW, WINDOW)  # (B, C, h, w, G, G)
+        windows = windows.movedim(1, 3).flatten(1, 2)  # (B, N, C, G, G)
+        glimpses = windows.flatten(0, 1)[:, None]
+        features = self.encoder(glimpses, glimpses.new_zeros(len(glimpses), 2))
+        features = features.unflatten(0, windows.shape[:2])
+        scores = self.weight(torch.tanh(self.told(features)) * torch.sigmoid(self.gate(features)))
+        lit = (windows != 0).flatten(2).any(-1, keepdim=True)
+        weights = scores.float().masked_fill(~lit, -1e9).softmax(1).masked_fill(~lit, 0)
+        logits: Tensor = self.layers((weights * features).sum(1))
+        return logits
 
 
 def _places(side: int) -> int:
@@ -114,13 +160,14 @@ def _places(side: int) -> int:
     return (side - FILTER_SIZE) // STRIDE + 1
 
 
-# By the names of the command line. "conv-86" is the paper's on 100 x 100 images: as many weights
-# as "conv" has on 60 x 60.
-REFERENCE_NETWORKS: dict[str, tuple[Callable[[ReferenceConfig], ReferenceNetwork], int]] = {
+# By the names of the command line, with the units of their hidden layers. "conv-86" is the paper's
+# on 100 x 100 images: as many weights as "conv" has on 60 x 60.
+REFERENCE_NETWORKS: dict[str, tuple[type[FullyConnected | Convolutional | Bag], int]] = {
     "fc-64": (FullyConnected, 64),
     "fc-256": (FullyConnected, 256),
     "conv": (Convolutional, 256),
     "conv-86": (Convolutional, 86),
+    "bag": (Bag, 128),
 }
 
 

@@ -15,7 +15,7 @@ import torch
 from foveal.evaluation.classifier import evaluate
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
-from foveal.model.whole_image import make_reference_network
+from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
 from foveal.runs.run import Completed, Network, Run
 from foveal.tasks import CanvasTask, FolderConfig, TaskConfig
@@ -36,7 +36,7 @@ class ClassifierRun(Run):
     curve = ("validation_error",)
 
     # what learns: the recurrent attention model, or a reference network that sees the whole image
-    network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86"] = "ram"
+    network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86", "bag"] = "ram"
     start: str | None = None  # MODEL whose weights training begins with; random ones if not given
     task: TaskConfig | FolderConfig = field(default_factory=TaskConfig)
     model: RAMConfig = field(default_factory=RAMConfig)
@@ -106,10 +106,11 @@ class ClassifierRun(Run):
         """The untrained network for a task's images; `ValueError` if they do not fit together."""
         classes = len(task.classes)
         if self.network != "ram":
-            if not task.one_size:
+            kind = REFERENCE_NETWORKS[self.network][0]
+            if not (task.one_size or kind.any_size):
                 raise ValueError(
                     f"a {self.network} network sees the whole image, and the images must have one "
-                    "size; they differ. Scale them to one size, or pass --network ram."
+                    "size; they differ. Scale them to one size, or pass --network ram or bag."
                 )
             return make_reference_network(self.network, task.image_size, classes, task.num_channels)
         if classes != self.model.num_classes:
