@@ -45,7 +45,7 @@ def test_a_large_canvas_becomes_a_pyramid(capsys: pytest.CaptureFixture[str]) ->
     (path,) = Path("big").rglob("*.tif")
     data = CanvasTask(TaskConfig(digits="uci", canvas_size=2100, num_clutter=9))
     (layout,) = (block.part(slice(0, 1)) for block in data.fixed_layouts("test", 1))
-    canvases, _ = data.render("test", layout)
+    canvases, _ = data.render(layout)
     assert isinstance(canvases, SparseScene)
     canvas = canvases.image(0)[0]
     with open_source(path) as source:

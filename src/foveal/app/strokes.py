@@ -104,5 +104,5 @@ def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> 
         cuts=drawn.cuts[:, :num_clutter],
         pieces=drawn.pieces[:, :num_clutter],
     )
-    canvases, _ = task.render("train", layout)
+    canvases, _ = task.render(layout)
     return as_scene(canvases).image(0)

@@ -206,6 +206,25 @@ def test_the_papers_tasks() -> None:
     }
 
 
+def test_clutter_is_augmented_as_digits_are() -> None:
+    """Mirrored, which no interpolation blurs: half of the pieces come from mirrored digits."""
+    change = AugmentationConfig(flips="vertical")
+    task = uci(canvas_size=60, num_clutter=4, augmentation=change)
+    plain = {digit.numpy().tobytes() for digit in task._splits["train"].images}
+    layout = task.layout("train", torch.arange(200), torch.Generator().manual_seed(1))
+    cut = [layout.pool[donor] for donor in layout.donors.flatten()]
+    assert all({d.numpy().tobytes(), d.flip(0).numpy().tobytes()} & plain for d in cut)
+    mirrored = sum(digit.numpy().tobytes() not in plain for digit in cut)
+    assert 250 < mirrored < 550, "of 800; few digits are their own mirror images"
+    images, _ = task.render(layout)
+    top, left = layout.pieces[0, 0].tolist()
+    (down, across), donor = layout.cuts[0, 0].tolist(), layout.pool[layout.donors[0, 0]]
+    seen = (255 * images[0, 0, top : top + 8, left : left + 8]).round()
+    assert (seen >= donor[down : down + 8, across : across + 8]).all()
+    fixed = next(task.fixed_layouts("validation", 100))
+    assert fixed.pool is task._splits["validation"].images
+
+
 def test_only_training_digits_are_augmented() -> None:
     plain = CanvasTask(TaskConfig(digits="uci"))
     moved = CanvasTask(TaskConfig(digits="uci", augmentation=AugmentationConfig(rotation=20)))
@@ -245,10 +264,10 @@ def test_large_canvases_are_sparse_and_the_same(composition: str) -> None:
     layout = task.layout("train", chosen, torch.Generator().manual_seed(2))
     # Clutter on the digit, and on clutter: what is clipped, or lies under it.
     layout.pieces[:, :4] = layout.places + torch.tensor([[[2, 3], [4, 5], [4, 5], [12, 9]]])
-    canvases, labels = task.render("train", layout)
+    canvases, labels = task.render(layout)
     assert isinstance(canvases, SparseScene)
     for row in range(5):
-        wanted = task.render_rows("train", layout.part(slice(row, row + 1)), 0, 400)
+        wanted = task.render_rows(layout.part(slice(row, row + 1)), 0, 400)
         assert torch.equal((canvases.image(row)[0] * 255).round().byte(), wanted)
     assert torch.equal(labels, layout.labels)
     assert isinstance(next(task.fixed_batches("test"))[0], SparseScene)

@@ -32,7 +32,7 @@ def test_a_canvas_is_its_layout_by_loops() -> None:
         pool = task._splits["train"].images.int().numpy()
         layout = task.layout("train", torch.arange(40), torch.Generator().manual_seed(3))
         assert (layout.donors < 0).any()
-        images, _ = task.render("train", layout)
+        images, _ = task.render(layout)
         for row in range(40):
             wanted = np.zeros((60, 60), int)
             (y, x), (height, width) = layout.places[row, 0].tolist(), layout.extents[row].tolist()
@@ -52,7 +52,7 @@ def test_a_canvas_is_its_layout_by_loops() -> None:
             square[:] = digit + (square if composition == "add" else 0)
             got = (images[row, 0] * 255).round().int().numpy()
             np.testing.assert_array_equal(got, wanted.clip(max=255))
-            band = task.render_rows("train", layout.part(slice(row, row + 1)), 11, 30)
+            band = task.render_rows(layout.part(slice(row, row + 1)), 11, 30)
             np.testing.assert_array_equal(band.numpy(), got[11:41])
 
 
@@ -124,9 +124,9 @@ def test_sparse_canvases_are_the_same() -> None:
     layout = task.layout("train", torch.arange(5), torch.Generator().manual_seed(2))
     layout.pieces[:, :4] = layout.places + torch.tensor([[[2, 3], [4, 5], [4, 5], [12, 9]]])
     layout.places[0] = 400 - layout.extents[0]  # in the corner
-    canvases, _ = task.render("train", layout)
+    canvases, _ = task.render(layout)
     for row in range(5):
-        wanted = task.render_rows("train", layout.part(slice(row, row + 1)), 0, 400)
+        wanted = task.render_rows(layout.part(slice(row, row + 1)), 0, 400)
         got = (canvases.image(row)[0] * 255).round().byte()  # type: ignore[union-attr]
         assert torch.equal(got, wanted)
 

@@ -30,12 +30,10 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_bands_of_rows_are_the_rows_of_the_canvas(composition: str) -> None:
     data = task(canvas_size=131, num_clutter=40, composition=composition)
     layout = data.layout("train", torch.tensor([3, 8]), torch.Generator().manual_seed(1))
-    canvases, labels = data.render("train", layout)
+    canvases, labels = data.render(layout)
     for i, step in itertools.product(range(2), (1, 7, 64, 131)):
         one = layout.part(slice(i, i + 1))
-        bands = [
-            data.render_rows("train", one, top, min(step, 131 - top)) for top in range(0, 131, step)
-        ]
+        bands = [data.render_rows(one, top, min(step, 131 - top)) for top in range(0, 131, step)]
         assert torch.equal(torch.cat(bands).float() / 255, canvases[i, 0])
         assert one.labels == labels[i]
 
@@ -118,11 +116,11 @@ def test_large_canvases_are_drawn_one_by_one() -> None:
     first, second = data.fixed_layouts("test", 2)
     assert len(first.digits) == len(second.digits) == 1
     assert not torch.equal(first.pieces, second.pieces)
-    band = data.render_rows("test", first, 69_744, 256)
+    band = data.render_rows(first, 69_744, 256)
     assert band.shape == (256, 70_000)
     assert band.any()
     with pytest.raises(ValueError, match="70,000 pixels a side are too large to be made whole"):
-        data.render("test", first)
+        data.render(first)
 
 
 def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
 MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a block of its own
 LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
+SMALLEST_POOL = 64  # digits that the clutter of a batch is cut from, where they are augmented
 SPARSE = 16  # times as many pixels as may be lit, from which on canvases are sparse
 CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
 
@@ -42,6 +43,10 @@ class _Split:
     order: Tensor  # (N,) int64, of the images by class
     counts: Tensor  # (K,) int64, images of each class
 
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor, classes: int) -> _Split:
+        return cls(images, labels, labels.argsort(stable=True), labels.bincount(minlength=classes))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -51,14 +56,16 @@ class Layout:
     extents: Tensor  # (B, 2), (height, width) of each; what lies beyond in ``digits`` is black
     labels: Tensor  # (B,) int64, of the digits
     places: Tensor  # (B, 1, 2), of the digits
-    donors: Tensor  # (B, N), the digits of the split of N pieces; -1 for one left out
+    pool: Tensor  # (P, h, w) uint8, digits that clutter is cut from
+    donors: Tensor  # (B, N), which of them each of N pieces is cut from; -1 for one left out
     cuts: Tensor  # (B, N, 2), where in the donors
     pieces: Tensor  # (B, N, 2), where on the canvas
     sides: Tensor  # (B,), pixels a side of each canvas
 
     def part(self, chosen: slice) -> Layout:
         """The layout of some of the canvases."""
-        return Layout(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        parts = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
+        return Layout(**parts | {"pool": self.pool})
 
 
 class CanvasTask(Task):
@@ -104,9 +111,9 @@ class CanvasTask(Task):
         self._splits = {name: self._on_device(digits.split(name)) for name in SPLITS}
 
     def _on_device(self, part: LabelledImages) -> _Split:
-        images, labels = torch.tensor(part.images), torch.tensor(part.labels, dtype=torch.long)
-        order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(self.classes))
-        return _Split(*(each.to(self.device) for each in (images, labels, order, counts)))
+        images = torch.tensor(part.images, device=self.device)
+        labels = torch.tensor(part.labels, dtype=torch.long, device=self.device)
+        return _Split.of(images, labels, len(self.classes))
 
     def size(self, split: str) -> int:
         """Number of digits in a split."""
@@ -117,11 +124,12 @@ class CanvasTask(Task):
     ) -> tuple[Tensor | SparseScene, Tensor]:
         """Fresh canvases for the ``(B,)`` digits of a split; those for training augmented.
 
-        Clutter comes from the same split; places and clutter from the generator, on any device.
+        Clutter comes from digits of the same split, augmented likewise: else it could be told from
+        the digit by how sharp it is. Places and clutter come from the generator, on any device.
         Gives ``(B, 1, H, W)`` float32 in [0, 1], sparse where nearly all is black or sizes differ,
         and ``(B,)`` int64 labels, on the task's device.
         """
-        return self.render(split, self.layout(split, indices, generator))
+        return self.render(self.layout(split, indices, generator))
 
     def layout(
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
@@ -135,6 +143,7 @@ class CanvasTask(Task):
         digits, labels = part.images[indices], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
+            part = self._augmented_part(part, max(batch, SMALLEST_POOL), generator)
         extents = self._sides_of(digits)
         room: tuple[int | Tensor, ...] = (height, width)
         if self.config.digit_scales != (1, 1):
@@ -149,21 +158,21 @@ class CanvasTask(Task):
         if self.config.canvas_size:
             places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
         if count:
-            donors = self._donors(split, labels, count, generator)
+            donors = self._donors(part, labels, count, generator)
             cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
             pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
-        return Layout(digits, extents, labels, places, donors, cuts, pieces, sides)
+        pool = part.images
+        return Layout(digits, extents, labels, places, pool, donors, cuts, pieces, sides)
 
     def _donors(
-        self, split: str, labels: Tensor, count: int, generator: torch.Generator | None
+        self, part: _Split, labels: Tensor, count: int, generator: torch.Generator | None
     ) -> Tensor:
         """The digits that ``count`` pieces are cut from, as `Layout` has them."""
-        shape, size = (len(labels), count), self.size(split)
+        shape, size = (len(labels), count), len(part.labels)
         if self.config.clutter_from == "all":
             donors = self._integers(shape, size, generator)
         else:
             # By class, the canvas's own left out: what lies behind it moves up.
-            part = self._splits[split]
             own, before = part.counts[labels], (part.counts.cumsum(0) - part.counts)[labels]
             place = self._integers(shape, size - own, generator)
             place = place + (place >= before[:, None]) * own[:, None]
@@ -173,7 +182,7 @@ class CanvasTask(Task):
         kept = self._integers((len(labels), 1), count + 1, generator)
         return donors.where(torch.arange(count, device=self.device) < kept, -1)
 
-    def render(self, split: str, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
+    def render(self, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
         """The canvases of a layout, and their labels, as `batch` returns them.
 
         Raises `ValueError` if they are too large to be made whole.
@@ -185,15 +194,13 @@ class CanvasTask(Task):
                     f"canvases of {side:,} pixels a side are too large to be made whole (at most "
                     f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
                 )
-            pool = self._splits[split].images
             if self._sparse:
-                return self._scatter(pool, layout), layout.labels
-            canvases = self._paint(pool, layout, side)
+                return self._scatter(layout), layout.labels
+            canvases = self._paint(layout, side)
         return canvases[:, None].float() / 255, layout.labels
 
-    def render_rows(self, split: str, layout: Layout, top: int, height: int) -> Tensor:
+    def render_rows(self, layout: Layout, top: int, height: int) -> Tensor:
         """Some rows of the one canvas of a layout: ``(height, W)`` uint8."""
-        pool = self._splits[split].images
         if not self.config.canvas_size:
             return layout.digits[0, top : top + height]
         margin = max(*self.digit_size, self.config.clutter_size)
@@ -207,12 +214,13 @@ class CanvasTask(Task):
             layout.extents,
             layout.labels[touches[0]],
             layout.places[:, touches[0]] + shift,
+            layout.pool,
             layout.donors[:, touches[1]],
             layout.cuts[:, touches[1]],
             layout.pieces[:, touches[1]] + shift,
             layout.sides,
         )
-        return self._paint(pool, band, height + 2 * margin)[0, margin:-margin].byte()
+        return self._paint(band, height + 2 * margin)[0, margin:-margin].byte()
 
     def block_size(self) -> int:
         """Canvases whose layouts are drawn together: a thousand, or one with very much clutter."""
@@ -243,12 +251,22 @@ class CanvasTask(Task):
         step = max(1, min(batch_size, most))
         for layout in self.fixed_layouts(split):
             for first in range(0, len(layout.digits), step):
-                yield self.render(split, layout.part(slice(first, first + step)))
+                yield self.render(layout.part(slice(first, first + step)))
 
     def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
         images = PaddedImages(digits[:, None].float(), self._sides_of(digits))
         moved = augment(images, self.config.augmentation, generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
+
+    def _augmented_part(
+        self, part: _Split, count: int, generator: torch.Generator | None
+    ) -> _Split:
+        """So many random digits of a split, augmented."""
+        if not self.config.num_clutter:
+            return part
+        chosen = self._integers((count,), len(part.labels), generator)
+        images = self._augmented(part.images[chosen], generator)
+        return _Split.of(images, part.labels[chosen], len(self.classes))
 
     def _sides_of(self, digits: Tensor) -> Tensor:
         """``(B, 2)`` height and width of ``(B, h, w)`` digits, each the same."""
@@ -266,7 +284,7 @@ class CanvasTask(Task):
         extents = (factors * self._sides_of(digits)).round_().clamp_(min=1).long()
         return magnify(digits, extents, self.digit_size), extents
 
-    def _paint(self, pool: Tensor, layout: Layout, rows: int) -> Tensor:
+    def _paint(self, layout: Layout, rows: int) -> Tensor:
         """Digits and clutter on ``rows`` of canvas; added, and clipped as one adds light.
 
         What the paper did is not stated. With "over" the digit's own square stays free of clutter,
@@ -282,26 +300,26 @@ class CanvasTask(Task):
         canvas.scatter_add_(1, digit_at.clamp_(max=rows * side - 1), digits)
         if layout.donors.shape[1]:
             where = self._square(layout.pieces, piece, piece, side)
-            canvas.scatter_add_(1, where.view(batch, -1), self._clutter(pool, layout))
+            canvas.scatter_add_(1, where.view(batch, -1), self._clutter(layout))
         return canvas.clamp_(max=255).view(batch, rows, side)
 
-    def _scatter(self, pool: Tensor, layout: Layout) -> SparseScene:
+    def _scatter(self, layout: Layout) -> SparseScene:
         """As `_paint`, by the pixels that may be lit, on canvases of each layout's own side."""
         batch, piece = len(layout.places), self.config.clutter_size
         places = self._pixels(layout.places, *self.digit_size)
         light = layout.digits.reshape(batch, -1).int()
         if layout.donors.shape[1]:
             places = torch.cat([places, self._pixels(layout.pieces, piece, piece)], dim=1)
-            light = torch.cat([light, self._clutter(pool, layout)], dim=1)
+            light = torch.cat([light, self._clutter(layout)], dim=1)
         return SparseScene(places, light, layout.sides[:, None].expand(-1, 2))
 
-    def _clutter(self, pool: Tensor, layout: Layout) -> Tensor:
+    def _clutter(self, layout: Layout) -> Tensor:
         """The pixels of the clutter, where they are seen: ``(B, N * piece * piece)``."""
         piece = self.config.clutter_size
-        height, width = pool.shape[1:]
+        height, width = layout.pool.shape[1:]
         source = self._square(layout.cuts, piece, piece, width)
         source += layout.donors.clamp(min=0)[..., None] * (height * width)
-        light = pool.view(-1)[source].int() * (layout.donors >= 0)[..., None]
+        light = layout.pool.view(-1)[source].int() * (layout.donors >= 0)[..., None]
         if self.config.composition == "over" and layout.places.shape[1]:
             inside = self._pixels(layout.pieces, piece, piece) - layout.places
             under = ((inside >= 0) & (inside < layout.extents[:, None])).all(-1)
@@ -338,7 +356,7 @@ class CanvasTask(Task):
         return torch.stack([y, x], dim=-1)
 
     def _integers(
-        self, shape: tuple[int, int], limit: int | Tensor, generator: torch.Generator | None
+        self, shape: tuple[int, ...], limit: int | Tensor, generator: torch.Generator | None
     ) -> Tensor:
         """Uniform whole numbers from 0 up, below a limit or below one for each row."""
         if isinstance(limit, int):

@@ -61,7 +61,7 @@ def write_dataset(
                 label = task.classes[int(layout.labels)]
                 path = Path(split, label, f"{number:06d}{FORMATS[file_format]}")
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                _write_canvas(task, split, layout, partial / path)
+                _write_canvas(task, layout, partial / path)
                 y, x = layout.places[0, 0].tolist()
                 height, width = layout.extents[0].tolist()
                 manifest.append((path.as_posix(), label, split))
@@ -113,17 +113,17 @@ def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:
         yield task.layout("train", chosen, generator).part(slice(0, count - first))
 
 
-def _write_canvas(task: CanvasTask, split: str, layout: Layout, path: Path) -> None:
+def _write_canvas(task: CanvasTask, layout: Layout, path: Path) -> None:
     height, width = task.image_size
     if path.suffix == FORMATS["png"]:
         from PIL import Image  # noqa: PLC0415 (slow to import)
 
-        canvas = task.render_rows(split, layout, 0, height)
+        canvas = task.render_rows(layout, 0, height)
         Image.fromarray(canvas.numpy()).save(path)
         return
     step = pyramids.band_height(height, width)
     bands = (
-        task.render_rows(split, layout, top, min(step, height - top)).numpy()
+        task.render_rows(layout, top, min(step, height - top)).numpy()
         for top in range(0, height, step)
     )
     pyramids.write_pyramid(path, bands, height, width)
