@@ -10,7 +10,8 @@ import torch
 
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
-from foveal.model.rollout import IGNORED, Rollout, ended, matched
+from foveal.model.rollout import Rollout, ended, matched
+from foveal.names import IGNORED
 from tests.conftest import TINY
 
 SEVERAL = replace(TINY, num_glimpses=2, max_answers=3, core="lstm", num_classes=4)

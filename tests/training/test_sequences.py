@@ -13,7 +13,8 @@ from torch import Tensor
 from foveal.evaluation.classifier import answers, evaluate, judged
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
-from foveal.model.rollout import IGNORED, Rollout
+from foveal.model.rollout import Rollout
+from foveal.names import IGNORED
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.critic import Learner

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from foveal.model.core import State
-
-IGNORED = -1  # of a sequence of labels: no answer is wanted here
+from foveal.names import IGNORED
 
 
 class Look(NamedTuple):

@@ -68,7 +68,9 @@ class ClassifierRun(Run):
             height, width = task.image_size
             more = {}
             costs = (model.count_multiply_adds(), task.num_channels * height * width)
-        several = {"answer_error": test.answer_error} if task.max_answers > 1 else {}
+        several: dict[str, Any] = {}
+        if task.max_answers > 1:
+            several = {"answer_error": test.answer_error, "answers": task.max_answers}
         return {
             "network": self.network,
             "error": test.error,
