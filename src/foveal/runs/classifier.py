@@ -24,7 +24,8 @@ from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.objective import ObjectiveConfig
 from foveal.viz.illustrations import draw_looks
 
-PROTOCOL = "test split, one rollout, mean policy, last weights of the run"
+PROTOCOL = "test split, one rollout, mean policy, {} weights of the run"
+KEPT = {"last": "last", "best": "best by validation"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ClassifierRun(Run):
             "network": self.network,
             "error": test.error,
             "interval": list(test.interval),
-            "protocol": PROTOCOL,
+            "protocol": PROTOCOL.format(KEPT[self.training.keep]),
             "parameters": model.count_parameters(),
             **more,
             "multiply_adds": costs[0],

@@ -138,6 +138,7 @@ def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
         # The answer to the thumbnail alone is what first tells the map where something is. As long
         # as no look tells more than another, advantages divided by their deviation would be noise.
         objective={"context_weight": 1.0, "standardize_advantages": False},
+        training={"keep": "best"},
     )
 
 
