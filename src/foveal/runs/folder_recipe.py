@@ -10,6 +10,7 @@ from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
+from foveal.scene.pictures import LARGE_PICTURE
 from foveal.tasks.folder.listing import split_images
 from foveal.tasks.folder.task import FolderConfig, Survey
 
@@ -21,7 +22,7 @@ MOST_SCALES = 8
 SEEN = 150_000  # images in all, a few minutes on a core for small ones
 EPOCHS = (20, 200)
 # Of the recipe best: images in all, epochs, batches.
-BEST_LENGTH = (60_000, (16, 60), (16, 64))
+BEST_LENGTH = (60_000, (16, 60), (16, 32))
 SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of the images
 # Pixels a side of the thumbnail, by the longer side of the images (median).
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
@@ -30,7 +31,7 @@ SHIFT = 0.06  # of photographs: enough that no pixel of the thumbnail is the sam
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
-MEMORY = 2**31  # bytes that the box sums of a batch may take, with what is made of them
+MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 
 
 class Reason(NamedTuple):
@@ -68,7 +69,9 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     fits = wanted
     in_memory = sizes[~np.array(found.large)]
     if len(in_memory):
-        fits = MEMORY // int(in_memory.max(0).prod() * channels * (scales + 2) * 4)
+        whole = int(in_memory.max(0).prod()) * channels
+        stays = best and in_memory.prod(1).mean() >= LARGE_PICTURE  # only windows become floats
+        fits = MEMORY // (whole if stays else whole * (scales + 2) * 4)
     # Half of them at most: some may turn out to be damaged once they are decoded.
     batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)

@@ -308,7 +308,8 @@ class FolderTask(Task):
         change = self.config.augmentation if split == "train" else AS_THEY_ARE
         if change.cuts_alone and stay_bytes(pictures):
             return self._photographs(places.tolist(), pictures, change, generator), labels
-        images: Any = as_batch(pictures, self.device, self._report)
+        kept = [self._kept(place) for place in places.tolist()]
+        images: Any = as_batch(pictures, self.device, self._report, kept)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
         if change != AS_THEY_ARE:
             images = augment(images, change, generator)
@@ -327,7 +328,8 @@ class FolderTask(Task):
             if not self._door and stay_bytes(pictures):
                 yield self._photographs(of_these, pictures), labels
             else:
-                yield as_batch(pictures, self.device, self._report), labels
+                kept = [{} if self._door else self._kept(place) for place in of_these]
+                yield as_batch(pictures, self.device, self._report, kept), labels
             close_sources(pictures)
 
     def _photographs(
@@ -345,9 +347,13 @@ class FolderTask(Task):
         for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
             view, mirrored = change.cut(picture, chance)
             whole = view.shape == picture.shape  # and its thumbnail is worth keeping
-            kept = self._thumbnails.setdefault((place, *mirrored), {}) if whole else {}
+            kept = self._kept(place, *mirrored) if whole else {}
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
+
+    def _kept(self, place: int, down: bool = False, across: bool = False) -> dict[int, Tensor]:
+        """The thumbnails of an image, as it is or mirrored, by their side."""
+        return self._thumbnails.setdefault((place, down, across), {})
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)
