@@ -431,15 +431,18 @@ class RecurrentAttention(nn.Module):
 
     def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
-        scaled = self.scaling(glimpses, self.sensor.chosen(locations))
-        features: Tensor = self.glimpse_network(scaled, locations)
+        if not self.scaling.nothing:
+            glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
+        features: Tensor = self.glimpse_network(glimpses, locations)
         word, width = self.config.glimpse_network, self.config.glimpse_features
         return _check("glimpse network", word, "features", features, width)
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
         count = len(self.state_sizes)
-        after: State = self.core(self.senses(features, senses), state[:count])
+        if self.senses.widths or senses:
+            features = self.senses(features, senses)
+        after: State = self.core(features, state[:count])
         _check("core", self.config.core, "next state", after[0], self.config.core_size)
         return (*after, *state[count:])
 
