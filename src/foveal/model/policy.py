@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,13 +84,33 @@ class Policy(nn.Module):
 POLICIES: Registry[type[Policy]] = Registry("policy")
 
 
-@POLICIES.add("learned")
+@dataclass(frozen=True)
+class LearnedSettings(PartSettings):
+    """Of the learned policy."""
+
+    # where the first look is: uniform over the image, as in the paper; its centre; or chosen by
+    # the policy as the others are, which without a context is one place for all images
+    first_look: Literal["random", "center", "learned"] = "random"
+
+
+@POLICIES.add("learned", settings=LearnedSettings)
 class LocationPolicy(Policy):
     """The paper's: pi(l | h), a Gaussian of fixed standard deviation with mean Linear(h)."""
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        settings: LearnedSettings = LearnedSettings(),
+    ) -> None:
         super().__init__()
+        self.settings, self.chooses_first = settings, settings.first_look == "learned"
         self.mean = nn.Linear(hidden_size, 2)
+
+    def first(self, state: State, generator: torch.Generator | None) -> Tensor:
+        """See `Policy.first`."""
+        if self.settings.first_look == "center":
+            return state[0].new_zeros((len(state[0]), 2), dtype=torch.float32)
+        return super().first(state, generator)
 
     def forward(
         self, hidden: Tensor, std: float | Tensor, generator: torch.Generator | None

@@ -54,7 +54,7 @@ class FolderConfig:
     split_seed: int = 0  # of the images that are held out
     class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    cache_gb: float = 2.0  # memory for decoded images; the rest is decoded again each time
+    cache_gb: float = 1.5  # memory for decoded images; the rest is decoded again each time
     workers: int = -1  # processes that decode; -1 for one a core, at most 8
     strict: bool = False  # stop at the first bad file, rather than leave it out
 
