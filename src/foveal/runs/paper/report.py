@@ -27,6 +27,8 @@ def row_result(
     """
     values = [result[row.measure] for result in results]
     mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
+    if row.single:
+        count *= results[0]["answers"]
     _, interval = share_of(round(mean / 100 * count), count)
     return {
         "row": row.name,
@@ -158,7 +160,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     runs = result["runs"]
     minutes = statistics.fmean(run["seconds"] for run in runs) / 60
     seeds = ", ".join(str(seed) for seed in result["seeds"])
-    seen = runs[0]["images_seen" if row.measure == "error" else "decisions_seen"]
+    seen = runs[0]["decisions_seen" if row.measure == "success_rate" else "images_seen"]
     return [*cells, _figure(row.paper), difference, *others, seeds, f"{seen:,}", f"{minutes:.0f}"]
 
 

@@ -55,6 +55,10 @@ BEYOND = {
     "cluttered-100": ("best", "best-random", "best-center"),
     "cheung-1": ("best",),
     "cheung-2": ("best",),
+    "pairs": ("best", "best-8"),
+    "addition": ("best",),
+    "row-3": ("best",),
+    "digits-5": ("best",),
 }
 
 # Rows of the paper under another protocol: where the first of two looks is. On mnist-28 a look at
@@ -75,6 +79,10 @@ BEST_KNOWN = {
     "cluttered-100-best": (1.20, "DCN, 8 looks, on validation"),
     "cheung-1": (4.0, "Cheung et al. 2016, learned lattice with zoom, pieces of unstated size"),
     "cheung-2": (24.1, "Cheung et al. 2016, learned lattice with zoom, scales drawn unstated how"),
+    "pairs": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
+    "pairs-8": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
+    "addition": (2.5, "DRAM (Ba et al. 2015); a convolutional network 3.2"),
+    "row-3": (1.5, "a recurrent spatial transformer (arXiv 1509.05329)"),
     "catch": (89.0, "samrudhdhirangrej, 15 million games"),
 }
 CATCH_PAPER = 85.0  # "about"
@@ -108,11 +116,12 @@ class Row:
     preprint: float | None = None  # that of the preprint, where known
     best_known: tuple[float, str] | None = None  # of the best reproduction, or model of its kind
     apart: Literal["", "beyond", "first"] = ""  # of which table beside the paper's it is
+    single: bool = False  # whether its figure is of single answers, not of whole sequences
 
     @property
     def measure(self) -> str:
-        """What of a result the figures are: "error" or "success_rate", in %."""
-        return self.config.measure
+        """What of a result the figures are: "error", "answer_error" or "success_rate", in %."""
+        return "answer_error" if self.single else self.config.measure
 
 
 TITLES = {
@@ -157,11 +166,17 @@ def _beyond(task: str, kind: str) -> Row:
     name = name if task in PAPER else task  # that of another paper
     config = recipe(task, "best")
     title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
+    title += " for each digit" if config.model.max_answers > 1 else ""
     title += ", each of one scale that it chooses" if config.model.zoom else ""
-    if control:
+    if control.isdecimal():
+        config, name = config.altered(task={"num_clutter": int(control)}), f"{name}-{control}"
+        title += f", among {control} pieces"
+    elif control:
         config = config.altered(model=config.model.with_parts(policy=control))
         title += {"random": " at random", "center": " of the centre"}[control]
-    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), apart="beyond")
+    known, single = BEST_KNOWN.get(name), task == "row-3"
+    title += "; error a digit" if single else "; error a sequence" if task == "digits-5" else ""
+    return Row(name, title, task, config, None, None, known, apart="beyond", single=single)
 
 
 def _first_look(where: Literal["center", "learned"]) -> Row:

@@ -33,8 +33,9 @@ def write_dataset(
 ) -> None:
     """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
 
-    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has its digit's square: x
-    and y of the top left corner, width, height, in pixels. Validation and test canvases are the
+    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has the square of each of
+    its digits: x and y of the top left corner, width, height, in pixels. Files whose label is a
+    sequence, as in "3 1 4", lie in ``SPLIT``. Validation and test canvases are the
     first of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are
     drawn from the seed. All is written beside the directory first, which is there whole or not at
     all.
@@ -58,20 +59,29 @@ def write_dataset(
         places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
         for split, count in counts.items():
             for number, layout in enumerate(_layouts(task, split, count, seed)):
-                label = task.classes[int(layout.labels)]
-                path = Path(split, label, f"{number:06d}{FORMATS[file_format]}")
+                label = _label(task, layout)
+                folder = Path(split) if task.max_answers > 1 else Path(split, label)
+                path = folder / f"{number:06d}{FORMATS[file_format]}"
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 _write_canvas(task, layout, partial / path)
-                y, x = layout.places[0, 0].tolist()
-                height, width = layout.extents[0].tolist()
                 manifest.append((path.as_posix(), label, split))
-                places.append((path.as_posix(), x, y, width, height))
+                squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
+                for y, x, height, width in squares:
+                    if height:
+                        places.append((path.as_posix(), x, y, width, height))
                 written()
         _write_table(partial / MANIFEST, manifest)
         _write_table(partial / PLACES, places)
         partial.replace(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _label(task: CanvasTask, layout: Layout) -> str:
+    """The name of the class of a canvas, or those of its sequence, without the end."""
+    names = task.classes[:-1] if task.with_end else task.classes
+    labels = layout.labels.view(-1).tolist()
+    return " ".join(names[label] for label in labels if 0 <= label < len(names))
 
 
 def _check(task: CanvasTask, counts: Mapping[str, int], file_format: str) -> None:
