@@ -61,8 +61,7 @@ BEYOND = {
     "digits-5": ("best",),
 }
 
-# Rows of the paper under another protocol: where the first of two looks is. On mnist-28 a look at
-# random shows a corner of the digit as often as its middle, and one more must then do.
+# A row of the paper under another protocol: where the first of its two looks is.
 FIRST_LOOKS: dict[Literal["center", "learned"], str] = {
     "center": "in the centre",
     "learned": "at a place that is learned",
