@@ -104,7 +104,7 @@ def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     code, out, _ = foveal("evaluate run --split validation --num-glimpses 5")
     assert code == 0
     assert "validation error" in out
-    assert "5 glimpses, 320 pixels read" in out
+    assert "5 glimpses, 320 numbers read" in out
 
     code, out, _ = foveal("look run --out pictures/first.png --index 3")
     assert code == 0

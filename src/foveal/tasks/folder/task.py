@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -252,19 +252,28 @@ class FolderTask(Task):
         door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
+        trained_on: Iterable[Path] = (),
+        say: Callable[[str], None] = print,
     ) -> FolderTask:
         """Other images for a trained model, in their own splits; all judge it if they have none.
 
-        Raises `OSError` or `ValueError` if there are none, all are for training, or one is of a
-        class that the model does not know.
+        Files that it was ``trained_on`` are left out, and how many is said. Raises `OSError` or
+        `ValueError` if none are left, all are for training, or one is of a class that the model
+        does not know.
         """
         found = survey(data, on_progress)
+        listing = found.listing.without(trained_on)
+        known = len(found.listing.entries) - len(listing.entries)
+        if not listing.entries:
+            raise ValueError(f"the model was trained on all images of {data}. Name others.")
+        if known:
+            say(f"{known:,} of the images are left out: the model was trained on them")
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
         config = FolderConfig(data=data, strict=strict)
-        task = cls(found.listing, config, num_channels, device, classes=classes, door=door)
+        task = cls(listing, config, num_channels, device, classes=classes, door=door)
         places = task._places
-        if not any(entry.split for entry in found.listing.entries):
+        if not any(entry.split for entry in listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
         if not task.size("test") and not task.size("validation"):
             raise ValueError(
