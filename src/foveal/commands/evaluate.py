@@ -20,7 +20,7 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
-from foveal.evaluation.classifier import answers, evaluation_of
+from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
@@ -38,6 +38,7 @@ def evaluate(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     data: str | None = None,
+    separator: str | None = None,
     fit: bool = False,
     invert: bool = False,
     split: Literal["test", "validation"] = "test",
@@ -64,6 +65,8 @@ def evaluate(
         num_clutter: pieces of other digits on each; as in training if not given.
         data: your own images to evaluate on: a directory with a subfolder a class, or a manifest;
             its test split, or all of it if it has none. Classes go by their names.
+        separator: what stands between the classes of a label of a manifest, where labels are
+            sequences; as in training if not given.
         fit: scale larger images of --data down to the size of those of training.
         invert: make dark light in the images of --data, for ink on paper.
         split: test, or validation for choosing between recipes.
@@ -88,6 +91,7 @@ def evaluate(
         torch_device,
         task=task,
         data=data,
+        separator=separator,
         door=Door(saved.content, fit, invert, partial(complain, "evaluate"), model=model),
         strict=strict,
         changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
@@ -100,6 +104,15 @@ def evaluate(
     else:
         _check_whole_image(network, shown, num_glimpses)
         rollouts = 1
+    end, gives = None, (1, False)
+    if isinstance(network, RecurrentAttention):
+        end = network.config.end
+        gives = (network.config.max_answers, network.config.with_end)
+    if gives != (wanted := (shown.max_answers, shown.with_end)):
+        raise ValueError(
+            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
+            "Choose another task or another model."
+        )
     if len(shown.classes) != network.config.num_classes:
         raise ValueError(
             f"the task has {len(shown.classes)} classes; the model was made for "
@@ -112,8 +125,16 @@ def evaluate(
         shown.on_problem(problem)
     with working("evaluating", quiet=json):
         labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
-    result = evaluation_of(int((labels != given).sum()), len(labels))
-    matrix = confusion_matrix(labels, given, len(shown.classes))
+    result, several = judged(labels, given), shown.max_answers > 1
+    figures = dataclasses.asdict(result)
+    if several:
+        figures["answer_error"] = result.answer_error
+        figures["by_length"] = by_length(labels, given, end)
+    else:
+        del figures["answer_error"]
+    wanted_ones = labels >= 0
+    told = given.where(given >= 0, len(shown.classes) - 1)  # behind its end there is an end
+    matrix = confusion_matrix(labels[wanted_ones], told[wanted_ones], len(shown.classes))
     rows = by_class(matrix, shown.classes)
     if confusion is not None:
         save_picture(draw_confusion(matrix, shown.classes), confusion)
@@ -122,7 +143,7 @@ def evaluate(
             model=model,
             task=data or task or saved.content.get("name"),
             split=split,
-            **dataclasses.asdict(result),
+            **figures,
             num_glimpses=looks,
             rollouts=rollouts,
             image_size=[height, width],
@@ -135,12 +156,21 @@ def evaluate(
         low, high = result.interval
         size = f"{height} x {width} pixels" + ("" if shown.one_size else " at most")
         glimpses = f"{looks} glimpses, " if looks else ""
+        glimpses = glimpses.replace("glimpses", "glimpses an answer") if several else glimpses
         mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
             f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
             f"{size}"
         )
+        if several:
+            lengths = ", ".join(
+                f"{row['answers']}: {row['error']:.2f} %" for row in figures["by_length"]
+            )
+            say(
+                "An image is right if all its answers are. Of single answers "
+                f"{result.answer_error:.2f} % are wrong; images by their number: {lengths}"
+            )
         console.print(_table(rows))
     if shown.problems:
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
@@ -168,6 +198,10 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["taken_for"] or "",
         )
     return table
+
+
+def _answers(most: int, with_end: bool) -> str:
+    return f"up to {most} answers" if with_end else f"{most} answer{'s' * (most > 1)}"
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:
