@@ -732,7 +732,9 @@ def test_version_and_tasks(foveal: Foveal) -> None:
     code, out, _ = foveal("tasks --json")
     names = [task["task"] for task in json.loads(out)["tasks"]]
     assert names[:4] == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
-    assert names[4:] == ["cheung-1", "cheung-2", "catch", "control", "folder"]
+    assert names[4:] == [
+        *("cheung-1", "cheung-2", "megapixel", "needle", "catch", "control", "folder")
+    ]
 
 
 def test_the_demo_tells_its_story(foveal: Foveal) -> None:

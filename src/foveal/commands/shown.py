@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from foveal.commands.console import complain, counting
-from foveal.names import choose, shell_line
-from foveal.runs.classifier import CanvasRun
+from foveal.names import shell_line
+from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
-from foveal.tasks import TASKS, FolderTask
+from foveal.tasks import FolderTask
 from foveal.tasks.task import Task
 
 
@@ -60,7 +60,7 @@ def task_shown(
             return FolderTask.judge(
                 data, saved.classes, channels, device, door=door, strict=strict, on_progress=count
             )
-    run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
+    run = saved.run if task is None else recipe(task, "best")
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:
         raise ValueError(

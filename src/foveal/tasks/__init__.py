@@ -5,6 +5,8 @@ import dataclasses
 from foveal.tasks.canvases.canvases import CanvasTask
 from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.folder.task import FolderConfig, FolderTask
+from foveal.tasks.haystacks.config import HaystackConfig
+from foveal.tasks.haystacks.task import HaystackTask
 
 # Datasets 1 and 2 of Cheung, Weiss and Olshausen 2016 (arXiv 1611.09430). The paper states neither
 # the size of a piece nor how scales are distributed: here 8 x 8, as in the paper of the model, and
@@ -18,6 +20,10 @@ TASKS = {
     "cheung-1": CHEUNG,
     "cheung-2": dataclasses.replace(CHEUNG, digit_scales=(0.33, 3.0)),
 }
+HAYSTACKS = {
+    "megapixel": HaystackConfig(),
+    "needle": HaystackConfig("needle", canvas_size=512, composition="add", train_images=11_276),
+}
 DESCRIPTIONS = {
     "mnist-28": "centred digits, 28 x 28",
     "translated-60": "digits anywhere on a black 60 x 60 canvas",
@@ -25,10 +31,12 @@ DESCRIPTIONS = {
     "cluttered-100": "digits anywhere on 100 x 100, among 8 pieces of other digits",
     "cheung-1": "digits anywhere on 100 x 100, among 0 to 20 pieces of other classes",
     "cheung-2": "the same, with digits of 0.33 to 3 times their size",
+    "megapixel": "Megapixel MNIST: which digit is there three times, on 1,500 x 1,500 pixels",
+    "needle": "is there a 3 among 100 other digits, on 512 x 512 pixels",
 }
 FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 
 __all__ = [
-    "DESCRIPTIONS", "FOLDER_TASKS", "TASKS", "CanvasTask", "FolderConfig", "FolderTask",
-    "TaskConfig",
+    "DESCRIPTIONS", "FOLDER_TASKS", "HAYSTACKS", "TASKS", "CanvasTask", "FolderConfig",
+    "FolderTask", "HaystackConfig", "HaystackTask", "TaskConfig",
 ]  # fmt: skip
