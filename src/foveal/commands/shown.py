@@ -10,12 +10,12 @@ import torch
 
 from foveal.commands.console import complain, counting
 from foveal.model.config import RAMConfig
-from foveal.names import choose, shell_line
-from foveal.runs.classifier import CanvasRun
+from foveal.names import shell_line
 from foveal.runs.folder import FolderRun
+from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
-from foveal.tasks import TASKS, FolderTask
+from foveal.tasks import FolderTask
 from foveal.tasks.folder.listing import read_split
 from foveal.tasks.folder.task import SPLIT_FILE
 from foveal.tasks.task import Task
@@ -79,7 +79,7 @@ def task_shown(
                 "say": partial(complain, "evaluate"),
             }
             return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
-    run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
+    run = saved.run if task is None else recipe(task, "best")
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:
         raise ValueError(

@@ -26,9 +26,10 @@ def row_result(
     is cut short, and makes no figure to compare.
     """
     values = [result[row.measure] for result in results]
-    mean, count = statistics.fmean(values), results[0].get("episodes", TEST_IMAGES)
+    mean, first = statistics.fmean(values), results[0]
+    count = first.get("episodes") or first.get("test_images", TEST_IMAGES)
     if row.single:
-        count *= results[0]["answers"]
+        count *= first["answers"]
     _, interval = share_of(round(mean / 100 * count), count)
     return {
         "row": row.name,
@@ -93,7 +94,8 @@ BEYOND_THE_PAPER = """
 These rows first read a thumbnail of the whole, at most 1/16 of the pixels, and choose all their
 looks from it; the thumbnail is counted in the pixels read. "Best known" is the best published model
 that looks. One rollout, mean policy, last weights; only the control that looks at random draws
-anything in an evaluation.
+anything in an evaluation. Of megapixel and needle the images are fixed, in training too, and the
+test has 1,000 (docs/haystacks.md).
 
 """
 FIRST_LOOKS = """
