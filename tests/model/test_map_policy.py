@@ -131,7 +131,7 @@ def test_nothing_beyond_the_image_is_chosen() -> None:
     torch.manual_seed(0)
     model = RecurrentAttention(COARSE).train()
     state, _ = model.first_state(4, model.thumbnail(torch.rand(4, 1, 20, 60)))
-    weights, _ = model.location_policy.mixture(state[0][:, None], model.feature_map(state))
+    weights, _ = model.location_policy.mixture(state[0][:, None], *model.maps(state))
     rows = weights.exp().view(4, 9, 9).sum(2)
     assert torch.all(rows[:, :3] > 0)
     assert torch.all(rows[:, 3:] == 0)

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -322,3 +323,30 @@ def test_validation_comes_early_in_a_long_run(tmp_path: Path) -> None:
     other.run()
     for name, value in weights(other).items():
         assert torch.equal(value, weights(trainer)[name])
+
+
+@pytest.mark.parametrize("stops", [(), (13, 25)])
+def test_the_weights_of_the_best_validation_are_kept(
+    stops: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors that we say: of the two best the later, whether the run is resumed or not."""
+    errors, then = {10: 50.0, 20: 10.0, 30: 20.0, 40: 10.0, 50: 30.0}, {}
+    config = dataclasses.replace(BRIEF, epochs=5, keep="best")
+
+    def judged(model: RecurrentAttention, *_: object) -> SimpleNamespace:
+        then[trainer.step] = {name: v.clone() for name, v in model.state_dict().items()}
+        return SimpleNamespace(error=errors[trainer.step])
+
+    monkeypatch.setattr("foveal.training.classifier.evaluate", judged)
+    for step in stops:
+        trainer = make_trainer(tmp_path, config, listener=StopAt(step, signal.SIGTERM))
+        trainer.restore()
+        with pytest.raises(TrainingStopped):
+            trainer.run()
+    trainer = make_trainer(tmp_path, config)
+    trainer.restore()
+    outcome = trainer.run()
+    assert outcome.validation == {"validation_error": 10.0}
+    for name, value in weights(trainer).items():
+        assert torch.equal(value, then[40][name]), name
+    assert not torch.equal(then[40]["action_head.bias"], then[50]["action_head.bias"])

@@ -6,12 +6,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import tyro
 
 from foveal.commands.console import counting, print_json, say
 from foveal.names import choose
-from foveal.tasks import TASKS, CanvasTask
+from foveal.tasks import HAYSTACKS, TASKS, CanvasTask, HaystackTask, TaskConfig
 from foveal.tasks.canvases.files import MANIFEST, write_dataset
 
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said
@@ -35,23 +34,25 @@ def make_dataset(
     slope: int | None = None,
     answer: Literal["class", "pair", "sum", "sequence", "set"] | None = None,
     digit_scales: tuple[float, float] | None = None,
-    composition: Literal["add", "over"] | None = None,
+    composition: Literal["add", "over", "under"] | None = None,
+    question: Literal["majority", "max", "top", "needle"] | None = None,
     seed: int = 0,
     json: bool = False,
 ) -> None:
     """Write a task to image files, with a manifest that says what each one shows.
 
     Files are OUT/SPLIT/CLASS/NUMBER.png or .tif. OUT/manifest.csv lists path, label and split;
-    OUT/places.csv the square of each digit in it: x and y of its top left corner, width, height, in
-    pixels. Where a label is a sequence, as in "3 1 4", files are OUT/SPLIT/NUMBER.png, and foveal
-    train folder reads OUT/manifest.csv with --separator " ". Canvases of any size are written in
-    little memory: foveal make-dataset cluttered-60 --canvas-size 4096 --num-clutter 1000 --out big.
-    OUT is there whole, or, after an error or Ctrl-C, not at all.
+    OUT/places.csv the square of each digit asked about: x and y of its top left corner, width,
+    height, in pixels. Where a label is a sequence, as in "3 1 4", files are OUT/SPLIT/NUMBER.png,
+    and foveal train folder reads OUT/manifest.csv with --separator " ". Canvases of any size are
+    written in little memory: foveal make-dataset cluttered-60 --canvas-size 4096 --num-clutter 1000
+    --out big. OUT is there whole, or, after an error or Ctrl-C, not at all.
 
     Args:
-        task: what to write: mnist-28, cluttered-60 or another task of digits (foveal tasks).
+        task: what to write: mnist-28, megapixel or another task of digits (foveal tasks).
         out: a new or empty directory.
-        train: number of training canvases, drawn from the seed.
+        train: number of training canvases, drawn from the seed; of megapixel and needle the first
+            of a fixed draw, as of the others.
         validation: number of validation canvases, the first of the fixed draw that foveal evaluate
             measures on.
         test: number of test canvases, likewise.
@@ -67,8 +68,9 @@ def make_dataset(
         slope: most pixels a digit that a row rises or falls; the task's if not given.
         answer: class, pair, sum, sequence or set, the label; the task's if not given.
         digit_scales: least and most magnification of the digit; the task's if not given.
-        composition: add (clutter adds to the digit's light) or over (it lies under the digit); the
-            task's if not given.
+        composition: add (clutter adds to the digit's light), over (digits lie over it) or, of
+            megapixel, under; the task's if not given.
+        question: what is asked about the digits of megapixel; the task's if not given.
         seed: of the training canvases.
         json: print one JSON object.
     """
@@ -85,10 +87,20 @@ def make_dataset(
         "answer": answer,
         "digit_scales": digit_scales,
         "composition": composition,
+        "question": question,
     }
-    known = TASKS[choose(task, TASKS, "task")]
+    known = (TASKS | HAYSTACKS)[choose(task, (*TASKS, *HAYSTACKS), "task")]
     changes: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    data = CanvasTask(dataclasses.replace(known, **changes), torch.device("cpu"))
+    for name in changes:
+        if name not in vars(known):
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} is nothing that {task} has. Leave it out.")
+    data: CanvasTask | HaystackTask
+    if isinstance(known, TaskConfig):
+        data = CanvasTask(dataclasses.replace(known, **changes))
+    else:
+        changes["train_images"] = max(1, train)
+        data = HaystackTask(dataclasses.replace(known, **changes))
     chosen = format
     if chosen == "auto":
         chosen = "png" if max(data.image_size) <= PNG_UP_TO else "tiff"
@@ -100,6 +112,9 @@ def make_dataset(
         write_dataset(data, counts, out, written=lambda: progress(next(done), total), **options)
     height, width = data.image_size
     size = sum(path.stat().st_size for path in out.rglob("*.*"))
+    checksums = {}
+    if isinstance(data, HaystackTask):
+        checksums = {split: data.drawn(split).checksum() for split, n in counts.items() if n}
     if json:
         print_json(
             out=str(out),
@@ -108,7 +123,10 @@ def make_dataset(
             counts=counts,
             bytes=size,
             seconds=round(time.perf_counter() - began, 1),
+            **({"checksums": checksums} if checksums else {}),
         )
         return
     listed = ", ".join(f"{number:,} {split}" for split, number in counts.items() if number)
     say(f"{out}: {listed}; {height:,} x {width:,} pixels, {size / 1e6:,.1f} MB, {out / MANIFEST}")
+    for split, checksum in checksums.items():
+        say(f"SHA-256 of what lies where, of all {data.size(split):,} {split} images: {checksum}")

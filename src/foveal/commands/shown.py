@@ -1,17 +1,23 @@
 """A trained model, and what it is shown."""
 
+import contextlib
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from foveal.commands.console import complain, counting
 from foveal.model.config import RAMConfig
-from foveal.names import choose, shell_line
-from foveal.runs.classifier import CanvasRun
+from foveal.names import shell_line
+from foveal.runs.folder import FolderRun
+from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
-from foveal.tasks import TASKS, FolderTask
+from foveal.tasks import FolderTask
+from foveal.tasks.folder.listing import read_split
+from foveal.tasks.folder.task import SPLIT_FILE
 from foveal.tasks.task import Task
 
 
@@ -66,12 +72,28 @@ def task_shown(
             trained = None if saved.run is None else saved.run.task
             separator = getattr(trained, "separator", "")
         with counting("reading headers") as count:
-            known |= {"separator": separator, "on_progress": count}
+            known |= {
+                "separator": separator,
+                "on_progress": count,
+                "trained_on": _trained_on(saved),
+                "say": partial(complain, "evaluate"),
+            }
             return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
-    run = saved.run if task is None else CanvasRun(task=TASKS[choose(task, TASKS, "task")])
+    run = saved.run if task is None else recipe(task, "best")
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:
         raise ValueError(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
     return shown
+
+
+def _trained_on(saved: Saved) -> list[Path]:
+    """The training images of a run on one's own images, as far as it tells."""
+    if not isinstance(saved.run, FolderRun):
+        return []
+    data = Path(saved.run.task.data)
+    with contextlib.suppress(OSError, ValueError):
+        split = read_split(saved.directory / SPLIT_FILE, data if data.is_dir() else data.parent)
+        return [split.path(entry) for entry in split.entries if entry.split == "train"]
+    return []

@@ -5,8 +5,15 @@ from typing import Any
 from rich.table import Table
 
 from foveal.commands.console import print_json, say, show_table
-from foveal.runs.recipes import AGENT_RECIPES, AGENT_TASKS, RECIPES, agent_recipe, recipe
-from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS
+from foveal.runs.recipes import (
+    AGENT_RECIPES,
+    AGENT_TASKS,
+    HAYSTACK_RECIPE,
+    RECIPES,
+    agent_recipe,
+    recipe,
+)
+from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, HAYSTACKS
 
 SIZES = ("glimpse_size", "num_scales", "num_glimpses")
 
@@ -21,11 +28,13 @@ def tasks(json: bool = False) -> None:
     zooming = set()
     for name, description in (DESCRIPTIONS | AGENT_TASKS).items():
         acts = name in AGENT_TASKS
-        model = (agent_recipe if acts else recipe)(name, "fast").model
+        recipes = list(AGENT_RECIPES if acts else RECIPES)
+        recipes = [HAYSTACK_RECIPE] if name in HAYSTACKS else recipes
+        usual = "fast" if "fast" in recipes else HAYSTACK_RECIPE
+        model = (agent_recipe if acts else recipe)(name, usual).model
         if model.zoom:
             zooming.add(name)
         sizes = {size: getattr(model, size) for size in SIZES}
-        recipes = list(AGENT_RECIPES if acts else RECIPES)
         rows.append({"task": name, "description": description, **sizes, "recipes": recipes})
     rows += [
         {"task": name, "description": description, "recipes": list(RECIPES)}

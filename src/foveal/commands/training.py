@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,9 @@ from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import choose, shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
-from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, recipe
+from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe
 from foveal.runs.run import Completed, Run, changes, train_run
-from foveal.tasks import FOLDER_TASKS, TASKS, FolderConfig
+from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Progress
@@ -35,7 +36,7 @@ from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
-RECIPE, FOLDER_RECIPE = "fast", "best"  # where none is named
+RECIPE, BEST = "fast", "best"  # where none is named
 # What --help shows of the flags of a configuration's parts; they are more than a hundred.
 COMMON = {
     *("network", "start", "seed", "lr", "epochs", "batch_size", "decisions", "num_envs"),
@@ -43,6 +44,8 @@ COMMON = {
         "digits",
         "canvas_size",
         "num_clutter",
+        "question",
+        "train_images",
         "data",
         "separator",
         "held_out",
@@ -68,22 +71,31 @@ def read_options(
     Raises `OSError` or `ValueError` if there is no such task or recipe, or there are no such images
     or flags.
     """
+    # tyro takes --num_glimpses too.
+    arguments = [re.sub("^--[^=]*", lambda flag: flag[0].replace("_", "-"), w) for w in arguments]
     positional = bool(arguments) and not arguments[0].startswith("-")
     helping = bool(HELP & set(arguments))
-    known = (*TASKS, *AGENT_TASKS, *FOLDER_TASKS)
+    known = (*TASKS, *HAYSTACKS, *AGENT_TASKS, *FOLDER_TASKS)
     if not positional and not helping:
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
-    task = choose(arguments[0], known, "task") if positional else "mnist-28"
-    usual_name = FOLDER_RECIPE if task in FOLDER_TASKS else RECIPE
-    name = value_of("--recipe", arguments) or usual_name
+    task = arguments[0] if positional else "mnist-28"
+    own = f"; images of your own: {shell_line(command, 'folder', '--data', task)}"
+    choose(task, known, "task", own if Path(task).is_dir() else "")
+    usual_name = BEST if task in FOLDER_TASKS or task in HAYSTACKS else RECIPE
+    named = value_of("--recipe", arguments)
+    name = usual_name if named is None else named
     found: Survey | None = None
     config: Run = FolderRun()
     reasons: list[Reason] = []
     data = value_of("--data", arguments)
     if task not in FOLDER_TASKS:
         config = (agent_recipe if task in AGENT_TASKS else recipe)(task, name)
+        side = value_of("--canvas-size", arguments)
+        if task in HAYSTACKS and side is not None:
+            with contextlib.suppress(ValueError):  # said when all flags are read
+                config = haystack(dataclasses.replace(HAYSTACKS[task], canvas_size=int(side)))
     elif data is not None or not helping:
         choose(name, RECIPES, "recipe")
         with counting("reading headers", quiet="--json" in arguments) as count:
@@ -99,7 +111,7 @@ def read_options(
     chosen: Any = {part: word for part, word in words.items() if word is not None}
     check_heard(arguments)
     fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
-    usual: Any = default(task, fitted)
+    usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
     options: Options = parse(
         type(usual),
         command,
@@ -107,7 +119,9 @@ def read_options(
         usual,
         common=COMMON,
         # They follow from the images, or from the games.
-        fixed=() if task in TASKS else ("num_classes", "num_channels", "max_answers", "with_end"),
+        fixed=()
+        if task in (*TASKS, *HAYSTACKS)
+        else ("num_classes", "num_channels", "max_answers", "with_end"),
     )
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
@@ -133,13 +147,14 @@ def check_heard(arguments: list[str]) -> None:
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
-    """What follows a flag on the command line, before the flags are read."""
+    """What follows a flag where it is given last, before the flags are read."""
+    value = None
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
         if word == flag:
-            return following
-        if word.startswith(f"{flag}="):
-            return word.split("=", 1)[1]
-    return None
+            value = following
+        elif word.startswith(f"{flag}="):
+            value = word.split("=", 1)[1]
+    return value
 
 
 def made_ready(

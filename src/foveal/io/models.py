@@ -145,7 +145,7 @@ def ground_of(content: Mapping[str, Any]) -> str | None:
 
     Canvases are black. Of one's own images the mean tells, where it is near an end.
     """
-    if content.get("kind") == "canvases":
+    if content.get("kind") in ("canvases", "haystacks"):
         return "dark"
     means = (content.get("model") or {}).get("pixel_mean")
     if not isinstance(means, list | tuple) or not all(isinstance(m, float | int) for m in means):

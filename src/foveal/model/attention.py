@@ -190,7 +190,7 @@ class RecurrentAttention(nn.Module):
                 hidden if same else torch.stack(read),
                 torch.stack(choices),
                 std,
-                self.feature_map(state),
+                *self._maps(state, before),
             )
         step_logits = torch.cat([prior_logits[decided:], logits[None]])
         if given:  # before the next was asked for
@@ -314,17 +314,25 @@ class RecurrentAttention(nn.Module):
         self._check_sizes(state, whose)
         if not self.reads_map:
             return state, location
-        if feature_map is None or feature_map.shape[1] != COORDINATES + self.context.map_channels:
+        channels = COORDINATES + self.context.map_channels + self.context.map_prior
+        if feature_map is None or feature_map.shape[1] != channels:
             got = None if feature_map is None else tuple(feature_map.shape)
             raise ValueError(
-                f"{whose} must give a feature map of "
-                f"(B, {COORDINATES + self.context.map_channels}, h, w); got {got}."
+                f"{whose} must give a feature map of (B, {channels}, h, w); got {got}."
             )
+        if self.location_policy.marks:
+            seen = torch.zeros_like(feature_map[:, 0], dtype=torch.bool)
+            return (*state, feature_map, seen), location
         return (*state, feature_map), location
 
-    def feature_map(self, state: State) -> Tensor | None:
-        """What of a state the policy reads beside h; None where it reads no map."""
-        return state[-1] if self.reads_map else None
+    def maps(self, state: State) -> State:
+        """What of a state the policy reads beside h: a feature map, and which cells were seen."""
+        return state[len(self.state_sizes) :]
+
+    def _maps(self, state: State, before: Sequence[State]) -> State:
+        """`maps` of all decisions: one feature map, and the ``(D, B, h, w)`` cells seen by then."""
+        maps = self.maps(state)
+        return (*maps[:1], torch.stack([each[-1] for each in before])) if maps[1:] else maps
 
     def initial_state(self, batch_size: int) -> State:
         """The core's state before the first glimpse, of a model without a context.
@@ -358,19 +366,25 @@ class RecurrentAttention(nn.Module):
         # that would make a message of the location.
         glimpses = self.sensor(images, location)
         features = self.perceive(glimpses, location.detach())
-        return Look(glimpses, features, self.remember(features, state, senses))
+        after = self.remember(features, state, senses)
+        if self.location_policy.marks:
+            after = (*after[:-1], self.location_policy.mark(location.detach(), *after[-2:]))
+        return Look(glimpses, features, after)
 
     def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
-        scaled = self.scaling(glimpses, self.sensor.chosen(locations))
-        features: Tensor = self.glimpse_network(scaled, locations)
+        if not self.scaling.nothing:
+            glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
+        features: Tensor = self.glimpse_network(glimpses, locations)
         word, width = self.config.glimpse_network, self.config.glimpse_features
         return _check("glimpse network", word, "features", features, width)
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
         count = len(self.state_sizes)
-        after: State = self.core(self.senses(features, senses), state[:count])
+        if self.senses.widths or senses:
+            features = self.senses(features, senses)
+        after: State = self.core(features, state[:count])
         _check("core", self.config.core, "next state", after[0], self.config.core_size)
         return (*after, *state[count:])
 
@@ -390,11 +404,9 @@ class RecurrentAttention(nn.Module):
         std = self.config.location_std if std is None else std
         bound = self.config.location_gradient
         follows = bool(self.training and bound and torch.is_grad_enabled())
-        feature_map = self.feature_map(state)
-        read = () if feature_map is None else (feature_map,)
         with torch.set_grad_enabled(follows):
             mean, choice = self.location_policy(
-                self._detached(self.core.for_policy(state)), std, generator, *read
+                self._detached(self.core.for_policy(state)), std, generator, *self.maps(state)
             )
         _check("policy", self.config.policy, "choice", choice, self.location_size)
         if follows and mean.requires_grad:
@@ -406,7 +418,7 @@ class RecurrentAttention(nn.Module):
         hidden: Tensor,
         choices: Tensor,
         std: float | Tensor | None = None,
-        feature_map: Tensor | None = None,
+        *maps: Tensor,
     ) -> Tensor:
         """The log-probabilities of `decide`'s choices, which carry REINFORCE's gradient.
 
@@ -414,14 +426,13 @@ class RecurrentAttention(nn.Module):
             hidden: ``(..., B, H)``, what the core showed the policy (`Core.for_policy`).
             choices: ``(..., B, 2)``, before they were clamped.
             std: then; the configuration's if None.
-            feature_map: of the B images (`feature_map`), where the policy reads one.
+            maps: of the B images (`maps`), where the policy reads them.
 
         Returns:
             ``(..., B)`` float32.
         """
         std = self.config.location_std if std is None else std
-        read = () if feature_map is None else (feature_map,)
-        return self.location_policy.score(self._detached(hidden), choices, std, *read)
+        return self.location_policy.score(self._detached(hidden), choices, std, *maps)
 
     def step(
         self,
@@ -458,9 +469,7 @@ class RecurrentAttention(nn.Module):
         return Step(
             logits=self.action_head(look.state[0]),
             next_location=decision.location,
-            log_prob=self.score(
-                hidden, decision.choice, location_std, self.feature_map(look.state)
-            ),
+            log_prob=self.score(hidden, decision.choice, location_std, *self.maps(look.state)),
             state=look.state,
             choice=decision.choice,
             glimpses=look.glimpses,
@@ -598,10 +607,11 @@ class RecurrentAttention(nn.Module):
     def _check_state(self, state: State, whose: str) -> None:
         count = len(self.state_sizes)
         self._check_sizes(state[:count], whose)
-        if len(state) != count + self.reads_map:
+        maps = self.reads_map + self.location_policy.marks
+        if len(state) != count + maps:
             raise ValueError(
-                f"{whose} must be {count + self.reads_map} tensor(s), the core's"
-                f"{' and then the feature map' if self.reads_map else ''}; got {len(state)}. Begin "
+                f"{whose} must be {count + maps} tensor(s), the core's"
+                f"{' and then the feature map' if maps else ''}; got {len(state)}. Begin "
                 "a stream with `location, state = model.begin(images)`."
             )
 

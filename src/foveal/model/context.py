@@ -29,7 +29,7 @@ class ContextOutput(NamedTuple):
         location: ``(B, 2)``, the first location as in `foveal.geometry`; None where the policy
             chooses it.
         feature_map: ``(B, 2 + M, h, w)`` for a policy that reads one: (x, y) of the middle of each
-            cell, then its M features.
+            cell, then its M features; and one channel more where there is a ``map_prior``.
     """
 
     state: State
@@ -48,10 +48,13 @@ class Context(nn.Module):
         side: pixels a side of the thumbnail that it reads (`foveal.scene.Scene.thumbnail`). They
             count as pixels read.
         map_channels: M, features of each cell of its map; 0 if it makes none.
+        map_prior: whether the map has one channel more, which adds to the logarithm of a cell's
+            weight.
     """
 
     side: int
     map_channels: int = 0
+    map_prior: bool = False
 
     def forward(self, thumbnail: Tensor) -> ContextOutput | tuple[State, Tensor | None]:
         """From ``(B, C + 2, side, side)`` to a `ContextOutput`, or a tuple of its first parts.
@@ -83,11 +86,17 @@ class ConvContextSettings(PartSettings):
     map_features: int = 32  # of each cell of the map
     context_layers: int = 3  # convolutions, the first of 5 x 5 and the others of 3 x 3
     thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
+    # what a cell's mean light adds to the logarithm of its weight, times this at first; 0: nothing
+    map_light: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
         check_fields(
-            self, thumbnail_gain=positive(1e6), context_layers=Range(1, MOST_LAYERS), **sizes
+            self,
+            thumbnail_gain=positive(1e6),
+            map_light=Range(0, 1e6),
+            context_layers=Range(1, MOST_LAYERS),
+            **sizes,
         )
         if self.map_stride not in {2**power for power in range(self.context_layers + 1)}:
             raise ValueError(
@@ -136,12 +145,18 @@ class ConvContext(Context):
         self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
+        self.map_prior = settings.map_light > 0
+        if self.map_prior:
+            self.light = nn.Parameter(torch.tensor(settings.map_light))
 
     def forward(self, thumbnail: Tensor) -> ContextOutput:
         """See `Context.forward`."""
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self.layers(torch.cat([self.gain * pixels, places], dim=1))
-        cells = functional.adaptive_avg_pool2d(places, features.shape[-2:])
+        channels = [functional.adaptive_avg_pool2d(places, features.shape[-2:]), features.float()]
+        if self.map_prior:
+            light = pixels.abs().mean(1, keepdim=True)
+            channels.append(self.light * functional.adaptive_avg_pool2d(light, features.shape[-2:]))
         found = torch.relu(features).amax((-2, -1))
         state = tuple(torch.tanh(layer(found)) for layer in self.to_state)
-        return ContextOutput(state, None, torch.cat([cells, features.float()], dim=1))
+        return ContextOutput(state, None, torch.cat(channels, dim=1))

@@ -88,6 +88,29 @@ class LSTMCore(Core):
         return self.cell(features, (hidden, cell))  # type: ignore[no-any-return]
 
 
+@CORES.add("sum")
+class SumCore(Core):
+    """Evidence that adds up in any order: h_t = h_{t-1} + sigmoid(gate(g_t)) Linear(g_t).
+
+    As in gated attention over the instances of a bag (Ilse, Tomczak and Welling 2018,
+    arXiv 1802.04712), but that weights do not compete: for many looks that each tell something.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.evidence = nn.Linear(input_size, hidden_size)
+        self.gate = nn.Linear(input_size, 1)
+
+    def initial(self, batch_size: int) -> State:
+        """See `Core.initial`: zeros."""
+        bias = self.evidence.bias
+        return (bias.new_zeros((batch_size, len(bias))),)
+
+    def forward(self, features: Tensor, state: State) -> State:
+        """``(B, input_size)`` features and the last state to the next state."""
+        return (state[0] + torch.sigmoid(self.gate(features)) * self.evidence(features),)
+
+
 def sum_of_linear(one: nn.Linear, inputs: Tensor, other: nn.Linear, others: Tensor) -> Tensor:
     """``one(inputs) + other(others)``, the second product added to the first in its place."""
     total = nn.functional.linear(inputs, one.weight, one.bias + other.bias)

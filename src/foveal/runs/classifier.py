@@ -18,13 +18,14 @@ from foveal.model.config import RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
 from foveal.runs.run import Completed, Network, Run
-from foveal.tasks import CanvasTask, FolderConfig, TaskConfig
+from foveal.tasks import CanvasTask, FolderConfig, HaystackConfig, TaskConfig
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.objective import ObjectiveConfig
 from foveal.viz.illustrations import draw_looks
 
-PROTOCOL = "test split, one rollout, mean policy, last weights of the run"
+PROTOCOL = "test split, one rollout, mean policy, {} weights of the run"
+KEPT = {"last": "last", "best": "best by validation"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ClassifierRun(Run):
     # what learns: the recurrent attention model, or a reference network that sees the whole image
     network: Literal["ram", "fc-64", "fc-256", "conv", "conv-86", "bag"] = "ram"
     start: str | None = None  # MODEL whose weights training begins with; random ones if not given
-    task: TaskConfig | FolderConfig = field(default_factory=TaskConfig)
+    task: TaskConfig | FolderConfig | HaystackConfig = field(default_factory=TaskConfig)
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
@@ -76,11 +77,12 @@ class ClassifierRun(Run):
             "error": test.error,
             "interval": list(test.interval),
             **several,
-            "protocol": PROTOCOL,
+            "protocol": PROTOCOL.format(KEPT[self.training.keep]),
             "parameters": model.count_parameters(),
             **more,
             "multiply_adds": costs[0],
             "pixels_read": costs[1],
+            "test_images": test.count,
         }
 
     def done(self, lines: Sequence[Mapping[str, Any]]) -> float:

@@ -12,10 +12,12 @@ from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
+from foveal.model.policy import MapSettings
 from foveal.names import choose
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
-from foveal.tasks import TASKS, TaskConfig
+from foveal.runs.haystacks import HaystackRun
+from foveal.tasks import HAYSTACKS, TASKS, HaystackConfig, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
@@ -264,7 +266,7 @@ def _fast_agent(task: str) -> AgentRun:
 
 
 RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
-
+HAYSTACK_RECIPE = "best"  # the only one for what is hidden on a large canvas
 
 AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {"paper": _paper_agent, "fast": _fast_agent}
 AGENT_TASKS = {
@@ -273,9 +275,59 @@ AGENT_TASKS = {
 }
 
 
-def recipe(task: str, name: str) -> CanvasRun:
+MOVED = AugmentationConfig(rotation=10.0, rescale=0.1)  # of each look
+
+
+def haystack(task: HaystackConfig) -> HaystackRun:
+    """The recipe best for digits hidden on a large canvas.
+
+    The map begins with what is lit; no place is looked at twice, and what looks tell adds up. Noise
+    can be told from digits on a thumbnail with a 64th of the pixels. Digits among digits cannot:
+    there it has a quarter, and answers by itself first (docs/haystacks.md).
+    """
+    side, seeks = task.canvas_size, task.question == "needle"
+    context = ConvContextSettings(
+        thumbnail_size=-(-side // (2 if seeks else 8)),
+        map_stride=4,
+        map_features=32 if seeks else 16,
+        context_layers=4 if seeks else 3,
+        map_light=30.0,
+    )
+    base = _best("cluttered-60")
+    return HaystackRun(
+        task=dataclasses.replace(task, augmentation=MOVED),
+        model=dataclasses.replace(
+            base.model,
+            glimpse_size=32 if seeks else 44,
+            num_glimpses=8 if seeks else 12,
+            glimpse_settings=ConvGlimpseSettings(glimpse_filters=16),
+            glimpse_features=128,
+            num_classes=2 if seeks else 10,
+            core="sum",
+            location_std=16 / side,
+            policy_settings=MapSettings(apart=2.0 if seeks else 1.0),
+            context_settings=context,
+        ),
+        objective=dataclasses.replace(
+            base.objective, look_reward="alone", context_weight=float(seeks)
+        ),
+        training=dataclasses.replace(
+            base.training,
+            lr=2e-3,
+            epochs=20,
+            batch_size=32,
+            final_location_std=8 / side,
+            validate_every=1,
+        ),
+    )
+
+
+def recipe(task: str, name: str) -> CanvasRun | HaystackRun:
     """The configuration of a recipe for a task of images; `ValueError` if there is none such."""
-    return RECIPES[choose(name, RECIPES, "recipe")](choose(task, TASKS, "task"))
+    if task in HAYSTACKS:
+        choose(name, (HAYSTACK_RECIPE,), "recipe")
+        return haystack(HAYSTACKS[task])
+    return RECIPES[choose(name, RECIPES, "recipe")](choose(task, (*TASKS, *HAYSTACKS), "task"))
 
 
 def agent_recipe(task: str, name: str) -> AgentRun:

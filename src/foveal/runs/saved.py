@@ -24,10 +24,13 @@ from foveal.names import choose, shell_line
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
+from foveal.runs.haystacks import HaystackRun
 from foveal.runs.run import Network, Run
 from foveal.training.journal import read_metrics
 
-KINDS: dict[str, type[Run]] = {kind.kind: kind for kind in (CanvasRun, FolderRun, AgentRun)}
+KINDS: dict[str, type[Run]] = {
+    kind.kind: kind for kind in (CanvasRun, FolderRun, HaystackRun, AgentRun)
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,20 @@ from torch.nn import functional
 from foveal.geometry import pad_images, patch_start, thumbnail_box
 from foveal.scene.scene import Scene, at_scale
 from foveal.scene.screens import box_sums
+
+
+class Readable(Protocol):
+    """A picture of which windows are read as bytes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+
+    def read(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
+        """``(C, h, w)``, what lies at those rows and columns."""
+
+    def thumbnail(self, side: int) -> Tensor:
+        """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,15 @@ class Photograph:
 
     pixels: NDArray[np.uint8]
     thumbnails: dict[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `Readable`."""
+        return self.pixels.shape
+
+    def read(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
+        """See `Readable`."""
+        return self.pixels[:, rows, columns]
 
     def thumbnail(self, side: int) -> Tensor:
         """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
@@ -51,10 +75,10 @@ class PhotographScene(Scene):
         device: where patches and thumbnails go.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], device: torch.device) -> None:
+    def __init__(self, photographs: Sequence[Readable], device: torch.device) -> None:
         self.photographs, self.device = photographs, device
-        self.batch_size, self.num_channels = len(photographs), len(photographs[0].pixels)
-        sizes = torch.tensor([photograph.pixels.shape[1:] for photograph in photographs])
+        self.batch_size, self.num_channels = len(photographs), photographs[0].shape[0]
+        sizes = torch.tensor([photograph.shape[1:] for photograph in photographs])
         self.height, self.width = sizes.to(device).unbind(1)
 
     def patches(
@@ -67,13 +91,13 @@ class PhotographScene(Scene):
         for window, photograph, center in zip(
             windows, self.photographs, centers.tolist(), strict=True
         ):
-            (left, top), (height, width) = center, photograph.pixels.shape[1:]
+            (left, top), (height, width) = center, photograph.shape[1:]
             left, top = left + start, top + start
             rows, columns = (
                 slice(max(first, 0), max(min(first + size, length), 0))
                 for first, length in ((top, height), (left, width))
             )
-            part = photograph.pixels[:, rows, columns]
+            part = photograph.read(rows, columns)
             if part.size:
                 y, x = rows.start - top, columns.start - left
                 window[:, y : y + part.shape[1], x : x + part.shape[2]] = part
@@ -92,7 +116,9 @@ class PhotographScene(Scene):
 
     def image(self, index: int) -> Tensor:
         """See `Scene.image`."""
-        return _floats(self.photographs[index].pixels).to(self.device)
+        photograph = self.photographs[index]
+        height, width = photograph.shape[1:]
+        return _floats(photograph.read(slice(0, height), slice(0, width))).to(self.device)
 
     def only(self, index: int, times: int = 1) -> PhotographScene:
         """See `Scene.only`."""

@@ -5,6 +5,8 @@ import dataclasses
 from foveal.tasks.canvases.canvases import CanvasTask
 from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.folder.task import FolderConfig, FolderTask
+from foveal.tasks.haystacks.config import HaystackConfig
+from foveal.tasks.haystacks.task import HaystackTask
 
 # Datasets 1 and 2 of Cheung, Weiss and Olshausen 2016 (arXiv 1611.09430). The paper states neither
 # the size of a piece nor how scales are distributed: here 8 x 8, as in the paper of the model, and
@@ -36,6 +38,10 @@ TASKS |= {
         canvas_size=100, num_digits=(1, 5), arrangement="apart", answer="sequence"
     ),
 }
+HAYSTACKS = {
+    "megapixel": HaystackConfig(),
+    "needle": HaystackConfig("needle", canvas_size=512, composition="add", train_images=11_276),
+}
 DESCRIPTIONS = {
     "mnist-28": "centred digits, 28 x 28",
     "translated-60": "digits anywhere on a black 60 x 60 canvas",
@@ -47,10 +53,12 @@ DESCRIPTIONS = {
     "addition": "two digits anywhere on 100 x 100: their sum",
     "row-3": "three digits in a slanted row on 100 x 100, among 8 pieces: one after another",
     "digits-5": "one to five digits apart on 100 x 100, from left to right, and their end",
+    "megapixel": "Megapixel MNIST: which digit is there three times, on 1,500 x 1,500 pixels",
+    "needle": "is there a 3 among 100 other digits, on 512 x 512 pixels",
 }
 FOLDER_TASKS = {"folder": "your own images: --data with a subfolder a class, or a manifest"}
 
 __all__ = [
-    "DESCRIPTIONS", "FOLDER_TASKS", "TASKS", "CanvasTask", "FolderConfig", "FolderTask",
-    "TaskConfig",
+    "DESCRIPTIONS", "FOLDER_TASKS", "HAYSTACKS", "TASKS", "CanvasTask", "FolderConfig",
+    "FolderTask", "HaystackConfig", "HaystackTask", "TaskConfig",
 ]  # fmt: skip

@@ -8,11 +8,13 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from foveal.geometry import PaddedImages
 from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
+from foveal.scene.scene import Scene
 
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
 
@@ -105,3 +107,41 @@ def augment(
     sampled = functional.grid_sample(pixels, grid, align_corners=False)
     inside = (out < own[:, None, None]).all(-1)
     return PaddedImages(sampled * inside[:, None], sizes)
+
+
+class MovedScene(Scene):
+    """A scene whose patches are moved, each time anew; its thumbnail and its places stay."""
+
+    def __init__(
+        self, scene: Scene, config: AugmentationConfig, generator: torch.Generator | None
+    ) -> None:
+        self.scene, self.config, self.generator = scene, config, generator
+        self.batch_size, self.num_channels = scene.batch_size, scene.num_channels
+        self.height, self.width = scene.height, scene.width
+        # How much wider a square is read, so that nothing comes from outside.
+        turn = math.radians(min(config.rotation, 45))
+        self.reach = (math.sin(turn) + math.cos(turn)) * (1 + config.rescale)
+
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
+        """See `Scene.patches`: of all scales alike."""
+        edge = math.ceil(count * (self.reach - 1) / 2)
+        wide = self.scene.patches(centers, count + 2 * edge, boxes, chosen)
+        pixels = wide.flatten(1, 2)
+        sizes = torch.tensor(pixels.shape[2:], device=pixels.device).expand(len(pixels), 2)
+        moved = augment(PaddedImages(pixels, sizes), self.config, self.generator).pixels
+        inner = slice(edge, edge + count)
+        return moved[..., inner, inner].reshape(*wide.shape[:3], count, count)
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`: as it is."""
+        return self.scene.thumbnail(side)
+
+    def image(self, index: int) -> Tensor:
+        """See `Scene.image`: as it is."""
+        return self.scene.image(index)
+
+    def only(self, index: int, times: int = 1) -> Scene:
+        """See `Scene.only`: as it is."""
+        return self.scene.only(index, times)

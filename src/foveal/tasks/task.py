@@ -3,11 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.scene import Images
+
+
+class Shown(NamedTuple):
+    """An image to be written to a file, and what it shows."""
+
+    label: str
+    squares: Sequence[tuple[int, int, int, int]]  # x, y, width and height of each digit asked about
+    rows: Callable[[int, int], NDArray[np.uint8]]  # ``(height, W)``, from a first row and a height
 
 
 class Task(ABC):

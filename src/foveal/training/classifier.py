@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.classifier import evaluate
-from foveal.io.files import changed
+from foveal.io.files import changed, read_tensors, write_tensors
+from foveal.io.models import load_state
 from foveal.model.rollout import Rollout
 from foveal.names import Range, check_fields
 from foveal.randomness import rank, world_size
@@ -18,7 +20,7 @@ from foveal.scene import as_scene
 from foveal.tasks.task import Task
 from foveal.training.capture import CapturedStep, make_graph
 from foveal.training.critic import Learner
-from foveal.training.engine import Engine, Illustrator, Progress
+from foveal.training.engine import Engine, Illustrator, Outcome, Progress
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.objective import (
     LossTerms,
@@ -26,6 +28,8 @@ from foveal.training.objective import (
     hybrid_loss,
 )
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
+
+BEST_FILE = "best.safetensors"  # the weights of the best validation so far
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class TrainConfig(OptimizationConfig):
     batch_size: int = 128  # images a step; the paper's is 20
     # epochs between evaluations on the validation split; a few come earlier
     validate_every: int = 1
+    # the weights that are kept: the last, or the best of all validations
+    keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,11 +168,30 @@ class Trainer(Engine):
     def _summarize(self, means: dict[str, float]) -> dict[str, float]:
         return with_fit_and_spread(means, "reward")
 
+    def run(self) -> Outcome:
+        """See `Engine.run`; the model then has the weights that are to be kept."""
+        outcome, best = super().run(), self.directory / BEST_FILE
+        if self.config.keep == "last" or not self.writes:
+            return outcome
+        tensors, about = read_tensors(best)
+        load_state(self.model, tensors, best)
+        return replace(outcome, validation=about["validation"])
+
     def _validate(self) -> dict[str, float]:
-        found = evaluate(self.model, self.task, "validation")
-        several = self.task.max_answers > 1
-        more = {"validation_answer_error": found.answer_error} if several else {}
-        return {"validation_error": found.error, **more}
+        judged = evaluate(self.model, self.task, "validation")
+        found = {"validation_error": judged.error}
+        if self.task.max_answers > 1:
+            found["validation_answer_error"] = judged.answer_error
+        if self.config.keep == "best":
+            path, name = self.directory / BEST_FILE, "validation_error"
+            about = read_tensors(path)[1] if path.exists() else {}
+            # What a killed process wrote after its last checkpoint is about to be written again.
+            known = about.get("step", self.step) < self.step
+            if not known or found[name] <= about["validation"][name]:
+                write_tensors(
+                    path, self.model.state_dict(), {"step": self.step, "validation": found}
+                )
+        return found
 
     def _epoch(self) -> int:
         return (self.step - 1) // self.steps_per_epoch

@@ -186,7 +186,7 @@ def scanpath_of(
         height, width = scene.sizes[row].tolist()
         cells, cells_size = None, (0.0, 0.0)
         if model.reads_map and rollout.hidden.shape[1]:
-            feature_map = rollout.state[-1][row : row + 1]
+            feature_map = model.maps(rollout.state)[0][row : row + 1]
             hidden = rollout.hidden[row : row + 1, :1]
             weights = model.location_policy.cell_weights(hidden, feature_map)
             cells = None if weights is None else weights[0, 0].float().cpu().numpy()

@@ -5,13 +5,14 @@ proceedings (NIPS 2014) and the preprint (arXiv 1406.6247v1) differ; the proceed
 ones, and those that we compare with.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from foveal.model.policy import LearnedSettings
 from foveal.runs.agent import AgentRun
-from foveal.runs.recipes import agent_recipe, recipe, reference_training
+from foveal.runs.recipes import agent_recipe, haystack, recipe, reference_training
 from foveal.runs.run import Run
-from foveal.tasks import TASKS
+from foveal.tasks import HAYSTACKS, TASKS
 from foveal.tasks.augmentation import AugmentationConfig
 
 PAPER = {
@@ -60,6 +61,23 @@ BEYOND = {
     "digits-5": ("best",),
 }
 
+# A row of the paper under another protocol: where the first of its two looks is.
+FIRST_LOOKS: dict[Literal["center", "learned"], str] = {
+    "center": "in the centre",
+    "learned": "at a place that is learned",
+}
+
+# Of digits hidden on large canvases: what is changed of the task.
+HIDDEN: dict[str, dict[str, Any]] = {
+    "megapixel": {},
+    "megapixel-max": {"question": "max"},
+    "megapixel-top": {"question": "top"},
+    "megapixel-1000": {"train_images": 1000},
+    "megapixel-3000": {"canvas_size": 3000},
+    "needle-512": {"canvas_size": 512},
+    "needle-1024": {"canvas_size": 1024},
+}
+
 # The best reproduction that we know of: single rollouts, the paper's amount of clutter.
 BEST_KNOWN = {
     "mnist-28-ram-7": (0.85, "Element-Research/rnn"),
@@ -70,6 +88,11 @@ BEST_KNOWN = {
     "cluttered-60-best": (2.63, "slundqui/tfRAM, no thumbnail"),
     "cluttered-100-best": (1.20, "DCN, 8 looks, on validation"),
     "cheung-1": (4.0, "Cheung et al. 2016, learned lattice with zoom, pieces of unstated size"),
+    "megapixel": (0.9, "IPS, reads 100 %, one seed"),
+    "megapixel-max": (6.3, "IPS, reads 100 %, one seed"),
+    "megapixel-top": (7.3, "IPS, reads 100 %, one seed"),
+    "megapixel-1000": (33.4, "IPS on 3,000 pixels, reads 100 %, one seed"),
+    "megapixel-3000": (0.9, "IPS, reads 100 %, one seed"),
     "cheung-2": (24.1, "Cheung et al. 2016, learned lattice with zoom, scales drawn unstated how"),
     "pairs": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
     "pairs-8": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
@@ -107,7 +130,7 @@ class Row:
     paper: float | None  # the figure of the proceedings; None for the controls that are ours
     preprint: float | None = None  # that of the preprint, where known
     best_known: tuple[float, str] | None = None  # of the best reproduction, or model of its kind
-    beyond: bool = False  # whether its first look is a thumbnail of the whole
+    apart: Literal["", "beyond", "first"] = ""  # of which table beside the paper's it is
     single: bool = False  # whether its figure is of single answers, not of whole sequences
 
     @property
@@ -168,7 +191,22 @@ def _beyond(task: str, kind: str) -> Row:
         title += {"random": " at random", "center": " of the centre"}[control]
     known, single = BEST_KNOWN.get(name), task == "row-3"
     title += "; error a digit" if single else "; error a sequence" if task == "digits-5" else ""
-    return Row(name, title, task, config, None, None, known, beyond=True, single=single)
+    return Row(name, title, task, config, None, None, known, apart="beyond", single=single)
+
+
+def _first_look(where: Literal["center", "learned"]) -> Row:
+    usual = _row("mnist-28", "ram-2")
+    config = usual.config.altered(model={"policy_settings": LearnedSettings(first_look=where)})
+    title, known = f"{usual.title}, the first {FIRST_LOOKS[where]}", (3.79, "paper, at random")
+    return Row(f"{usual.name}-{where}", title, usual.task, config, None, None, known, "first")
+
+
+def _hidden(name: str) -> Row:
+    task = name.split("-", maxsplit=1)[0]
+    config = haystack(replace(HAYSTACKS[task], **HIDDEN[name]))
+    asked, side = config.task.question, config.task.canvas_size
+    title = f"{asked}, {side:,} x {side:,} pixels, {config.task.train_images:,} training images"
+    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), apart="beyond")
 
 
 def _catch(kind: str, title: str, config: AgentRun, paper: float | None = None) -> Row:
@@ -194,4 +232,6 @@ def _catch_rows() -> list[Row]:
 
 ROWS = {row.name: row for row in (_row(task, kind) for task in PAPER for kind in PAPER[task])}
 ROWS |= {row.name: row for row in _catch_rows()}
+ROWS |= {row.name: row for row in map(_first_look, FIRST_LOOKS)}
 ROWS |= {row.name: row for row in (_beyond(task, kind) for task in BEYOND for kind in BEYOND[task])}
+ROWS |= {name: _hidden(name) for name in HIDDEN}

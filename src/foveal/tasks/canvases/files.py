@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from foveal.io.files import write_file
 from foveal.names import Range, check_value
 from foveal.tasks.canvases import pyramids
 from foveal.tasks.canvases.canvases import CanvasTask, Layout
+from foveal.tasks.haystacks.task import HaystackTask
+from foveal.tasks.task import Shown
 
 FORMATS = {"png": ".png", "tiff": ".tif"}
 MANIFEST = "manifest.csv"
@@ -23,7 +27,7 @@ LARGEST_PNG = 16_384  # pixels a side; a PNG is made whole, in memory
 
 
 def write_dataset(
-    task: CanvasTask,
+    task: CanvasTask | HaystackTask,
     counts: Mapping[str, int],
     directory: Path,
     *,
@@ -33,12 +37,12 @@ def write_dataset(
 ) -> None:
     """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
 
-    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has the square of each of
-    its digits: x and y of the top left corner, width, height, in pixels. Files whose label is a
-    sequence, as in "3 1 4", lie in ``SPLIT``. Validation and test canvases are the
-    first of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are
-    drawn from the seed. All is written beside the directory first, which is there whole or not at
-    all.
+    ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has the square of each
+    digit that it is about: x and y of the top left corner, width, height, in pixels. Files whose
+    label is a sequence, as in "3 1 4", lie in ``SPLIT``. Validation and test images are the first
+    of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are drawn
+    from the seed, but those of a haystack are fixed too. All is written beside the directory first,
+    which is there whole or not at all.
 
     The task is on the CPU. TIFFs are tiled pyramids, of any size. ``written`` is called after each
     file.
@@ -58,17 +62,13 @@ def write_dataset(
         manifest: list[tuple[object, ...]] = [("path", "label", "split")]
         places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
         for split, count in counts.items():
-            for number, layout in enumerate(_layouts(task, split, count, seed)):
-                label = _label(task, layout)
+            for number, (label, squares, rows) in enumerate(_shown(task, split, count, seed)):
                 folder = Path(split) if task.max_answers > 1 else Path(split, label)
                 path = folder / f"{number:06d}{FORMATS[file_format]}"
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                _write_canvas(task, layout, partial / path)
+                _write_image(rows, task.image_size, partial / path)
                 manifest.append((path.as_posix(), label, split))
-                squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
-                for y, x, height, width in squares:
-                    if height:
-                        places.append((path.as_posix(), x, y, width, height))
+                places += ((path.as_posix(), *square) for square in squares)
                 written()
         _write_table(partial / MANIFEST, manifest)
         _write_table(partial / PLACES, places)
@@ -84,9 +84,9 @@ def _label(task: CanvasTask, layout: Layout) -> str:
     return " ".join(names[label] for label in labels if 0 <= label < len(names))
 
 
-def _check(task: CanvasTask, counts: Mapping[str, int], file_format: str) -> None:
+def _check(task: CanvasTask | HaystackTask, counts: Mapping[str, int], file_format: str) -> None:
     for split, count in counts.items():
-        drawn = split != "train"
+        drawn = split != "train" or isinstance(task, HaystackTask)
         advice = "So many canvases has its fixed draw." if drawn else ""
         most = Range(0, task.size(split) if drawn else MOST_TRAINING, advice)
         check_value(f"--{split}", count, int, most)
@@ -103,14 +103,28 @@ def _check(task: CanvasTask, counts: Mapping[str, int], file_format: str) -> Non
         )
 
 
-def _layouts(task: CanvasTask, split: str, count: int, seed: int) -> Iterator[Layout]:
-    """The layouts of the canvases to write, each by itself."""
+def _shown(task: CanvasTask | HaystackTask, split: str, count: int, seed: int) -> Iterator[Shown]:
+    """The images to write, each by itself."""
+    if isinstance(task, HaystackTask):
+        yield from task.shown(split, count)
+        return
     blocks = task.fixed_layouts(split, count)
     if split == "train":
         blocks = _fresh_layouts(task, count, seed)
     for block in blocks:
         for i in range(len(block.digits)):
-            yield block.part(slice(i, i + 1))
+            yield _canvas(task, block.part(slice(i, i + 1)))
+
+
+def _canvas(task: CanvasTask, layout: Layout) -> Shown:
+    squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
+
+    def rows(top: int, height: int) -> NDArray[np.uint8]:
+        band: NDArray[np.uint8] = task.render_rows(layout, top, height).numpy()
+        return band
+
+    lit = [(x, y, width, height) for y, x, height, width in squares if height]
+    return Shown(_label(task, layout), lit, rows)
 
 
 def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:
@@ -123,19 +137,17 @@ def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:
         yield task.layout("train", chosen, generator).part(slice(0, count - first))
 
 
-def _write_canvas(task: CanvasTask, layout: Layout, path: Path) -> None:
-    height, width = task.image_size
+def _write_image(
+    rows: Callable[[int, int], NDArray[np.uint8]], size: tuple[int, int], path: Path
+) -> None:
+    height, width = size
     if path.suffix == FORMATS["png"]:
         from PIL import Image  # noqa: PLC0415 (slow to import)
 
-        canvas = task.render_rows(layout, 0, height)
-        Image.fromarray(canvas.numpy()).save(path)
+        Image.fromarray(rows(0, height)).save(path)
         return
     step = pyramids.band_height(height, width)
-    bands = (
-        task.render_rows(layout, top, min(step, height - top)).numpy()
-        for top in range(0, height, step)
-    )
+    bands = (rows(top, min(step, height - top)) for top in range(0, height, step))
     pyramids.write_pyramid(path, bands, height, width)
 
 

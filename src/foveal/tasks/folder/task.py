@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,7 @@ class FolderConfig:
     split_seed: int = 0  # of the images that are held out
     class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    cache_gb: float = 2.0  # memory for decoded images; the rest is decoded again each time
+    cache_gb: float = 1.5  # memory for decoded images; the rest is decoded again each time
     workers: int = -1  # processes that decode; -1 for one a core, at most 8
     strict: bool = False  # stop at the first bad file, rather than leave it out
 
@@ -281,20 +281,29 @@ class FolderTask(Task):
         door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
+        trained_on: Iterable[Path] = (),
+        say: Callable[[str], None] = print,
     ) -> FolderTask:
         """Other images for a trained model, in their own splits; all judge it if they have none.
 
-        Raises `OSError` or `ValueError` if there are none, all are for training, or one is of a
-        class that the model does not know.
+        Files that it was ``trained_on`` are left out, and how many is said. Raises `OSError` or
+        `ValueError` if none are left, all are for training, or one is of a class that the model
+        does not know.
         """
         found = survey(data, on_progress, separator)
+        listing = found.listing.without(trained_on)
+        left_out = len(found.listing.entries) - len(listing.entries)
+        if not listing.entries:
+            raise ValueError(f"the model was trained on all images of {data}. Name others.")
+        if left_out:
+            say(f"{left_out:,} of the images are left out: the model was trained on them")
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
         config = FolderConfig(data=data, separator=separator, strict=strict)
         known: Any = {"classes": classes, "answers": answers, "door": door}
-        task = cls(found.listing, config, num_channels, device, **known)
+        task = cls(listing, config, num_channels, device, **known)
         places = task._places
-        if not any(entry.split for entry in found.listing.entries):
+        if not any(entry.split for entry in listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
         if not task.size("test") and not task.size("validation"):
             raise ValueError(
@@ -339,7 +348,8 @@ class FolderTask(Task):
         change = self.config.augmentation if split == "train" else AS_THEY_ARE
         if change.cuts_alone and stay_bytes(pictures):
             return self._photographs(places.tolist(), pictures, change, generator), labels
-        images: Any = as_batch(pictures, self.device, self._report)
+        kept = [self._kept(place) for place in places.tolist()]
+        images: Any = as_batch(pictures, self.device, self._report, kept)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
         if change != AS_THEY_ARE:
             images = augment(images, change, generator)
@@ -358,7 +368,8 @@ class FolderTask(Task):
             if not self._door and stay_bytes(pictures):
                 yield self._photographs(of_these, pictures), labels
             else:
-                yield as_batch(pictures, self.device, self._report), labels
+                kept = [{} if self._door else self._kept(place) for place in of_these]
+                yield as_batch(pictures, self.device, self._report, kept), labels
             close_sources(pictures)
 
     def _photographs(
@@ -376,9 +387,13 @@ class FolderTask(Task):
         for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
             view, mirrored = change.cut(picture, chance)
             whole = view.shape == picture.shape  # and its thumbnail is worth keeping
-            kept = self._thumbnails.setdefault((place, *mirrored), {}) if whole else {}
+            kept = self._kept(place, *mirrored) if whole else {}
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
+
+    def _kept(self, place: int, down: bool = False, across: bool = False) -> dict[int, Tensor]:
+        """The thumbnails of an image, as it is or mirrored, by their side."""
+        return self._thumbnails.setdefault((place, down, across), {})
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)

@@ -1,0 +1,1 @@
+"""Digits hidden on large canvases: Megapixel MNIST, and needles in haystacks."""

@@ -1,0 +1,163 @@
+"""The fixed draws: which pieces lie where on each image, the same on every machine.
+
+A thousand images come from one generator, so that fewer images are the first of more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal.tasks.canvases.digits import SPLITS, LabelledImages
+from foveal.tasks.haystacks.config import MOST_IMAGES, HaystackConfig
+
+SEED = 15_001_500
+BLOCK = 1000  # images that come from one generator
+MOST_BLOCKS = MOST_IMAGES // BLOCK
+PATTERNS = 50  # of noise
+DIGITS, ALIKE = 5, 3  # on an image, and how many of them are of one class
+
+Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # of `Drawn`
+
+
+class Drawn(NamedTuple):
+    """What lies on n images.
+
+    Attributes:
+        pieces: ``(n, N)`` int32, of a bank: the digits of the split, then the patterns of noise; in
+            the order of painting.
+        places: ``(n, N, 2)`` int16, (y, x) of their top left corners.
+        sought: ``(n, N)`` bool, the digits that the question is about.
+        labels: ``(n,)`` int64.
+    """
+
+    pieces: NDArray[np.int32]
+    places: NDArray[np.int16]
+    sought: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+
+    def checksum(self) -> str:
+        """SHA-256 of what lies where, and of the labels."""
+        digest = hashlib.sha256()
+        for part, kind in ((self.pieces, "<i4"), (self.places, "<i2"), (self.labels, "<i8")):
+            digest.update(np.ascontiguousarray(part, dtype=kind).tobytes())
+        return digest.hexdigest()
+
+
+def draw(
+    config: HaystackConfig, digits: LabelledImages, needle: int, split: str, count: int
+) -> Drawn:
+    """The first ``count`` images of a split; ``needle`` is the class sought, where one is."""
+    blocks = []
+    for first in range(0, count, BLOCK):
+        seed = SEED + MOST_BLOCKS * SPLITS.index(split) + first // BLOCK
+        block = _Block(config, digits, torch.Generator().manual_seed(seed))
+        blocks.append(block.needles(needle) if config.question == "needle" else block.five())
+    return Drawn(*(np.concatenate(parts)[:count] for parts in zip(*blocks, strict=True)))
+
+
+def patterns(height: int, width: int) -> NDArray[np.uint8]:
+    """``(50, height, width)``, two straight lines of random slope each, of 0.8 to 1 times white."""
+    generator = torch.Generator().manual_seed(SEED - 1)
+    y = torch.arange(height)[:, None] + 0.5
+    x = torch.arange(width) + 0.5
+    bank = torch.zeros(PATTERNS, height, width)
+    for pattern in bank:
+        for _ in range(2):
+            slope, down, across = torch.rand(3, generator=generator).tolist()
+            sine, cosine = math.sin(math.pi * slope), math.cos(math.pi * slope)
+            # Through a point in the middle half of the box.
+            below, beyond = y - height * (1 + 2 * down) / 4, x - width * (1 + 2 * across) / 4
+            off = below * cosine - beyond * sine
+            light = 0.8 + 0.2 * torch.rand(height, width, generator=generator)
+            pattern.copy_(light.where(off.abs() < 1, pattern))
+    return (bank * 255).round().to(torch.uint8).numpy()
+
+
+class _Block:
+    """A thousand images of one generator."""
+
+    def __init__(
+        self, config: HaystackConfig, digits: LabelledImages, generator: torch.Generator
+    ) -> None:
+        self.config, self.generator = config, generator
+        self.labels = torch.from_numpy(digits.labels.astype(np.int64))
+        self.order = self.labels.argsort(stable=True)
+        self.counts = self.labels.bincount()
+        self.room = [config.canvas_size - side + 1 for side in digits.images.shape[1:]]
+        self.size = digits.images.shape[1:]
+
+    def five(self) -> Arrays:
+        classes = torch.randint(len(self.counts), (BLOCK, 1), generator=self.generator)
+        chosen = torch.cat([self._of(classes, ALIKE), self._beside(classes, DIGITS - ALIKE)], dim=1)
+        places = self._places(DIGITS)
+        while len(again := self._overlapping(places).nonzero()[:, 0]):
+            places[again] = self._places(DIGITS)[: len(again)]
+        shape = (BLOCK, self.config.pieces)
+        noise = len(self.labels) + torch.randint(PATTERNS, shape, generator=self.generator)
+        shown = self.labels[chosen]
+        # Of two equally high the left one.
+        highest = (places[..., 0] * self.config.canvas_size + places[..., 1]).argmin(
+            1, keepdim=True
+        )
+        answers = {
+            "majority": classes,
+            "max": shown.amax(1, keepdim=True),
+            "top": shown.gather(1, highest),
+        }
+        labels = answers[self.config.question][:, 0]
+        return self._together(chosen, places, noise, self._places(noise.shape[1]), labels)
+
+    def needles(self, needle: int) -> Arrays:
+        there = torch.randint(2, (BLOCK, 1), generator=self.generator)
+        classes = torch.full_like(there, needle)
+        others = self._beside(classes, self.config.pieces + 1)
+        first = self._of(classes, 1).where(there > 0, others[:, :1])
+        places = self._places(others.shape[1])
+        pieces, corners, sought, labels = self._together(
+            first, places[:, :1], others[:, 1:], places[:, 1:], there[:, 0]
+        )
+        return pieces, corners, sought & (there > 0).numpy(), labels
+
+    def _together(
+        self, digits: Tensor, places: Tensor, clutter: Tensor, elsewhere: Tensor, labels: Tensor
+    ) -> Arrays:
+        sought = [torch.ones_like(digits) > 0, torch.zeros_like(clutter) > 0]
+        parts = [[digits, clutter], [places, elsewhere], sought]
+        if self.config.composition == "over":
+            parts = [part[::-1] for part in parts]
+        pieces, corners, marks = (torch.cat(part, dim=1).numpy() for part in parts)
+        return pieces.astype(np.int32), corners.astype(np.int16), marks, labels.numpy()
+
+    def _of(self, classes: Tensor, count: int) -> Tensor:
+        """Digits of ``(n, 1)`` classes; ``(n, count)``."""
+        before = self.counts.cumsum(0) - self.counts
+        return self.order[before[classes] + self._below(self.counts[classes], count)]
+
+    def _beside(self, classes: Tensor, count: int) -> Tensor:
+        """Digits of all other classes alike; ``(n, count)``."""
+        own, before = self.counts[classes], (self.counts.cumsum(0) - self.counts)[classes]
+        place = self._below(len(self.labels) - own, count)
+        return self.order[place + (place >= before) * own]
+
+    def _below(self, limits: Tensor, count: int) -> Tensor:
+        share = torch.rand(len(limits), count, generator=self.generator, dtype=torch.float64)
+        return (share * limits).long()
+
+    def _places(self, count: int) -> Tensor:
+        drawn = [
+            torch.randint(room, (BLOCK, count), generator=self.generator) for room in self.room
+        ]
+        return torch.stack(drawn, dim=-1)
+
+    def _overlapping(self, places: Tensor) -> Tensor:
+        """Whether squares at ``(n, N, 2)`` places overlap; ``(n,)``."""
+        apart = (places[:, :, None] - places[:, None]).abs()
+        touching = (apart < torch.tensor(self.size)).all(-1).sum((1, 2))
+        return touching > places.shape[1]
