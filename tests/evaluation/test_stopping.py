@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from foveal.evaluation.classifier import answers, evaluation_of
 from foveal.evaluation.stopping import (
@@ -120,6 +121,29 @@ def test_a_split_is_judged_as_the_curve_says() -> None:
     assert 100 * float((whole[0] != whole[1]).float().mean()) == pytest.approx(
         seen.at(ALL_LOOKS).error
     )
+
+
+def test_files_are_read_until_the_model_is_sure(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    task = CanvasTask(TaskConfig(digits="uci", canvas_size=60))
+    images, _ = task.batch("test", torch.arange(30), torch.Generator().manual_seed(5))
+    model = RecurrentAttention.from_pretrained("translated-60")
+    whole = model.predict(list(images))
+    found = model.predict(list(images), threshold=0.9)
+    some = {len(one.locations) for one in found}
+    assert len(some) > 1
+    for one, all_looks in zip(found, whole, strict=True):
+        looks = len(one.locations)
+        assert one.locations == all_looks.locations[:looks]
+        assert len(one.sizes) == looks
+        assert one.pixels_read == looks * 432
+        sure = next(iter(one.probabilities.values())) >= 0.9
+        assert sure or looks == len(all_looks.locations)
+    Image.fromarray((255 * images[0, 0]).byte().numpy()).save(tmp_path / "a.png")
+    line = f"predict translated-60 {tmp_path / 'a.png'} --threshold 0.9 --json"
+    assert len(json.loads(foveal(line)[1])["locations"]) <= 8
+    code, _, err = foveal(line.replace("0.9", "1.5"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "threshold must be a number above 0 and below 1; got 1.5" in err
 
 
 def test_a_threshold_outside_and_sequences_are_refused() -> None:

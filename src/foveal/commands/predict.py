@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -26,6 +27,7 @@ def predict(
     images: tyro.conf.Positional[tuple[str, ...]],
     top_k: int = 3,
     num_glimpses: int | None = None,
+    threshold: float | None = None,
     fit: bool = False,
     invert: bool = False,
     seed: int = 0,
@@ -52,6 +54,8 @@ def predict(
             "photos/**/*.jpg", or - for names on standard input, one a line, all read first.
         top_k: how many classes to name, the likeliest first; 0 for all.
         num_glimpses: looks at each image; as in training if not given.
+        threshold: stop looking at an image when the belief in one class is as high, such as 0.99;
+            above 0 and below 1.
         fit: scale larger images down to the size of those that the model was trained on.
         invert: make dark light, for ink on paper.
         seed: of the first location.
@@ -89,9 +93,8 @@ def predict(
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)
         named = zip(map(str, paths), opened, strict=True)
-        answers = predictions(
-            network, named, door, num_glimpses=num_glimpses, seed=seed, top_k=top_k
-        )
+        looks: dict[str, Any] = {"num_glimpses": num_glimpses, "threshold": threshold}
+        answers = predictions(network, named, door, seed=seed, top_k=top_k, **looks)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):
                 _print(answer, json)

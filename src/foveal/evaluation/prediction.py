@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from foveal.evaluation.classifier import judging
+from foveal.evaluation.stopping import check_stop, look_until_sure
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -66,6 +67,7 @@ def predict(
     invert: bool = False,
     num_glimpses: int | None = None,
     seed: int = 0,
+    threshold: float | None = None,
 ) -> Any:
     """What a model answers on images, by the rules of ``foveal predict``.
 
@@ -78,6 +80,8 @@ def predict(
         invert: make dark light, for ink on paper.
         num_glimpses: looks at each image; as in training if None.
         seed: of the first location, where that is random: one draw for all images.
+        threshold: stop looking at an image when the belief in one class is as high
+            (`foveal.evaluation.stopping`); it never does if None.
 
     Returns:
         A `Prediction`, or a list of them for a list. A warning says in what an image is unlike
@@ -97,8 +101,9 @@ def predict(
         flags=("fit=True", "invert=True"),
     )
     pictures = ((_name(image), _open(image, model.config.num_channels)) for image in given)
+    how: dict[str, Any] = {"num_glimpses": num_glimpses, "seed": seed, "threshold": threshold}
     found: list[Prediction] = []
-    for answer in predictions(model, pictures, door, num_glimpses=num_glimpses, seed=seed):
+    for answer in predictions(model, pictures, door, **how):
         if isinstance(answer, Unread):
             raise answer.problem
         found.append(answer)
@@ -113,6 +118,7 @@ def predictions(
     classes: Sequence[str] | None = None,
     num_glimpses: int | None = None,
     seed: int = 0,
+    threshold: float | None = None,
     top_k: int = 0,
 ) -> Iterator[Prediction | Unread]:
     """What a model answers on pictures, in batches; before each, what could not be read by then.
@@ -122,6 +128,8 @@ def predictions(
     told, or all if 0. The seed is that of the first location, which is the same for all.
     """
     check_looks(num_glimpses)
+    if threshold is not None:
+        check_stop(model, threshold)
     check_value("seed", seed, int, SEEDS)
     names = model.classes if classes is None else classes
     unread: list[Unread] = []
@@ -140,7 +148,8 @@ def predictions(
         unread.clear()
         found: list[Prediction] = []
         try:
-            found += _answers(model, group, names, seed, top_k or len(names), num_glimpses)
+            asked = (seed, top_k or len(names), num_glimpses, threshold)
+            found += _answers(model, group, names, *asked)
         except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
             yield Unread(group[0][0], problem)
         finally:
@@ -156,18 +165,28 @@ def _answers(
     seed: int,
     top_k: int,
     num_glimpses: int | None,
+    threshold: float | None,
 ) -> Iterator[Prediction]:
     device, end = model.action_head.weight.device, model.config.end
     scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
-    with judging(model):
-        rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
-    likeliest = rollout.answer_logits.float().softmax(-1).topk(min(top_k, len(classes)))
+    if threshold is None:
+        with judging(model):
+            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
+        logits, looked, last_looks = rollout.answer_logits, rollout.locations, rollout.answered_at
+        taken = [looked.shape[1]] * len(group)
+    else:
+        most = {"num_glimpses": num_glimpses, "generator": generator}
+        found = look_until_sure(model, scene, threshold, **most)  # type: ignore[arg-type]
+        logits, looked = found.logits[:, None], found.locations.nan_to_num()
+        taken, last_looks = found.looks.tolist(), range(looked.shape[1] - 1, looked.shape[1])
+    each = looked.shape[1] // len(last_looks)
+    likeliest = logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)
-    centers = to_pixels(rollout.locations, heights, widths)
+    centers = to_pixels(looked, heights, widths)
     sides = torch.tensor(model.sensor.patch_sizes, device=device)
-    scales = model.sensor.chosen(rollout.locations)
+    scales = model.sensor.chosen(looked)
     scale = widths / scene.sizes[:, 1:].to(widths)  # of the image as it was looked at
     seen = (
         ((sides[-1] if scales is None else sides[scales]) * scale)
@@ -175,26 +194,27 @@ def _answers(
         .round()
         .long()
     )
-    pixels_read = model.count_pixels_read(num_glimpses)
+    none, one = model.count_pixels_read(0), model.count_pixels_read(1)
+    a_look = (one - none) // len(last_looks)
     values = likeliest.values.double().round(decimals=DIGITS)
     rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
-    for (name, (height, width), _), *row in zip(group, *rows, strict=True):
+    for (name, (height, width), _), looks, *row in zip(group, taken, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.
         shares, labels, locations, patches = (part.tolist() for part in row)
         told = []
-        for labels_of, shares_of, last in zip(labels, shares, rollout.answered_at, strict=True):
+        for labels_of, shares_of, last in zip(labels, shares, last_looks, strict=True):
             if labels_of[0] == end:
                 break
             beliefs = {classes[n]: v for n, v in zip(labels_of, shares_of, strict=True)}
-            own = locations[last + 1 - rollout.looks_an_answer : last + 1]
+            own = locations[last + 1 - each : last + 1]
             told.append(Answer(classes[labels_of[0]], beliefs, own))
         answer, beliefs = " ".join(one.answer for one in told), {}
-        if rollout.num_answers == 1:
+        if len(last_looks) == 1:
             beliefs, told = told[0].probabilities, []
         else:
             beliefs[answer] = round(math.prod(each[0] for each in shares[: len(told) + 1]), DIGITS)
-        image = (name, height, width, answer, beliefs, locations, patches, pixels_read)
-        yield Prediction(*image, tuple(told))
+        image = (name, height, width, answer, beliefs, locations[:looks], patches[:looks])
+        yield Prediction(*image, none + looks * a_look, tuple(told))
 
 
 def _name(image: Any) -> str:
