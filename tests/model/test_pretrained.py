@@ -35,7 +35,7 @@ def test_it_is_small_and_its_card_says_what_its_result_says(name: str) -> None:
     result, card = read_json(directory / "result.json"), (directory / "README.md").read_text()
     assert (directory / "model.safetensors").stat().st_size < 3_000_000
     assert f"{result['success_rate' if name in AGENTS else 'error']:.2f} %" in card
-    assert f"`{result['command']}`" in card
+    assert result["command"] in card
     assert f'from_pretrained("{name}")' in card or f"foveal play {name} " in card
     assert result["parameters"] == RecurrentAttention.from_pretrained(name).count_parameters()
 
