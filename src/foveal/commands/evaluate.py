@@ -22,11 +22,18 @@ from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.evaluation.stopping import (
+    ALL_LOOKS,
+    beliefs,
+    check_stop,
+    draw_curve,
+    stopped,
+)
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.scene.preparation import Door
 from foveal.tasks.task import Task
-from foveal.viz.drawing import save_picture
+from foveal.viz.drawing import PICTURES, save_picture
 
 MOST_ROWS = 30  # of the table by class
 
@@ -44,6 +51,9 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
     rollouts: int = 1,
+    stop: Literal["none", "confident"] = "none",
+    threshold: float | None = None,
+    looks_curve: Path | None = None,
     confusion: Path | None = None,
     strict: bool = False,
     device: str = "auto",
@@ -73,6 +83,12 @@ def evaluate(
         num_glimpses: looks at each image; as in training if not given.
         rollouts: average the probabilities of so many rollouts, each from another first location;
             more than 1 is another protocol than the paper's.
+        stop: confident stops looking at an image when the belief in one class passes the threshold,
+            and --num-glimpses is the most; another protocol than the paper's.
+        threshold: of that belief, above 0 and below 1; if not given, the lowest that costs no error
+            on the validation split.
+        looks_curve: a picture (.png, .svg, .pdf) of the error against the mean number of looks, for
+            all thresholds; --json prints its points.
         confusion: a PNG to draw the confusion matrix into.
         strict: stop at the first image file that cannot be read.
         device: cpu, cuda or auto.
@@ -80,6 +96,10 @@ def evaluate(
         json: print one JSON object, the table by class and the confusion matrix included.
     """
     check_suffix("--confusion", confusion, (".png",))
+    check_suffix("--looks-curve", looks_curve, PICTURES)
+    stops = stop != "none" or looks_curve is not None
+    if threshold is not None and not stops:
+        raise ValueError("--threshold is for --stop confident and --looks-curve. Pass one of them.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)
@@ -124,7 +144,26 @@ def evaluate(
     for problem in shown.problems:
         shown.on_problem(problem)
     with working("evaluating", quiet=json):
-        labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
+        told: dict[str, Any] = {}
+        if stops:
+            looking = _looking(network, threshold, rollouts, data)
+            own = {"num_glimpses": num_glimpses}
+            if threshold is None:
+                threshold = beliefs(looking, shown, "validation", **own).calibrated()
+            told["threshold"] = threshold
+        if looks_curve is not None:
+            seen = beliefs(looking, shown, split, **own)
+            told["curve"] = [dataclasses.asdict(point) for point in seen.curve]
+            chosen, full = seen.at(told["threshold"]), seen.at(ALL_LOOKS)
+            save_picture(draw_curve(seen.curve, chosen, full), looks_curve)
+        if stop == "confident":
+            labels, given, taken = stopped(looking, shown, split, told["threshold"], **own)
+            told["looks"] = float(taken.float().mean())
+            pixels = round(_mean_pixels(looking, told["looks"]))
+        else:
+            labels, given = answers(
+                network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts
+            )
     result, several = judged(labels, given), shown.max_answers > 1
     figures = dataclasses.asdict(result)
     if several:
@@ -133,8 +172,8 @@ def evaluate(
     else:
         del figures["answer_error"]
     wanted_ones = labels >= 0
-    told = given.where(given >= 0, len(shown.classes) - 1)  # behind its end there is an end
-    matrix = confusion_matrix(labels[wanted_ones], told[wanted_ones], len(shown.classes))
+    closed = given.where(given >= 0, len(shown.classes) - 1)  # behind its end there is an end
+    matrix = confusion_matrix(labels[wanted_ones], closed[wanted_ones], len(shown.classes))
     rows = by_class(matrix, shown.classes)
     if confusion is not None:
         save_picture(draw_confusion(matrix, shown.classes), confusion)
@@ -144,6 +183,7 @@ def evaluate(
             task=data or task or saved.content.get("name"),
             split=split,
             **figures,
+            **told,
             num_glimpses=looks,
             rollouts=rollouts,
             image_size=[height, width],
@@ -163,6 +203,13 @@ def evaluate(
             f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
             f"{size}"
         )
+        if stop == "confident":
+            say(
+                f"It stopped after {told['looks']:.2f} looks on average, where a belief passed "
+                f"{told['threshold']:.4g}."
+            )
+        if looks_curve is not None:
+            say(f"{looks_curve}: the error against the mean number of looks")
         if several:
             lengths = ", ".join(
                 f"{row['answers']}: {row['error']:.2f} %" for row in figures["by_length"]
@@ -202,6 +249,32 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _answers(most: int, with_end: bool) -> str:
     return f"up to {most} answers" if with_end else f"{most} answer{'s' * (most > 1)}"
+
+
+def _looking(
+    network: RecurrentAttention | ReferenceNetwork,
+    threshold: float | None,
+    rollouts: int,
+    data: str | None,
+) -> RecurrentAttention:
+    """The network, if it can stop; `ValueError` if not, or the flags do not fit together."""
+    if not isinstance(network, RecurrentAttention):
+        raise ValueError("--stop is for networks that look; this one sees the whole image.")
+    check_stop(network, threshold)
+    if rollouts > 1:
+        raise ValueError("a stop is of one rollout. Leave out --rollouts, or --stop.")
+    if threshold is None and data is not None:
+        raise ValueError(
+            "a threshold is calibrated on a run's own validation images, and not on those of "
+            "--data. Pass --threshold 0.99, say."
+        )
+    return network
+
+
+def _mean_pixels(network: RecurrentAttention, looks: float) -> float:
+    """Numbers read of an image by so many looks on average, and by the context."""
+    none, one = network.count_pixels_read(0), network.count_pixels_read(1)
+    return none + looks * (one - none)
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:

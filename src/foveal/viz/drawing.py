@@ -132,10 +132,12 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
             square = Rectangle((left, top), size, size, fill=False, edgecolor=scale_color(scale))
             square.set(linewidth=1.0 if bold else 0.4, alpha=1.0 if bold else 0.6)
             axes.add_patch(square)
+    each = path.looks_an_answer or path.num_looks
+    for first in range(0, path.num_looks, each):
+        steps = path.centers[max(0, first - 1) : first + each]
+        axes.plot(*steps.T, color=answer_color(path.answer_at(first)), linewidth=1)
     for look, (x, y) in enumerate(path.centers):
         color = answer_color(path.answer_at(look))
-        steps = path.centers[max(0, look - 1) : look + 1]
-        axes.plot(steps[:, 0], steps[:, 1], color=color, linewidth=1, zorder=1.5)
         disc = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "linewidth": 0.4}
         if path.looks_an_answer:
             disc |= {"edgecolor": color, "linewidth": 1.2}
