@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveal.model.config import RAMConfig
+from foveal.model.config import PARTS, RAMConfig
 from foveal.tasks.task import Task
 from foveal.training.engine import Progress
+from foveal.training.objective import REWARDS
 
 
 @pytest.fixture
@@ -30,6 +31,19 @@ def one_thread() -> None:
 def same_numbers_each_time() -> None:
     """A test that passes today passes tomorrow, alone or after others, in whatever process."""
     torch.manual_seed(1406)
+
+
+@pytest.fixture(autouse=True)
+def parts_as_shipped() -> Iterator[None]:
+    """A part that a test adds is gone after it."""
+    registries = (REWARDS, *(parts for parts, _ in PARTS.values()))
+    before = [(dict(parts), dict(parts.settings)) for parts in registries]
+    yield
+    for parts, (known, settings) in zip(registries, before, strict=True):
+        parts.clear()
+        parts.update(known)
+        parts.settings.clear()
+        parts.settings.update(settings)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

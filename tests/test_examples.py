@@ -12,8 +12,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from PIL import Image
+from safetensors.torch import load_file
 
 from foveal.envs import EnvConfig, Games
 
@@ -23,7 +25,7 @@ TINY = {
     "look": ("--out look.png --index 3", r"(look \d at \(\d+, \d+\): \d with .*%\n){8}look.png: "),
     "big_image": ("--side 2048", r"256 x 256: answer \d, .*\n2,048 x 2,048: answer \d, .* read"),
     "control": ("--quick --out run", r"update \d.*\n(.*\n)*this agent .* 50 balls\nthe pretrained"),
-    "custom_core": ("--quick --out run", r"validation error .*\n.*answers the same: True"),
+    "encoder": ("--digits uci --steps 5", r"encoder.pt knows \d+.\d % of single digits"),
     "ppo": ("--decisions 800 --num-envs 16", r"736 decisions: .* caught\nit catches .* % of 16 b"),
     "stable_baselines": ("--decisions 1000 --num-envs 16", r"catches .* % of 1,008 fresh balls"),
 }
@@ -45,6 +47,31 @@ def test_an_example_runs(
     if name == "look":
         with Image.open("look.png") as picture:
             assert min(picture.size) > 200
+
+
+def test_every_command_looks_through_an_encoder_of_ones_own(tmp_path: Path) -> None:
+    """As its docstring says, but for the sizes; that it is frozen is seen in what is saved."""
+    shutil.copy(EXAMPLES / "encoder.py", tmp_path)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        words = (sys.executable, *words)
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    def foveal(line: str) -> str:
+        done = run("-m", "foveal", "--import", "encoder", *line.split())
+        return done.stdout + done.stderr
+
+    assert run("encoder.py", "--digits", "uci", "--steps", "5").returncode == 0
+    parts = "--policy center --glimpse-network encoder --glimpse-size 28 --num-scales 1 --frozen"
+    sizes = "--scale-gain 1 --core-size 16 --num-glimpses 2 --epochs 1 --out r"
+    assert "test error" in foveal(f"train cluttered-60 --digits uci {parts} {sizes}")
+    kept = load_file(tmp_path / "r" / "model.safetensors")
+    for name, value in torch.load(tmp_path / "encoder.pt", weights_only=True).items():
+        assert torch.equal(kept[f"glimpse_network.encoder.{name}"], value)
+    (tmp_path / "encoder.pt").unlink()
+    said = foveal("evaluate r")
+    assert said.count("\n") == 1, said
+    assert "encoder.pt is missing" in said
 
 
 def test_an_environment_of_ones_own_is_found_beside_one(

@@ -18,12 +18,13 @@ import gymnasium  # noqa: E402 (slow)
 if TYPE_CHECKING:
     from foveal.evaluation.classifier import evaluate
     from foveal.evaluation.prediction import Prediction, predict
-    from foveal.model.attention import RecurrentAttention, Rollout
+    from foveal.model.attention import RecurrentAttention
     from foveal.model.config import RAMConfig
     from foveal.model.context import CONTEXTS, Context, ContextOutput
     from foveal.model.core import CORES, Core
     from foveal.model.glimpse import GLIMPSE_NETWORKS
     from foveal.model.policy import POLICIES, Policy
+    from foveal.model.rollout import Rollout
     from foveal.model.sensor import GlimpseSensor
     from foveal.names import PartSettings
     from foveal.scene import Scene, as_scene
@@ -37,12 +38,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "evaluation.classifier": "evaluate",
     "evaluation.prediction": "Prediction predict",
-    "model.attention": "RecurrentAttention Rollout",
+    "model.attention": "RecurrentAttention",
     "model.config": "RAMConfig",
     "model.context": "CONTEXTS Context ContextOutput",
     "model.core": "CORES Core",
     "model.glimpse": "GLIMPSE_NETWORKS",
     "model.policy": "POLICIES Policy",
+    "model.rollout": "Rollout",
     "model.sensor": "GlimpseSensor",
     "names": "PartSettings",
     "scene": "Scene as_scene",

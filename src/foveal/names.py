@@ -19,6 +19,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 
+IGNORED = -1  # in a sequence of labels: no further answer is wanted
+
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
 
 

@@ -71,12 +71,13 @@ def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  #
     code, out, _ = foveal("evaluate run")
     assert code == 0
     assert "standing" in out
-    assert "pixels read of 19 x 19 at most" in out
+    assert "numbers read of 19 x 19 pixels at most" in out
 
     code, out, err = foveal(f"evaluate run --data '{bars}' --json")
     assert code == 1
     assert "left out:" in err
-    assert json.loads(out)["count"] == 80, "all images of a folder without a test split"
+    assert "56 of the images are left out: the model was trained on them" in err
+    assert json.loads(out)["count"] == 24, "all others of a folder without a test split"
 
     code, out, err = foveal(f"predict run '{bars}/standing' --json")
     lines = [json.loads(line) for line in out.splitlines()]

@@ -210,9 +210,13 @@ def test_what_pillow_writes_is_read_as_pillow_and_tifffile_read_it(
 
 ONES, FLAT = np.ones((40, 40, 3), np.uint8), np.ones((40, 40), np.float32)
 SEVERAL = {"photometric": "minisblack", "planarconfig": "contig"}
+SIGNED = (
+    "must hold whole numbers from 0 up, or floats in [0, 1]; got 16-bit numbers of the kind INT. "
+    "Save it as unsigned numbers of 8 or 16 bits."
+)
 REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "int8": (FLAT.astype(np.int8), {}, "must hold whole numbers from 0 up"),
-    "int16": (FLAT.astype(np.int16), {}, "must hold whole numbers from 0 up"),
+    "int16": (FLAT.astype(np.int16), {}, SIGNED),
     "complex": (FLAT.astype(np.complex64), {}, "must hold whole numbers from 0 up"),
     "nan": (FLAT * np.nan, {}, "holds values that are no number"),
     "infinite": (FLAT * np.inf, {}, "holds floats from inf to inf"),
@@ -220,6 +224,11 @@ REFUSED: dict[str, tuple[Array, dict[str, Any], str]] = {
     "below": (FLAT.astype(np.float16) * -0.5, {}, "holds floats from -0.5 to -0.5"),
     "lab": (ONES, {"photometric": "cielab"}, "keeps its colours as CIELAB. Convert it to RGB"),
     "ycbcr": (ONES, {"photometric": "ycbcr"}, "keeps its colours as YCBCR. Convert it to RGB"),
+    "logluv": (
+        ONES.astype(np.int16),
+        {"photometric": "logluv"},
+        "keeps its colours as LOGLUV. Conv",
+    ),
     "five": (np.ones((40, 40, 5), np.uint8), SEVERAL, "has 5 channels and the model takes 3"),
 }
 

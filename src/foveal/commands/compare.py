@@ -68,4 +68,4 @@ def compare(
     if json:
         print_json(measure=measure, curves=curves, picture=str(out))
         return
-    say(f"{len(curves)} curves of {measure.replace('_', ' ')}: {out}")
+    say(f"{len(curves)} curve{'s' * (len(curves) > 1)} of {measure.replace('_', ' ')}: {out}")

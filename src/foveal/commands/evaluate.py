@@ -133,12 +133,13 @@ def evaluate(
         )
     else:
         low, high = result.interval
-        size = f"{height} x {width}" + ("" if shown.one_size else " at most")
+        size = f"{height} x {width} pixels" + ("" if shown.one_size else " at most")
         glimpses = f"{looks} glimpses, " if looks else ""
         mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
-            f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} pixels read of {size}"
+            f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
+            f"{size}"
         )
         console.print(_table(rows))
     if shown.problems:

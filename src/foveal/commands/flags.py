@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from threadpoolctl import threadpool_limits
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from foveal.names import MOST_PROCESSES, Range, check_value, nearest
@@ -157,8 +158,9 @@ def check_suffix(flag: str, path: Path | None, suffixes: Sequence[str]) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """Arithmetic on ``threads`` cores (0: PyTorch's choice), and no time lost on denormals."""
+    """Arithmetic on ``threads`` cores (0: the libraries' choice), no time lost on denormals."""
     check_value("threads", threads, int, Range(0, MOST_PROCESSES, "0 is all cores."))
     if threads:
         torch.set_num_threads(threads)
+        threadpool_limits(threads, user_api="blas")  # NumPy's, which averages what files hold
     torch.set_flush_denormal(True)

@@ -14,8 +14,9 @@ from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
-from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
+from foveal.model.rollout import Rollout
 from foveal.names import SEEDS, check_value
 from foveal.randomness import OneForAll
 from foveal.runs.saved import Saved

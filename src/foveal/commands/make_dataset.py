@@ -29,6 +29,10 @@ def make_dataset(
     clutter_size: int | None = None,
     vary_clutter: bool | None = None,
     clutter_from: Literal["all", "others"] | None = None,
+    num_digits: tuple[int, int] | None = None,
+    arrangement: Literal["anywhere", "apart", "row"] | None = None,
+    slope: int | None = None,
+    answer: Literal["class", "pair", "sum", "sequence", "set"] | None = None,
     digit_scales: tuple[float, float] | None = None,
     composition: Literal["add", "over", "under"] | None = None,
     question: Literal["majority", "max", "top", "needle"] | None = None,
@@ -39,9 +43,10 @@ def make_dataset(
 
     Files are OUT/SPLIT/CLASS/NUMBER.png or .tif. OUT/manifest.csv lists path, label and split;
     OUT/places.csv the square of each digit asked about: x and y of its top left corner, width,
-    height, in pixels. Canvases of any size are written in little memory: foveal make-dataset
-    cluttered-60 --canvas-size 4096 --num-clutter 1000 --out big. OUT is there whole, or, after an
-    error or Ctrl-C, not at all.
+    height, in pixels. Where a label is a sequence, as in "3 1 4", files are OUT/SPLIT/NUMBER.png,
+    and foveal train folder reads OUT/manifest.csv with --separator " ". Canvases of any size are
+    written in little memory: foveal make-dataset cluttered-60 --canvas-size 4096 --num-clutter 1000
+    --out big. OUT is there whole, or, after an error or Ctrl-C, not at all.
 
     Args:
         task: what to write: mnist-28, megapixel or another task of digits (foveal tasks).
@@ -58,6 +63,10 @@ def make_dataset(
         clutter_size: pixels a side of each piece; the task's if not given.
         vary_clutter: on each canvas from none to so many pieces; the task's if not given.
         clutter_from: all digits or others, those of other classes; the task's if not given.
+        num_digits: least and most digits on a canvas; the task's if not given.
+        arrangement: anywhere, apart or row, of several digits; the task's if not given.
+        slope: most pixels a digit that a row rises or falls; the task's if not given.
+        answer: class, pair, sum, sequence or set, the label; the task's if not given.
         digit_scales: least and most magnification of the digit; the task's if not given.
         composition: add (clutter adds to the digit's light), over (digits lie over it) or, of
             megapixel, under; the task's if not given.
@@ -72,6 +81,10 @@ def make_dataset(
         "clutter_size": clutter_size,
         "vary_clutter": vary_clutter,
         "clutter_from": clutter_from,
+        "num_digits": num_digits,
+        "arrangement": arrangement,
+        "slope": slope,
+        "answer": answer,
         "digit_scales": digit_scales,
         "composition": composition,
         "question": question,

@@ -127,8 +127,8 @@ def _print(answer: Prediction, json: bool) -> None:
     beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer.probabilities.items())
     path = " ".join(f"({x}, {y})" for x, y in answer.locations)
     line = (
-        f"{answer.file}: {beliefs}; looked at {path}; {answer.pixels_read:,} pixels read of "
-        f"{answer.height} x {answer.width}"
+        f"{answer.file}: {beliefs}; looked at {path}; {answer.pixels_read:,} numbers read of "
+        f"{answer.height} x {answer.width} pixels"
     )
     if console.is_terminal:
         say(line)  # above the bar

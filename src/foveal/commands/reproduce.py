@@ -257,7 +257,7 @@ def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
 
 
 def _in_words(row: Row, result: dict[str, Any]) -> str:
-    what = "test error" if row.measure == "error" else "success"
+    what = "success" if row.measure == "success_rate" else "test error"
     return f"{what} {result[row.measure]:.2f} %"
 
 

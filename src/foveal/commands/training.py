@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,8 @@ def read_options(
     Raises `OSError` or `ValueError` if there is no such task or recipe, or there are no such images
     or flags.
     """
+    # tyro takes --num_glimpses too.
+    arguments = [re.sub("^--[^=]*", lambda flag: flag[0].replace("_", "-"), w) for w in arguments]
     positional = bool(arguments) and not arguments[0].startswith("-")
     helping = bool(HELP & set(arguments))
     known = (*TASKS, *HAYSTACKS, *AGENT_TASKS, *FOLDER_TASKS)
@@ -76,9 +79,12 @@ def read_options(
         raise ValueError(
             f"which task? It must be one of {', '.join(known)}, as in: foveal {command} mnist-28"
         )
-    task = choose(arguments[0], known, "task") if positional else "mnist-28"
+    task = arguments[0] if positional else "mnist-28"
+    own = f"; images of your own: {shell_line(command, 'folder', '--data', task)}"
+    choose(task, known, "task", own if Path(task).is_dir() else "")
     usual_name = BEST if task in FOLDER_TASKS or task in HAYSTACKS else RECIPE
-    name = value_of("--recipe", arguments) or usual_name
+    named = value_of("--recipe", arguments)
+    name = usual_name if named is None else named
     found: Survey | None = None
     config: Run = FolderRun()
     reasons: list[Reason] = []
@@ -103,7 +109,7 @@ def read_options(
     chosen: Any = {part: word for part, word in words.items() if word is not None}
     check_heard(arguments)
     fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
-    usual: Any = default(task, fitted)
+    usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
     options: Options = parse(
         type(usual),
         command,
@@ -137,13 +143,14 @@ def check_heard(arguments: list[str]) -> None:
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
-    """What follows a flag on the command line, before the flags are read."""
+    """What follows a flag where it is given last, before the flags are read."""
+    value = None
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
         if word == flag:
-            return following
-        if word.startswith(f"{flag}="):
-            return word.split("=", 1)[1]
-    return None
+            value = following
+        elif word.startswith(f"{flag}="):
+            value = word.split("=", 1)[1]
+    return value
 
 
 def made_ready(

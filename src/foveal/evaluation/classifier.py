@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
+from foveal.model.rollout import Rollout, ended, matched
 from foveal.names import Range, check_value
 from foveal.scene import Scene, as_scene
 from foveal.tasks.task import Task
@@ -21,17 +22,25 @@ MOST_ROLLOUTS = 1000
 class Evaluation:
     """The error of a model on a split."""
 
-    error: float  # share of wrong answers, in %
+    error: float  # share of wrong answers, in %; of sequences, of those with any
     interval: tuple[float, float]  # its 95 % confidence interval (Wilson), in %
     count: int  # number of images
+    answer_error: float  # share of single answers that are wrong, in %; the end is one
 
 
 def evaluate(
     model: nn.Module, task: Task, split: str, *, num_glimpses: int | None = None, rollouts: int = 1
 ) -> Evaluation:
     """Error on a split's fixed draw: see `answers`, whose arguments these are."""
-    labels, given = answers(model, task, split, num_glimpses=num_glimpses, rollouts=rollouts)
-    return evaluation_of(int((labels != given).sum()), len(labels))
+    return judged(*answers(model, task, split, num_glimpses=num_glimpses, rollouts=rollouts))
+
+
+def judged(labels: Tensor, given: Tensor) -> Evaluation:
+    """The error of ``(N,)`` or ``(N, A)`` answers, as `answers` gives them."""
+    wrong = (labels != given).view(len(labels), -1)
+    found = evaluation_of(int(wrong.any(1).sum()), len(labels))
+    wanted = labels.view(len(labels), -1) >= 0
+    return replace(found, answer_error=100 * float(wrong[wanted].float().mean()))
 
 
 def answers(
@@ -51,7 +60,9 @@ def answers(
             of the largest mean probability. More than one is not the paper's protocol.
 
     Returns:
-        The right classes and those answered, ``(N,)`` int64 each, on the CPU.
+        The right classes and those answered, ``(N,)`` int64 each, on the CPU; of sequences
+        ``(N, A)``, `IGNORED` behind their ends. Where any order is right the right ones are
+        `matched`.
 
     Raises:
         ValueError: if the split has no images, or the looks or rollouts are out of their range.
@@ -60,20 +71,24 @@ def answers(
     check_value("rollouts", rollouts, int, Range(1, MOST_ROLLOUTS))
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
     right, given = [], []
+    end = model.config.end if isinstance(model, RecurrentAttention) else None
     with judging(model):
         for images, labels in task.fixed_batches(split):
             scene = as_scene(images)
             if isinstance(model, RecurrentAttention):
-                beliefs = [
-                    model(scene, num_glimpses=num_glimpses, generator=generator).logits.softmax(-1)
-                    for _ in range(rollouts)
-                ]
+                looks = {"num_glimpses": num_glimpses, "generator": generator}
+                beliefs = [model(scene, **looks).answer_logits.softmax(-1) for _ in range(rollouts)]
                 belief = torch.stack(beliefs).sum(0)
+                belief = belief if task.max_answers > 1 else belief[:, -1]
             else:
                 belief = model(scene.whole())
             kept = slice(None) if scene.intact is None else scene.intact
+            answer = belief.argmax(-1)
+            if task.max_answers > 1:
+                labels = labels if task.ordered else matched(labels, belief, end)
+                answer = ended(answer, end)
             right.append(labels[kept])
-            given.append(belief.argmax(-1)[kept])
+            given.append(answer[kept])
     if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
     return torch.cat(right).cpu(), torch.cat(given).cpu()
@@ -155,7 +170,8 @@ def observe(
 
 def evaluation_of(wrong: int, count: int) -> Evaluation:
     """The error and its interval when ``wrong`` of ``count`` answers were wrong."""
-    return Evaluation(*share_of(wrong, count), count)
+    error, interval = share_of(wrong, count)
+    return Evaluation(error, interval, count, error)
 
 
 def share_of(number: int, count: int) -> tuple[float, tuple[float, float]]:

@@ -108,13 +108,16 @@ def changed(config: Any) -> dict[str, Any]:
     """What of a configuration differs from its defaults, by name.
 
     A checkpoint is known by this, so that a new field with a default that changes nothing leaves
-    the checkpoints of before as they are.
+    the checkpoints of before as they are; so do settings that a default part has got since.
     """
-    return {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default
-    }
+    fields = dataclasses.fields(config)
+    found = {f.name: getattr(config, f.name) for f in fields}
+    found = {f.name: found[f.name] for f in fields if found[f.name] != f.default}
+    for name, value in list(found.items()):
+        part = name.removesuffix("_settings")
+        if part != name and part not in found and value == type(value)():
+            del found[name]
+    return found
 
 
 # Fields of earlier versions, and the one value of each that still holds.

@@ -1,6 +1,7 @@
 """The recurrent attention model (Mnih et al. 2014, §3): one step, and the rollout over an image.
 
-Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, K classes. With
+Shapes: B images, C channels, S scales, G pixels a side of a patch, T glimpses, K classes, A answers
+(1 unless ``RAMConfig.max_answers`` says otherwise, `foveal.model.rollout`). With
 ``RAMConfig.zoom`` S is 1, and locations are ``(..., 3)``: x, y, and the zoom that says which scale
 was read (`foveal.geometry.to_scales`).
 """
@@ -11,7 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,90 +27,10 @@ from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
 from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
+from foveal.model.rollout import Decision, Look, Rollout, Step
 from foveal.model.senses import Sensed, SenseNetworks
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene import Images, Scene, as_scene
-
-
-class Look(NamedTuple):
-    """What one glimpse brings, and what is then remembered.
-
-    Attributes:
-        glimpses: ``(B, S, C, G, G)``, as the sensor gives them.
-        features: ``(B, F)``, what the glimpse network makes of them.
-        state: the core's, after it.
-    """
-
-    glimpses: Tensor
-    features: Tensor
-    state: State
-
-
-class Decision(NamedTuple):
-    """Where to look next.
-
-    Attributes:
-        location: ``(B, 2)`` in [-1, 1]; carries no gradient but a ``location_gradient``.
-        choice: ``(B, 2)``, the same before it was clamped into the image.
-    """
-
-    location: Tensor
-    choice: Tensor
-
-
-class Step(NamedTuple):
-    """What one glimpse gives.
-
-    Attributes:
-        logits: ``(B, K)``, the answer if this were the last glimpse.
-        next_location: ``(B, 2)`` in [-1, 1], where to look next: a sample in training mode, the
-            policy's mean in eval mode.
-        log_prob: ``(B,)``, of the sample *before* it was clamped into the image.
-        state: the core's, for the next step.
-        choice: ``(B, 2)``, `next_location` before it was clamped.
-        glimpses: ``(B, S, C, G, G)``, what the sensor brought.
-    """
-
-    logits: Tensor
-    next_location: Tensor
-    log_prob: Tensor
-    state: State
-    choice: Tensor
-    glimpses: Tensor
-
-
-class Rollout(NamedTuple):
-    """T glimpses at each of a batch of images.
-
-    Of them D are chosen by the policy: the last T - 1, or all where it also chooses the first.
-
-    Attributes:
-        logits: ``(B, K)``, after the last glimpse.
-        step_logits: ``(B, T, K)``, after each glimpse.
-        locations: ``(B, T, 2)``, the places looked at, the first included.
-        log_probs: ``(B, D)``, of the chosen locations, taken before clamping.
-        baselines: ``(B, D)``, the return expected when each of them was chosen: by the critic of
-            a trainer (`foveal.training.critic`); zeros without one.
-        state: the core's, after the last glimpse.
-        hidden: ``(B, D, H)``, h when each of them was chosen.
-        features: T times ``(B, F)``, what the glimpse network made of each glimpse.
-        prior_logits: ``(B, D, K)``, the answer that h would have given then.
-        glimpse_logits: ``(B, T, K)``, the answer of each glimpse alone, without memory, where a
-            trainer asks for it; otherwise None.
-        look_baselines: ``(B, D)``, what each chosen look alone was expected to tell, likewise.
-    """
-
-    logits: Tensor
-    step_logits: Tensor
-    locations: Tensor
-    log_probs: Tensor
-    baselines: Tensor
-    state: State
-    hidden: Tensor
-    features: Sequence[Tensor]
-    prior_logits: Tensor
-    glimpse_logits: Tensor | None = None
-    look_baselines: Tensor | None = None
 
 
 class RecurrentAttention(nn.Module):
@@ -200,6 +121,9 @@ class RecurrentAttention(nn.Module):
         if config.zoom:
             self.location_policy = ZoomPolicy(self.location_policy, config.core_size, scales)
         self.action_head = nn.Linear(config.core_size, config.num_classes)
+        # What is added to h when each answer but the first is begun.
+        later = config.max_answers - 1
+        self.questions = nn.Parameter(torch.zeros(later, config.core_size)) if later else None
 
     def forward(
         self,
@@ -211,7 +135,7 @@ class RecurrentAttention(nn.Module):
         location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Rollout:
-        """Look T times at each image: sampled locations in training mode, means in eval mode.
+        """Look at each image, T times an answer: sampled locations in training, means in eval mode.
 
         Args:
             images: ``(B, C, H, W)`` float in [0, 1]; or images of different sizes in one tensor
@@ -219,7 +143,7 @@ class RecurrentAttention(nn.Module):
                 of which only what is looked at is read (`foveal.scene.files`); or a scene.
             senses: what is known beside the images, ``(B, width)`` of each of the configuration's
                 senses, by name.
-            num_glimpses: T; the configuration's if None. It may differ from training.
+            num_glimpses: of each answer; the configuration's if None. It may differ from training.
             first_location: ``(B, 2)`` in [-1, 1]; if None the context's or the policy's: uniformly
                 random, as in the paper, unless the policy is "center", reads a map or zooms.
             location_std: overrides the configuration's, for annealing; a number, or a ``()`` tensor
@@ -234,17 +158,21 @@ class RecurrentAttention(nn.Module):
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
         if num_glimpses < 1:
             raise ValueError(f"num_glimpses must be at least 1; got {num_glimpses}.")
+        total = num_glimpses * config.max_answers
         scene = self._scene(images)
         std = config.location_std if location_std is None else location_std
         (location, choice), state, decided = self._begin(scene, generator, first_location, std)
         scene = self.sensor.prepare(scene)
-        locations, looks = [], []
+        locations, looks, given = [], [], []
         choices, before = ([choice], [state]) if decided else ([], [])
-        for t in range(num_glimpses):
+        for t in range(total):
             locations.append(location)
             looks.append(self.look(scene, location, state, senses))
             state = looks[-1].state
-            if t + 1 < num_glimpses:
+            if t + 1 < total:
+                if (t + 1) % num_glimpses == 0:
+                    given.append(state[0])
+                    state = self.ask(state, (t + 1) // num_glimpses)
                 location, choice = self.decide(state, std, generator)
                 choices.append(choice)
                 before.append(state)
@@ -265,6 +193,8 @@ class RecurrentAttention(nn.Module):
                 *self._maps(state, before),
             )
         step_logits = torch.cat([prior_logits[decided:], logits[None]])
+        if given:  # before the next was asked for
+            step_logits[num_glimpses - 1 : -1 : num_glimpses] = self.action_head(torch.stack(given))
         return Rollout(
             logits=logits,
             step_logits=step_logits.transpose(0, 1),
@@ -275,6 +205,7 @@ class RecurrentAttention(nn.Module):
             hidden=hidden.transpose(0, 1),
             features=[look.features for look in looks],
             prior_logits=prior_logits.transpose(0, 1),
+            num_answers=config.max_answers,
         )
 
     # --- One step, which rollouts, streams, agents and exported models all take -------------------
@@ -442,17 +373,26 @@ class RecurrentAttention(nn.Module):
 
     def perceive(self, glimpses: Tensor, locations: Tensor) -> Tensor:
         """What the glimpse network makes of ``(B, S, C, G, G)`` glimpses at ``(B, 2)``; (B, F)."""
-        scaled = self.scaling(glimpses, self.sensor.chosen(locations))
-        features: Tensor = self.glimpse_network(scaled, locations)
+        if not self.scaling.nothing:
+            glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
+        features: Tensor = self.glimpse_network(glimpses, locations)
         word, width = self.config.glimpse_network, self.config.glimpse_features
         return _check("glimpse network", word, "features", features, width)
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
         count = len(self.state_sizes)
-        after: State = self.core(self.senses(features, senses), state[:count])
+        if self.senses.widths or senses:
+            features = self.senses(features, senses)
+        after: State = self.core(features, state[:count])
         _check("core", self.config.core, "next state", after[0], self.config.core_size)
         return (*after, *state[count:])
+
+    def ask(self, state: State, answer: int) -> State:
+        """The state in which an answer is begun, from 0; of the first what it is."""
+        if self.questions is None or answer == 0:
+            return state
+        return (state[0] + self.questions[answer - 1], *state[1:])
 
     def decide(
         self,
@@ -553,7 +493,7 @@ class RecurrentAttention(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self, num_glimpses: int = 1) -> int:
-        """Multiply-adds of T glimpses and of the context, the sensor's means left out."""
+        """Multiply-adds of T glimpses an answer and of the context; the sensor's means left out."""
         from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
 
         config = self.config
@@ -580,16 +520,19 @@ class RecurrentAttention(nn.Module):
                 state = self.remember(features, state, senses)
                 self.decide(state, generator=torch.Generator(weight.device))
                 self.action_head(state[0])
-        total: int = once.get_total_flops() + num_glimpses * each.get_total_flops()
+        looks = num_glimpses * config.max_answers
+        total: int = once.get_total_flops() + looks * each.get_total_flops()
         return total // 2
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
-        """Numbers that T glimpses bring in from one image, whatever the image's size.
+        """Numbers that T glimpses an answer bring in from one image, whatever the image's size.
 
-        T S C G G, or T C G G where each look is at one scale, and those of a context's thumbnail.
+        A T S C G G, or A T C G G where each look is at one scale, and those of a context's
+        thumbnail.
         """
         config = self.config
         looks = config.num_glimpses if num_glimpses is None else num_glimpses
+        looks *= config.max_answers
         glimpse = config.scales_read * config.glimpse_size**2
         thumbnail = 0 if self.context is None else self.context.side**2
         return config.num_channels * (looks * glimpse + thumbnail)

@@ -6,6 +6,7 @@ import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import foveal.model.map_policy  # noqa: F401 (adds its policy)
 from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES
@@ -45,7 +46,9 @@ class RAMConfig:
     scale_factor: int = 2  # ratio between neighbouring scales
     glimpse_gain: float = 1.0  # a glimpse enters the first layer times this; 1 as published
     scale_gain: float = 1.0  # scale i also times this to the i; 1 as published
-    num_glimpses: int = 7  # looks at an image before the answer
+    num_glimpses: int = 7  # looks at an image before the answer, or before each of several
+    max_answers: int = 1  # classes that are answered one after another
+    with_end: bool = False  # whether the last class says that there are no more
     num_channels: int = 1  # of the images
     pixel_mean: tuple[float, ...] = ()  # of each channel, taken off glimpses; () for nothing
     pixel_std: tuple[float, ...] = ()  # of each channel, which glimpses are divided by; () for 1
@@ -78,6 +81,7 @@ class RAMConfig:
             glimpse_gain=gains,
             scale_gain=gains,
             num_glimpses=Range(1, MOST_GLIMPSES),
+            max_answers=Range(1, MOST_GLIMPSES),
             num_channels=Range(1, MOST_CHANNELS),
             pixel_mean=Range(-1e6, 1e6),
             pixel_std=positive(1e6),
@@ -96,6 +100,18 @@ class RAMConfig:
             raise ValueError(
                 f"zoom needs 2 scales or more to choose from; got num_scales {self.num_scales}. "
                 "Pass --num-scales 3, say, or leave out --zoom."
+            )
+        if self.max_answers * self.num_glimpses > MOST_GLIMPSES:
+            left = MOST_GLIMPSES // self.max_answers
+            raise ValueError(
+                f"num_glimpses must be at most {left} for each of max_answers {self.max_answers}, "
+                f"as a model looks at most {MOST_GLIMPSES:,} times; got {self.num_glimpses}."
+            )
+        if self.with_end and (self.max_answers < 2 or self.num_classes < 2):
+            raise ValueError(
+                f"with_end is for sequences that differ in length, of 2 classes or more with the "
+                f"end; got max_answers {self.max_answers} and num_classes {self.num_classes}. "
+                "Pass --no-with-end."
             )
         for name in ("pixel_mean", "pixel_std"):
             value = getattr(self, name)
@@ -136,6 +152,11 @@ class RAMConfig:
             + self.glimpse_features * (self.glimpse_hidden + self.location_hidden)
             + self.core_size * (4 * (self.core_size + features) + self.num_classes)
         )
+
+    @property
+    def end(self) -> int | None:
+        """The class that says that there are no more answers; None where their number is one."""
+        return self.num_classes - 1 if self.with_end else None
 
     @property
     def scales_read(self) -> int:

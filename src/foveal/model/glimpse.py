@@ -53,6 +53,7 @@ class GlimpseScaling(nn.Module):
         self.register_buffer("mean", means, persistent=False)
         self.plain = bool((gains == 1).all())
         self.centred = bool((means == 0).all())
+        self.nothing = self.plain and self.centred  # glimpses stay as they are
 
     def forward(self, glimpses: Tensor, chosen: Tensor | None = None) -> Tensor:
         """``(B, S, C, G, G)`` to the same; ``(B, 1, C, G, G)`` of the ``(B,)`` chosen scales."""

@@ -69,10 +69,14 @@ class ClassifierRun(Run):
             height, width = task.image_size
             more = {}
             costs = (model.count_multiply_adds(), task.num_channels * height * width)
+        several: dict[str, Any] = {}
+        if task.max_answers > 1:
+            several = {"answer_error": test.answer_error, "answers": task.max_answers}
         return {
             "network": self.network,
             "error": test.error,
             "interval": list(test.interval),
+            **several,
             "protocol": PROTOCOL.format(KEPT[self.training.keep]),
             "parameters": model.count_parameters(),
             **more,
@@ -96,10 +100,13 @@ class ClassifierRun(Run):
         best, least = "", result.get("best_validation_error", math.inf)  # older ones have none
         if least < result["validation_error"]:
             best = f" (best {least:.2f} % at step {result['best_step']:,})"
+        several = ""
+        if "answer_error" in result:
+            several = f"of whole sequences, {result['answer_error']:.2f} % of single answers "
         figures = (
-            f"test error {result['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}; one "
-            f"rollout, mean policy), validation error {result['validation_error']:.2f} %{best}, "
-            f"{result['images_seen']:,} images in {result['seconds']:,.0f} s"
+            f"test error {result['error']:.2f} % {several}(95 % interval {low:.2f} to {high:.2f}; "
+            f"one rollout, mean policy), validation error {result['validation_error']:.2f} %{best}"
+            f", {result['images_seen']:,} images in {result['seconds']:,.0f} s"
         )
         look = f"See it look: {shell_line('look', result['run'], '--out', 'look.png')}"
         return [figures, look] if self.network == "ram" else [figures]
@@ -108,6 +115,11 @@ class ClassifierRun(Run):
         """The untrained network for a task's images; `ValueError` if they do not fit together."""
         classes = len(task.classes)
         if self.network != "ram":
+            if task.max_answers > 1:
+                raise ValueError(
+                    f"a {self.network} network gives one answer; the images have up to "
+                    f"{task.max_answers}. Leave out --network."
+                )
             kind = REFERENCE_NETWORKS[self.network][0]
             if not (task.one_size or kind.any_size):
                 raise ValueError(
@@ -119,6 +131,12 @@ class ClassifierRun(Run):
             raise ValueError(
                 f"num_classes must be {classes}, as the images have; got "
                 f"{self.model.num_classes}. Pass --num-classes {classes}."
+            )
+        given = (self.model.max_answers, self.model.with_end)
+        if given != (wanted := (task.max_answers, task.with_end)):
+            raise ValueError(
+                f"max_answers and with_end must be {wanted[0]} and {wanted[1]}, as the images have "
+                f"them; got {given[0]} and {given[1]}. Leave the flags out."
             )
         if self.model.glimpse_size > max(task.image_size):
             raise ValueError(

@@ -1,6 +1,5 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,8 @@ from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
+from foveal.scene.pictures import LARGE_PICTURE
+from foveal.tasks.augmentation import AugmentationConfig
 from foveal.tasks.folder.listing import split_images
 from foveal.tasks.folder.task import FolderConfig, Survey
 
@@ -21,16 +22,16 @@ MOST_SCALES = 8
 SEEN = 150_000  # images in all, a few minutes on a core for small ones
 EPOCHS = (20, 200)
 # Of the recipe best: images in all, epochs, batches.
-BEST_LENGTH = (60_000, (16, 60), (16, 64))
+BEST_LENGTH = (72_000, (16, 60), (16, 32))
 SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of the images
 # Pixels a side of the thumbnail, by the longer side of the images (median).
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
-SHIFT = 0.06  # of photographs: enough that no pixel of the thumbnail is the same twice
+SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
-MEMORY = 2**31  # bytes that the box sums of a batch may take, with what is made of them
+MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 
 
 class Reason(NamedTuple):
@@ -68,7 +69,9 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     fits = wanted
     in_memory = sizes[~np.array(found.large)]
     if len(in_memory):
-        fits = MEMORY // int(in_memory.max(0).prod() * channels * (scales + 2) * 4)
+        whole = int(in_memory.max(0).prod()) * channels
+        stays = best and in_memory.prod(1).mean() >= LARGE_PICTURE  # only windows become floats
+        fits = MEMORY // (whole if stays else whole * (scales + 2) * 4)
     # Half of them at most: some may turn out to be damaged once they are decoded.
     batch = max(1, min(wanted, fits, images // 2))
     widest = size * 2 ** (scales - 1)
@@ -113,14 +116,23 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        mirrored = not found.grey and not any(found.large) and short > SMALL
+        augmentation = _augmentation(found, short)
         share = 100 * side**2 / (long * short)
-        return _with_context(run, side, mirrored), [*reasons, *_of_context(side, share, mirrored)]
+        told = _of_context(side, share, augmentation)
+        return _with_context(run, side, augmentation), [*reasons, *told]
     return run, reasons
 
 
-def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
-    """The recipe best with a thumbnail of ``side``, and photographs mirrored or not."""
+def _augmentation(found: Survey, short: int) -> AugmentationConfig:
+    """What is read whole is shifted; photographs are mirrored too."""
+    if any(found.large):
+        return AugmentationConfig()
+    photographs = not found.grey and short > SMALL
+    return AugmentationConfig(shift=SHIFT, flips="horizontal" if photographs else "none")
+
+
+def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -> FolderRun:
+    """The recipe best with a thumbnail of ``side``, and images moved as the augmentation says."""
     large = side > SMALL
     context = ConvContextSettings(
         thumbnail_size=side,
@@ -129,9 +141,6 @@ def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
         thumbnail_gain=1.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
-    augmentation = run.task.augmentation
-    if mirrored:
-        augmentation = dataclasses.replace(augmentation, shift=SHIFT, flips="horizontal")
     return run.altered(
         task={"augmentation": augmentation},
         model={"context_settings": context, "glimpse_settings": filters},
@@ -142,13 +151,16 @@ def _with_context(run: FolderRun, side: int, mirrored: bool) -> FolderRun:
     )
 
 
-def _of_context(side: int, share: float, mirrored: bool) -> list[Reason]:
+def _of_context(side: int, share: float, augmentation: AugmentationConfig) -> list[Reason]:
     words = f"--thumbnail-size {side}: the whole, averaged down to {share:.1f} % of its pixels,"
     reasons = [Reason(("--thumbnail-size",), f"{words} says where to look")]
-    if mirrored:
+    if augmentation.flips != "none":
         words = f"--shift {SHIFT} --flips horizontal: photographs are shifted and half of them"
         said = f"{words} mirrored, each time anew; --flips none where left and right differ"
         reasons.append(Reason(("--shift", "--flips"), said))
+    elif augmentation.shift:
+        said = f"--shift {SHIFT}: images are shifted, each time anew; --shift 0 where places matter"
+        reasons.append(Reason(("--shift",), said))
     return reasons
 
 

@@ -12,7 +12,7 @@ from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
-from foveal.model.policy import MapSettings
+from foveal.model.map_policy import MapSettings
 from foveal.names import choose
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
@@ -33,6 +33,18 @@ RETINAS = {
     # 4 looks of 144 samples (Cheung et al. 2016, table 2).
     "cheung-1": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
     "cheung-2": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, zoom=True),
+    # 4 looks at two digits (Ba et al. 2015), and 2 looks for each of a sequence.
+    "pairs": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, num_classes=55),
+    "addition": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=4, num_classes=19),
+    "row-3": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=2, max_answers=3),
+    "digits-5": RAMConfig(
+        glimpse_size=12,
+        num_scales=4,
+        num_glimpses=2,
+        max_answers=5,
+        with_end=True,
+        num_classes=11,
+    ),
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
@@ -118,14 +130,17 @@ def _best(task: str) -> CanvasRun:
     each of these is worth. Of 4 looks of 144 samples the thumbnail is the first, and each of the
     others is at the scale that the policy chooses.
     """
-    canvas = TASKS[task].canvas_size
+    canvas, retina = TASKS[task].canvas_size, RETINAS[task]
     sees = ConvContextSettings().receptive_field
     context = ConvContextSettings(thumbnail_size=max(canvas // 4, sees))
     best = CanvasRun(
         task=_task(task),
         model=RAMConfig(
             glimpse_size=12 if task == "mnist-28" else 24,
-            num_glimpses=4,
+            num_glimpses=4 if retina.max_answers == 1 else retina.num_glimpses,
+            max_answers=retina.max_answers,
+            with_end=retina.with_end,
+            num_classes=retina.num_classes,
             glimpse_network="conv",
             glimpse_settings=ConvGlimpseSettings(glimpse_filters=32),
             glimpse_features=192,
@@ -154,7 +169,7 @@ def _best(task: str) -> CanvasRun:
             validate_every=2,
         ),
     )
-    if not (retina := RETINAS[task]).zoom:
+    if not retina.zoom:
         return best
     model = dataclasses.replace(
         best.model,
@@ -293,8 +308,13 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             policy_settings=MapSettings(apart=2.0 if seeks else 1.0),
             context_settings=context,
         ),
+        # As long as no look tells more than another, advantages divided by their deviation would be
+        # noise, and the map would forget what is lit.
         objective=dataclasses.replace(
-            base.objective, look_reward="alone", context_weight=float(seeks)
+            base.objective,
+            look_reward="alone",
+            context_weight=float(seeks),
+            standardize_advantages=False,
         ),
         training=dataclasses.replace(
             base.training,

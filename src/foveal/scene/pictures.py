@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveal.geometry import PaddedImages, pad_images
 from foveal.scene.files import ArraySource, Source
@@ -43,12 +44,16 @@ def stay_bytes(pictures: Sequence[Picture]) -> bool:
 
 
 def as_batch(
-    pictures: list[Picture], device: torch.device, report: Callable[[str], None] | None = None
+    pictures: list[Picture],
+    device: torch.device,
+    report: Callable[[str], None] | None = None,
+    thumbnails: Sequence[dict[int, Tensor]] | None = None,
 ) -> PaddedImages | list[PatchSource]:
     """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
 
     Where there is a ``report``, it is told what is wrong where a source cannot be read, which then
-    stops nothing (`foveal.scene.sources.GuardedSource`); what it raises is passed on.
+    stops nothing (`foveal.scene.sources.GuardedSource`), and the ``thumbnails`` of each source are
+    kept; what it raises is passed on.
     """
     whole = [picture for picture in pictures if not isinstance(picture, Source)]
     if len(whole) == len(pictures):
@@ -57,7 +62,10 @@ def as_batch(
         picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
         for picture in pictures
     ]
-    return [GuardedSource(source, report) if report else source for source in sources]
+    if report is None:
+        return list(sources)
+    kept = thumbnails or [{} for _ in sources]
+    return [GuardedSource(source, report, k) for source, k in zip(sources, kept, strict=True)]
 
 
 def close_sources(pictures: Iterable[Picture]) -> None:

@@ -50,11 +50,18 @@ class PatchSource(Protocol):
 class GuardedSource:
     """A source that stops nothing: where it cannot be read it is black, and counts as ``damaged``.
 
-    ``report`` is told what is wrong whenever a read fails; what it raises is passed on.
+    ``report`` is told what is wrong whenever a read fails; what it raises is passed on. Thumbnails
+    of each side that was asked for are kept in ``thumbnails``, which may outlive the source.
     """
 
-    def __init__(self, source: PatchSource, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: PatchSource,
+        report: Callable[[str], None],
+        thumbnails: dict[int, Tensor] | None = None,
+    ) -> None:
         self.source, self.report = source, report
+        self.thumbnails = {} if thumbnails is None else thumbnails
         self.height, self.width = source.height, source.width
         self.num_channels = source.num_channels
         self.damaged = False
@@ -118,7 +125,13 @@ class SourceScene(Scene):
 
         def read(row: int) -> NDArray[np.float32]:
             source = self.sources[row]
-            return source.read(0, 0, side, thumbnail_box(source.height, source.width, side))
+            kept = getattr(source, "thumbnails", {})
+            if side in kept:
+                return np.asarray(kept[side])
+            made = source.read(0, 0, side, thumbnail_box(source.height, source.width, side))
+            if not getattr(source, "damaged", False):
+                kept[side] = torch.from_numpy(made)
+            return made
 
         return self._read_all(read)
 

@@ -20,6 +20,24 @@ TASKS = {
     "cheung-1": CHEUNG,
     "cheung-2": dataclasses.replace(CHEUNG, digit_scales=(0.33, 3.0)),
 }
+# Several digits. The first two are those of Ba, Mnih and Kavukcuoglu 2015 (DRAM), the third that of
+# Sonderby et al. 2015 (arXiv 1509.05329).
+PAIRS = TaskConfig(canvas_size=100, num_digits=(2, 2), answer="pair")
+TASKS |= {
+    "pairs": PAIRS,
+    "addition": dataclasses.replace(PAIRS, answer="sum"),
+    "row-3": TaskConfig(
+        canvas_size=100,
+        num_digits=(3, 3),
+        arrangement="row",
+        answer="sequence",
+        num_clutter=8,
+        clutter_size=9,
+    ),
+    "digits-5": TaskConfig(
+        canvas_size=100, num_digits=(1, 5), arrangement="apart", answer="sequence"
+    ),
+}
 HAYSTACKS = {
     "megapixel": HaystackConfig(),
     "needle": HaystackConfig("needle", canvas_size=512, composition="add", train_images=11_276),
@@ -31,6 +49,10 @@ DESCRIPTIONS = {
     "cluttered-100": "digits anywhere on 100 x 100, among 8 pieces of other digits",
     "cheung-1": "digits anywhere on 100 x 100, among 0 to 20 pieces of other classes",
     "cheung-2": "the same, with digits of 0.33 to 3 times their size",
+    "pairs": "two digits anywhere on 100 x 100: which two, in any order",
+    "addition": "two digits anywhere on 100 x 100: their sum",
+    "row-3": "three digits in a slanted row on 100 x 100, among 8 pieces: one after another",
+    "digits-5": "one to five digits apart on 100 x 100, from left to right, and their end",
     "megapixel": "Megapixel MNIST: which digit is there three times, on 1,500 x 1,500 pixels",
     "needle": "is there a 3 among 100 other digits, on 512 x 512 pixels",
 }

@@ -26,6 +26,9 @@ class Task(ABC):
 
     classes: tuple[str, ...] = ()  # names, by label
     image_size: tuple[int, int] = (0, 0)  # (height, width) in pixels, the largest of each
+    max_answers: int = 1  # most labels of an image; with more than 1, they are sequences
+    with_end: bool = False  # whether sequences differ in length: the last class is their end
+    ordered: bool = True  # whether the answers have to be in the labels' order
     num_channels: int = 1  # of the images
     one_size: bool = True  # whether all images are of that size
     made_on_device: bool = False  # whether batches need no host: steps may be a CUDA graph
@@ -46,6 +49,8 @@ class Task(ABC):
         self, split: str, indices: Tensor, generator: torch.Generator | None
     ) -> tuple[Images, Tensor]:
         """Images in [0, 1] for B ``(B,)`` int64 indices of a split, and their ``(B,)`` labels.
+
+        Of sequences the labels are ``(B, max_answers)``, see `foveal.model.rollout`.
 
         ``generator`` is the source of what is random about them; there is none if None.
         """

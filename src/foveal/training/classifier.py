@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveal.evaluation.classifier import evaluate
 from foveal.io.files import changed, read_tensors, write_tensors
 from foveal.io.models import load_state
-from foveal.model.attention import Rollout
+from foveal.model.rollout import Rollout
 from foveal.names import Range, check_fields
 from foveal.randomness import rank, world_size
 from foveal.scene import as_scene
@@ -118,6 +118,7 @@ class Trainer(Engine):
             privileged_baseline=objective.privileged_baseline,
             glimpse_head=objective.glimpse_head,
             look_critic=objective.look_weight > 0,
+            ordered=task.ordered,
         )
         super().__init__(
             learner,
@@ -141,11 +142,12 @@ class Trainer(Engine):
         images, labels = self.task.batch("train", chosen, self.generator)
         scene = as_scene(images)
         rollout = self.wrapped(scene, labels, location_std=std, generator=self.generator)
-        weights = None if self.class_weights is None else self.class_weights[labels]
+        labels = self.learner.targets(rollout, labels)
+        weights = None if self.class_weights is None else self.class_weights[labels.clamp(min=0)]
         if scene.intact is not None and not all(scene.intact):
             # An image of which something could not be read does not count.
             sound = rollout.logits.new_tensor(scene.intact, dtype=torch.float32)
-            weights = sound if weights is None else weights * sound
+            weights = sound if weights is None else (weights.t() * sound).t()
         terms = self.loss(rollout, labels, weights)
         norm = self._descend(terms.total, rate)
         loss, baseline = terms.total.detach(), terms.baseline.detach()
@@ -158,7 +160,7 @@ class Trainer(Engine):
         Args:
             rollout: of B images, in training mode; of a network that sees the whole image, one
                 that looked nowhere.
-            labels: ``(B,)`` int64.
+            labels: ``(B,)`` int64; ``(B, A)`` where there are several answers.
             weights: ``(B,)``, what each image counts; all 1 if None.
         """
         return hybrid_loss(rollout, labels, self.objective, weights)
@@ -176,7 +178,10 @@ class Trainer(Engine):
         return replace(outcome, validation=about["validation"])
 
     def _validate(self) -> dict[str, float]:
-        found = {"validation_error": evaluate(self.model, self.task, "validation").error}
+        judged = evaluate(self.model, self.task, "validation")
+        found = {"validation_error": judged.error}
+        if self.task.max_answers > 1:
+            found["validation_answer_error"] = judged.answer_error
         if self.config.keep == "best":
             path, name = self.directory / BEST_FILE, "validation_error"
             about = read_tensors(path)[1] if path.exists() else {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.attention import RecurrentAttention
+from foveal.model.rollout import Rollout, matched
 from foveal.scene import Images, as_scene
 
 
@@ -46,7 +47,7 @@ class Critic(nn.Module):
         Args:
             hidden: ``(..., B, hidden_size)``, h_t.
             logits: ``(..., B, K)``, the answer that h_t would give.
-            labels: ``(B,)`` int64; the model's own belief takes their place if None.
+            labels: ``(B,)`` or as h, int64; the model's own belief takes their place if None.
 
         Returns:
             ``(..., B)`` float32.
@@ -75,6 +76,7 @@ class Learner(nn.Module):
         privileged_baseline: see `Critic`.
         glimpse_head: whether each glimpse alone also gives an answer.
         look_critic: whether what each look alone tells has a baseline too.
+        ordered: whether several labels are wanted in their order; else they are `matched`.
     """
 
     def __init__(
@@ -85,14 +87,17 @@ class Learner(nn.Module):
         privileged_baseline: bool = False,
         glimpse_head: bool = False,
         look_critic: bool = False,
+        ordered: bool = True,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.ordered = model, ordered
+        self.end: int | None = None
         self.critic: Critic | None = None
         self.look_critic: Critic | None = None
         self.glimpse_head: nn.Linear | None = None
         if isinstance(model, RecurrentAttention):
             config = model.config
+            self.end = config.end
             self.critic = Critic(
                 config.core_size,
                 config.num_classes,
@@ -121,7 +126,7 @@ class Learner(nn.Module):
 
         Args:
             images: B images.
-            labels: ``(B,)`` int64, read by a privileged critic alone.
+            labels: ``(B,)`` int64, or ``(B, A)``, read by a privileged critic alone.
             location_std: of the policy; the configuration's if None.
             generator: source of all randomness.
 
@@ -132,6 +137,8 @@ class Learner(nn.Module):
             return answered(self.model(as_scene(images).whole()))
         rollout: Rollout = self.model(images, location_std=location_std, generator=generator)
         hidden, prior = rollout.hidden.transpose(0, 1), rollout.prior_logits.transpose(0, 1)
+        if labels is not None and labels.ndim > 1:  # of the answer that each look was for
+            labels = self.targets(rollout, labels)[:, rollout.chosen_for].clamp(min=0).t()
         rollout = rollout._replace(baselines=self.critic(hidden, prior, labels).t())
         if self.look_critic is not None:
             rollout = rollout._replace(look_baselines=self.look_critic(hidden, prior, labels).t())
@@ -139,6 +146,12 @@ class Learner(nn.Module):
             alone = self.glimpse_head(torch.stack(list(rollout.features)))
             rollout = rollout._replace(glimpse_logits=alone.transpose(0, 1))
         return rollout
+
+    def targets(self, rollout: Rollout, labels: Tensor) -> Tensor:
+        """The labels, in the order of the answers where any order is right."""
+        if self.ordered or labels.ndim == 1:
+            return labels
+        return matched(labels, rollout.answer_logits, self.end)
 
 
 def answered(logits: Tensor) -> Rollout:

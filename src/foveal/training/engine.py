@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
-from foveal.io.models import CHECKPOINT_FILE, MOVED_TO_OBJECTIVE, load_state
-from foveal.model.attention import RecurrentAttention
+from foveal.io.models import CHECKPOINT_FILE, load_state
 from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal, NoJournal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
+from foveal.training.older import identity_of_version_1, of_version_2
 from foveal.training.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -260,7 +260,10 @@ class Engine(ABC):
             return False
         with hold(self.directory) if self.writes else nullcontext():
             tensors, about = read_tensors(path)
-        known = [fingerprint(self._identity), fingerprint(self._identity_of_version_1())]
+        known = [
+            fingerprint(self._identity),
+            fingerprint(identity_of_version_1(self._identity, self.model)),
+        ]
         if about.get("identity") not in known:
             raise ValueError(
                 f"{path} belongs to another configuration than the run's config.json. "
@@ -275,7 +278,7 @@ class Engine(ABC):
         return True
 
     def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
-        tensors = {_of_version_2(name): value for name, value in tensors.items()}
+        tensors = {of_version_2(name): value for name, value in tensors.items()}
         wanted = tuple(f"{part}." for part, _ in self.learner.named_children())
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
         load_state(self.learner, weights, path)
@@ -288,16 +291,6 @@ class Engine(ABC):
         self.totals.zero_()[: self.known] = totals[: self.known]
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation = about["seconds"], about["validation"]
-
-    def _identity_of_version_1(self) -> dict[str, Any]:
-        """As an earlier version kept it: what only training needs was part of the model."""
-        objective, model = dict(self._identity["objective"]), self._identity["model"]
-        moved = {name: objective.pop(name) for name in MOVED_TO_OBJECTIVE if name in objective}
-        if objective.get("glimpse_weight"):
-            moved["glimpse_head"] = True
-        if isinstance(self.model, RecurrentAttention):
-            model = [model[0], model[1] | moved] if isinstance(model, list) else model | moved
-        return self._identity | {"objective": objective, "model": model}
 
     def _rate(self) -> float:
         """The learning rate at this step of the run."""
@@ -405,9 +398,3 @@ class Engine(ABC):
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
             "Train again with a lower --lr, or with --gradient-clip 5."
         )
-
-
-def _of_version_2(name: str) -> str:
-    """The name that weights of a checkpoint have now."""
-    name = name.replace("model.glimpse_head.", "glimpse_head.")
-    return name.replace("model.baseline_head.", "critic.")

@@ -1,4 +1,4 @@
-"""The hybrid objective (Mnih et al. 2014, §3.2), as pure functions.
+"""The hybrid objective (Mnih et al. 2014, §3.2), of each answer, as pure functions.
 
 Three terms: cross-entropy trains the action head, core and glimpse network by backpropagation;
 REINFORCE with a baseline trains the location policy; regression to the return trains the
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foveal.model.attention import Rollout
+from foveal.model.rollout import Rollout
 from foveal.names import Range, Registry, check_fields, choose
 from foveal.training.parallel import spread
 
@@ -49,6 +49,7 @@ class ObjectiveConfig:
     context_weight: float = 0.0  # of the cross-entropy of the answer before any look, of a context
     look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
+    cut_after_error: bool = True  # of a sequence, learn nothing from answers after a wrong one
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
     standardize_advantages: bool = False  # divide them by their standard deviation in the batch
 
@@ -74,7 +75,7 @@ class LossTerms(NamedTuple):
         reinforce: the surrogate whose gradient is the REINFORCE estimate; its value means nothing.
         baseline: mean squared error of the baseline.
         reward: mean reward.
-        error: share of wrong answers.
+        error: share of wrong answers; of sequences, of those with any.
         reward_square: mean of the squared reward.
         gaze: ``(3,)``, means of x, y and x² + y² over the chosen locations, those of looks 2 to T.
     """
@@ -247,17 +248,52 @@ def hybrid_loss(
 ) -> LossTerms:
     """The hybrid objective of the paper's §3.2, for a rollout in training mode.
 
+    Of a sequence each answer has an objective of its own, which credits the looks that were taken
+    for it, and the mean over the answers is minimized. What follows a wrong answer is left out with
+    ``cut_after_error`` (as Ba et al. 2015, §4), as is what follows the end.
+
     Args:
         rollout: of B images.
-        labels: ``(B,)`` int64.
+        labels: ``(B,)`` int64; ``(B, A)`` where there are several answers (`foveal.model.rollout`).
         config: the paper's if None.
-        weights: ``(B,)``, what each image counts in what trains answer and gaze; all 1 if None.
+        weights: as the labels, what each counts in what trains answer and gaze; or ``(B,)``, what
+            each image does; all 1 if None.
 
     Raises:
         ValueError: if a term needs what only a `Learner` adds to a rollout, and it is not there.
     """
     config = ObjectiveConfig() if config is None else config
+    if labels.ndim == 1:
+        return _one_answer(rollout, labels, config, weights)
+    wrong = (rollout.answers != labels) & (labels >= 0)
+    counted = labels >= 0
+    if config.cut_after_error:
+        counted &= wrong.cumsum(1) <= wrong.long()  # none before it
+    parts = []
+    for answer, counts in enumerate(counted.float().unbind(1)):
+        part = rollout.part(answer)
+        part = part._replace(baselines=part.baselines * counts[:, None])
+        if part.look_baselines is not None:
+            part = part._replace(look_baselines=part.look_baselines * counts[:, None])
+        own = weights[:, answer] if weights is not None and weights.ndim > 1 else weights
+        own = counts if own is None else own * counts
+        parts.append(_one_answer(part, labels[:, answer].clamp(min=0), config, own, counts))
+    terms = LossTerms(*(torch.stack(values).mean(0) for values in zip(*parts, strict=True)))
+    error = wrong.any(1).float().mean()
+    return terms._replace(error=error, gaze=gaze_moments(rollout.locations[:, 1:]))
+
+
+def _one_answer(
+    rollout: Rollout,
+    labels: Tensor,
+    config: ObjectiveConfig,
+    weights: Tensor | None,
+    counts: Tensor | None = None,
+) -> LossTerms:
+    """`hybrid_loss` of ``(B,)`` labels; rewards count ``(B,)`` times, 1 if None."""
     reward = reward_of(rollout, labels, config.reward)
+    if counts is not None:
+        reward = reward * counts
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
     advantage = _credit(advantage, config, weights)
     supervised = supervised_loss(rollout.logits, labels, weights)
@@ -271,6 +307,7 @@ def hybrid_loss(
                 "Learner with a look_critic makes it. Pass look_weight=0."
             )
         told = LOOK_REWARDS[config.look_reward](rollout, labels)
+        told = told if counts is None else told * counts[:, None]
         surplus = _credit(told - rollout.look_baselines.detach(), config, weights)
         total = total + config.look_weight * reinforce_loss(rollout.log_probs, surplus)
         regression = baseline_loss(rollout.look_baselines, told)

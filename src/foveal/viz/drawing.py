@@ -150,6 +150,7 @@ def _draw_cells(axes: Any, path: Scanpath, theme: Theme) -> None:
     """How likely each cell of the policy's map was to be looked at first, over the image."""
     down, across = path.cells_size
     axes.imshow(path.cells, cmap="magma", vmin=0, extent=(0, across, down, 0), interpolation="none")
+    axes.set_title("chance of the first look", size=6.5, color=theme.text, pad=2)
     _frame(axes, path, theme)
 
 

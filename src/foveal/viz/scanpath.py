@@ -11,7 +11,8 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.evaluation.classifier import judging
-from foveal.model.attention import RecurrentAttention, Rollout
+from foveal.model.attention import RecurrentAttention
+from foveal.model.rollout import Rollout
 from foveal.scene import PatchSource, Scene, scene_of
 
 OVERVIEW = 1024  # pixels a side, at most, of the picture of a source

@@ -151,6 +151,10 @@ def test_the_fixed_draw_is_the_same_on_every_machine() -> None:
         ("cluttered-100", "ee19dcfe97dfcac0"),
         ("cheung-1", "770cabc864496e4b"),
         ("cheung-2", "c99bb66c994eb9d5"),
+        ("pairs", "58b655b538d04f17"),
+        ("addition", "e46faf4df4985d37"),
+        ("row-3", "43d1fef1bfa7244d"),
+        ("digits-5", "cb79501ff0d13b26"),
     ],
 )
 def test_the_test_canvases_of_the_tables_are_these(task: str, wanted: str) -> None:
@@ -203,6 +207,10 @@ def test_the_papers_tasks() -> None:
         "cluttered-100": (100, 8),
         "cheung-1": (100, 20),
         "cheung-2": (100, 20),
+        "pairs": (100, 0),
+        "addition": (100, 0),
+        "row-3": (100, 8),
+        "digits-5": (100, 0),
     }
 
 

@@ -35,8 +35,9 @@ def test_a_canvas_is_its_layout_by_loops() -> None:
         images, _ = task.render(layout)
         for row in range(40):
             wanted = np.zeros((60, 60), int)
-            (y, x), (height, width) = layout.places[row, 0].tolist(), layout.extents[row].tolist()
-            digit = layout.digits[row, :height, :width].numpy()
+            y, x = layout.places[row, 0].tolist()
+            height, width = layout.extents[row, 0].tolist()
+            digit = layout.digits[row, 0, :height, :width].numpy()
             assert y + height <= 60
             assert x + width <= 60
             assert layout.digits[row].sum() == digit.sum(), "beyond its extent all is black"
@@ -105,8 +106,8 @@ def test_digits_are_magnified_as_pillow_does(height: int, width: int) -> None:
 def test_magnifications_and_places_are_uniform() -> None:
     task = uci(canvas_size=100, digit_scales=(0.33, 3.0))
     layout = task.layout("train", torch.arange(1000).repeat(4), torch.Generator().manual_seed(1))
-    sides = layout.extents[:, 0]
-    assert torch.equal(sides, layout.extents[:, 1])
+    sides = layout.extents[:, 0, 0]
+    assert torch.equal(sides, layout.extents[:, 0, 1])
     assert (int(sides.min()), int(sides.max())) == (9, 84)
     edges = 28 * torch.linspace(0.33, 3.0, 6)[1:-1]
     counts = torch.bucketize(sides.float(), edges).bincount(minlength=5).float()

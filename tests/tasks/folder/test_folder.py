@@ -452,6 +452,24 @@ def test_mean_and_deviation_of_large_files_are_estimated(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("large_above_64")
+def test_a_large_files_thumbnail_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, read = examined(write_large(tmp_path)), []
+    plain = readers.Source.read
+
+    def counted(source: readers.Source, *place: int) -> np.ndarray:
+        read.append((source.name, place))
+        return plain(source, *place)
+
+    monkeypatch.setattr(readers.Source, "read", counted)
+    places = torch.arange(task.size("train"))
+    first, again = (as_scene(task.batch("train", places)[0]).thumbnail(16) for _ in range(2))
+    assert len(read) == len(places)
+    assert torch.equal(first, again)
+
+
+@pytest.mark.usefixtures("large_above_64")
 def test_large_and_small_files_share_a_batch(tmp_path: Path) -> None:
     write_large(tmp_path, 4)
     small = np.arange(400, dtype=np.uint8).reshape(20, 20)

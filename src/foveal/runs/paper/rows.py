@@ -6,8 +6,9 @@ ones, and those that we compare with.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from foveal.model.policy import LearnedSettings
 from foveal.runs.agent import AgentRun
 from foveal.runs.recipes import agent_recipe, haystack, recipe, reference_training
 from foveal.runs.run import Run
@@ -54,6 +55,16 @@ BEYOND = {
     "cluttered-100": ("best", "best-random", "best-center"),
     "cheung-1": ("best",),
     "cheung-2": ("best",),
+    "pairs": ("best", "best-8"),
+    "addition": ("best",),
+    "row-3": ("best",),
+    "digits-5": ("best",),
+}
+
+# A row of the paper under another protocol: where the first of its two looks is.
+FIRST_LOOKS: dict[Literal["center", "learned"], str] = {
+    "center": "in the centre",
+    "learned": "at a place that is learned",
 }
 
 # Of digits hidden on large canvases: what is changed of the task.
@@ -83,6 +94,10 @@ BEST_KNOWN = {
     "megapixel-1000": (33.4, "IPS on 3,000 pixels, reads 100 %, one seed"),
     "megapixel-3000": (0.9, "IPS, reads 100 %, one seed"),
     "cheung-2": (24.1, "Cheung et al. 2016, learned lattice with zoom, scales drawn unstated how"),
+    "pairs": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
+    "pairs-8": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
+    "addition": (2.5, "DRAM (Ba et al. 2015); a convolutional network 3.2"),
+    "row-3": (1.5, "a recurrent spatial transformer (arXiv 1509.05329)"),
     "catch": (89.0, "samrudhdhirangrej, 15 million games"),
 }
 CATCH_PAPER = 85.0  # "about"
@@ -115,12 +130,13 @@ class Row:
     paper: float | None  # the figure of the proceedings; None for the controls that are ours
     preprint: float | None = None  # that of the preprint, where known
     best_known: tuple[float, str] | None = None  # of the best reproduction, or model of its kind
-    beyond: bool = False  # whether its first look is a thumbnail of the whole
+    apart: Literal["", "beyond", "first"] = ""  # of which table beside the paper's it is
+    single: bool = False  # whether its figure is of single answers, not of whole sequences
 
     @property
     def measure(self) -> str:
-        """What of a result the figures are: "error" or "success_rate", in %."""
-        return self.config.measure
+        """What of a result the figures are: "error", "answer_error" or "success_rate", in %."""
+        return "answer_error" if self.single else self.config.measure
 
 
 TITLES = {
@@ -165,11 +181,24 @@ def _beyond(task: str, kind: str) -> Row:
     name = name if task in PAPER else task  # that of another paper
     config = recipe(task, "best")
     title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
+    title += " for each digit" if config.model.max_answers > 1 else ""
     title += ", each of one scale that it chooses" if config.model.zoom else ""
-    if control:
+    if control.isdecimal():
+        config, name = config.altered(task={"num_clutter": int(control)}), f"{name}-{control}"
+        title += f", among {control} pieces"
+    elif control:
         config = config.altered(model=config.model.with_parts(policy=control))
         title += {"random": " at random", "center": " of the centre"}[control]
-    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), beyond=True)
+    known, single = BEST_KNOWN.get(name), task == "row-3"
+    title += "; error a digit" if single else "; error a sequence" if task == "digits-5" else ""
+    return Row(name, title, task, config, None, None, known, apart="beyond", single=single)
+
+
+def _first_look(where: Literal["center", "learned"]) -> Row:
+    usual = _row("mnist-28", "ram-2")
+    config = usual.config.altered(model={"policy_settings": LearnedSettings(first_look=where)})
+    title, known = f"{usual.title}, the first {FIRST_LOOKS[where]}", (3.79, "paper, at random")
+    return Row(f"{usual.name}-{where}", title, usual.task, config, None, None, known, "first")
 
 
 def _hidden(name: str) -> Row:
@@ -177,7 +206,7 @@ def _hidden(name: str) -> Row:
     config = haystack(replace(HAYSTACKS[task], **HIDDEN[name]))
     asked, side = config.task.question, config.task.canvas_size
     title = f"{asked}, {side:,} x {side:,} pixels, {config.task.train_images:,} training images"
-    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), beyond=True)
+    return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), apart="beyond")
 
 
 def _catch(kind: str, title: str, config: AgentRun, paper: float | None = None) -> Row:
@@ -203,5 +232,6 @@ def _catch_rows() -> list[Row]:
 
 ROWS = {row.name: row for row in (_row(task, kind) for task in PAPER for kind in PAPER[task])}
 ROWS |= {row.name: row for row in _catch_rows()}
+ROWS |= {row.name: row for row in map(_first_look, FIRST_LOOKS)}
 ROWS |= {row.name: row for row in (_beyond(task, kind) for task in BEYOND for kind in BEYOND[task])}
 ROWS |= {name: _hidden(name) for name in HIDDEN}

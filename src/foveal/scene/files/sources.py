@@ -132,12 +132,12 @@ class Source:
         column, columns = _shares(left, count, box, level.factor, level.width, self.width)
         patch = np.zeros((self._native_channels, count, count), dtype=np.float32)
         for y, height in _blocks(row, rows.shape[1], level.tile[0]):
-            down = rows[:, y - row : y - row + height]
+            high, down = _touched(rows[:, y - row : y - row + height])
             for x, width in _blocks(column, columns.shape[1], level.tile[1]):
-                across = columns[:, x - column : x - column + width]
+                wide, across = _touched(columns[:, x - column : x - column + width])
                 with naming(self.name):
                     pixels = self._pixels(number, y, x, height, width).transpose(2, 0, 1)
-                patch += down @ pixels @ across.T
+                patch[:, high, wide] += down @ pixels @ across.T
         return self._converted(patch)
 
     def whole(self) -> NDArray[np.uint8]:
@@ -252,6 +252,13 @@ def _shares(
     borders[pixels >= length] = full  # the last pixel stands for what is left of the image
     overlap = np.minimum(edges[1:, None], borders[1:]) - np.maximum(edges[:-1, None], borders[:-1])
     return start, (np.maximum(overlap, 0) / box).astype(np.float32)
+
+
+def _touched(shares: Floats) -> tuple[slice, Floats]:
+    """Which boxes any of the pixels are in, and the shares of those."""
+    inside = np.flatnonzero(shares.any(1))
+    boxes = slice(inside[0], inside[-1] + 1) if len(inside) else slice(0)
+    return boxes, shares[boxes]
 
 
 def _blocks(first: int, length: int, tile: int) -> Iterator[tuple[int, int]]:

@@ -273,16 +273,17 @@ def _check_page(page: Any, path: Path) -> Any:
     """A page of a supported kind; raises `ValueError` where it is not."""
     if 0 in page.shaped:
         raise EOFError("no pixels in it")
-    if page.dtype is None or page.dtype.kind not in "buf":
-        raise ValueError(
-            f"{path} must hold whole numbers from 0 up, or floats in [0, 1]; got "
-            f"{page.bitspersample}-bit numbers of sample format {int(page.sampleformat)}. "
-            "Save it with 8 or 16 bits."
-        )
     decoded = page.compression in JPEGS and page.planarconfig == 1 and not page.extrasamples
     if page.photometric not in COLOURS or (page.photometric == YCBCR and not decoded):
         colors = getattr(page.photometric, "name", page.photometric)
         raise ValueError(f"{path} keeps its colours as {colors}. Convert it to RGB.")
+    if page.dtype is None or page.dtype.kind not in "buf":
+        kind = getattr(page.sampleformat, "name", page.sampleformat)
+        raise ValueError(
+            f"{path} must hold whole numbers from 0 up, or floats in [0, 1]; got "
+            f"{page.bitspersample}-bit numbers of the kind {kind}. Save it as unsigned numbers of "
+            "8 or 16 bits."
+        )
     if page.compression != 1:
         try:
             tifffile.TIFF.DECOMPRESSORS[page.compression]

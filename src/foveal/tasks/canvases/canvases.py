@@ -25,6 +25,13 @@ from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
+from foveal.tasks.canvases.several import (
+    apart,
+    classes_of,
+    in_a_row,
+    labels_of,
+    reading_order,
+)
 from foveal.tasks.task import Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
@@ -52,10 +59,10 @@ class _Split:
 class Layout:
     """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
 
-    digits: Tensor  # (B, h, w) uint8, augmented and magnified where the task does that
-    extents: Tensor  # (B, 2), (height, width) of each; what lies beyond in ``digits`` is black
-    labels: Tensor  # (B,) int64, of the digits
-    places: Tensor  # (B, 1, 2), of the digits
+    digits: Tensor  # (B, M, h, w) uint8, augmented and magnified where the task does that
+    extents: Tensor  # (B, M, 2), (height, width) of each, 0 for one left out; beyond is black
+    labels: Tensor  # as `Task.batch` gives them
+    places: Tensor  # (B, M, 2), of the digits
     pool: Tensor  # (P, h, w) uint8, digits that clutter is cut from
     donors: Tensor  # (B, N), which of them each of N pieces is cut from; -1 for one left out
     cuts: Tensor  # (B, N, 2), where in the donors
@@ -82,8 +89,12 @@ class CanvasTask(Task):
         self.config = config
         self.device = torch.device(device)
         digits = load_digits(config.digits)
-        self.classes = digits.classes
         height, width = digits.train.images.shape[1:]
+        config.check_room(max(height, width))
+        self.max_answers, self.with_end = config.max_answers, config.with_end
+        self.ordered = config.answer != "set"
+        self.classes = classes_of(config.answer, digits.classes, config.with_end)
+        self._num_digits = len(digits.classes)
         most = config.digit_scales[1]
         self.digit_size = (round(most * height), round(most * width))  # of the largest
         canvas = config.canvas_size
@@ -97,14 +108,15 @@ class CanvasTask(Task):
                 f"clutter_size must be at most a digit's {min(height, width)} pixels, of which "
                 f"it is cut; got {config.clutter_size}."
             )
-        if config.clutter_from == "others" and len(self.classes) < 2:
+        if config.clutter_from == "others" and self._num_digits < 2:
             raise ValueError(
                 f"clutter of other classes needs 2 classes; {config.digits} has "
-                f"{len(self.classes)}. Pass --clutter-from all."
+                f"{self._num_digits}. Pass --clutter-from all."
             )
         self.image_size = (canvas, canvas) if canvas else self.digit_size
         # What may be lit, in pixels.
-        lit = math.prod(self.digit_size) + config.num_clutter * config.clutter_size**2
+        lit = config.num_digits[1] * math.prod(self.digit_size)
+        lit += config.num_clutter * config.clutter_size**2
         self._sparse = bool(config.smallest_canvas) or canvas**2 >= SPARSE * lit
         # Whether making a batch can be captured (see `foveal.training.capture`).
         self.made_on_device = not self._sparse
@@ -113,7 +125,7 @@ class CanvasTask(Task):
     def _on_device(self, part: LabelledImages) -> _Split:
         images = torch.tensor(part.images, device=self.device)
         labels = torch.tensor(part.labels, dtype=torch.long, device=self.device)
-        return _Split.of(images, labels, len(self.classes))
+        return _Split.of(images, labels, self._num_digits)
 
     def size(self, split: str) -> int:
         """Number of digits in a split."""
@@ -139,8 +151,12 @@ class CanvasTask(Task):
         count, piece = self.config.num_clutter, self.config.clutter_size
         part = self._splits[split]
         height, width = part.images.shape[1:]
-        indices = indices.to(self.device)
-        digits, labels = part.images[indices], part.labels[indices]
+        least, most = self.config.num_digits
+        indices = indices.to(self.device)[:, None]
+        if most > 1:  # the others are any of the split
+            others = self._integers((batch, most - 1), len(part.labels), generator)
+            indices = torch.cat([indices, others], dim=1)
+        digits, labels = part.images[indices.view(-1)], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
             digits = self._augmented(digits, generator)
             part = self._augmented_part(part, max(batch, SMALLEST_POOL), generator)
@@ -149,13 +165,26 @@ class CanvasTask(Task):
         if self.config.digit_scales != (1, 1):
             digits, extents = self._magnified(digits, generator)
             room = extents.unbind(1)
+        digits, extents = (of.view(batch, most, *of.shape[1:]) for of in (digits, extents))
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
         places, donors, cuts, pieces = none.new_zeros(batch, 1, 2), none[..., 0], none, none
         sides = torch.full((batch,), whole, device=self.device)
         side: int | Tensor = whole
         if split == "train" and self.config.smallest_canvas:
             side = sides = self._random_sides(batch, generator)
-        if self.config.canvas_size:
+        if most > 1:
+            counts = least + self._integers((batch,), most - least + 1, generator)
+            places = self._places(counts, generator)
+            order = reading_order(places, counts)
+            kept = (torch.arange(most, device=self.device) < counts[:, None])[..., None, None]
+            rows = torch.arange(batch, device=self.device)[:, None]
+            digits, extents = digits[rows, order] * kept, extents * kept[..., 0]
+            labels, places = labels[rows, order], places[rows, order] * kept[..., 0]
+            end = len(self.classes) - 1 if self.with_end else None
+            labels = labels_of(self.config.answer, labels, counts, end)
+        else:
+            labels = labels[:, 0]
+        if most == 1 and self.config.canvas_size:
             places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
         if count:
             donors = self._donors(part, labels, count, generator)
@@ -163,6 +192,20 @@ class CanvasTask(Task):
             pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
         pool = part.images
         return Layout(digits, extents, labels, places, pool, donors, cuts, pieces, sides)
+
+    def _places(self, counts: Tensor, generator: torch.Generator | None) -> Tensor:
+        """``(B, M, 2)``, where several digits lie, as `TaskConfig.arrangement` says."""
+        side, (height, width) = self.config.canvas_size, self.digit_size
+        most, draw = (
+            self.config.num_digits[1],
+            functools.partial(self._integers, generator=generator),
+        )
+        if self.config.arrangement == "row":
+            slope = self.config.slope
+            return in_a_row(draw, len(counts), most, side, max(height, width), slope)
+        if self.config.arrangement == "apart":
+            return apart(draw, counts, most, side, max(height, width))
+        return self._below((len(counts), most), side - height + 1, side - width + 1, generator)
 
     def _donors(
         self, part: _Split, labels: Tensor, count: int, generator: torch.Generator | None
@@ -187,7 +230,7 @@ class CanvasTask(Task):
 
         Raises `ValueError` if they are too large to be made whole.
         """
-        canvases = layout.digits
+        canvases = layout.digits[:, 0]
         if side := self.config.canvas_size:
             if side > LARGEST_WHOLE:
                 raise ValueError(
@@ -202,7 +245,7 @@ class CanvasTask(Task):
     def render_rows(self, layout: Layout, top: int, height: int) -> Tensor:
         """Some rows of the one canvas of a layout: ``(height, W)`` uint8."""
         if not self.config.canvas_size:
-            return layout.digits[0, top : top + height]
+            return layout.digits[0, 0, top : top + height]
         margin = max(*self.digit_size, self.config.clutter_size)
         touches = [
             (place[0, :, 0] > top - margin) & (place[0, :, 0] < top + height)
@@ -210,9 +253,9 @@ class CanvasTask(Task):
         ]
         shift = torch.tensor([margin - top, 0], device=self.device)
         band = Layout(
-            layout.digits[touches[0]],
-            layout.extents,
-            layout.labels[touches[0]],
+            layout.digits[:, touches[0]],
+            layout.extents[:, touches[0]],
+            layout.labels,
             layout.places[:, touches[0]] + shift,
             layout.pool,
             layout.donors[:, touches[1]],
@@ -266,7 +309,7 @@ class CanvasTask(Task):
             return part
         chosen = self._integers((count,), len(part.labels), generator)
         images = self._augmented(part.images[chosen], generator)
-        return _Split.of(images, part.labels[chosen], len(self.classes))
+        return _Split.of(images, part.labels[chosen], self._num_digits)
 
     def _sides_of(self, digits: Tensor) -> Tensor:
         """``(B, 2)`` height and width of ``(B, h, w)`` digits, each the same."""
@@ -321,8 +364,8 @@ class CanvasTask(Task):
         source += layout.donors.clamp(min=0)[..., None] * (height * width)
         light = layout.pool.view(-1)[source].int() * (layout.donors >= 0)[..., None]
         if self.config.composition == "over" and layout.places.shape[1]:
-            inside = self._pixels(layout.pieces, piece, piece) - layout.places
-            under = ((inside >= 0) & (inside < layout.extents[:, None])).all(-1)
+            inside = self._pixels(layout.pieces, piece, piece)[:, :, None] - layout.places[:, None]
+            under = ((inside >= 0) & (inside < layout.extents[:, None])).all(-1).any(-1)
             return light.flatten(1).where(~under, 0)
         return light.flatten(1)
 
@@ -362,6 +405,6 @@ class CanvasTask(Task):
         if isinstance(limit, int):
             draw = functools.partial(torch.randint, limit)
             return random_rows(draw, shape, generator, self.device)
-        limits = limit[:, None]
+        limits = limit.view(len(limit), -1)
         share = random_rows(torch.rand, shape, generator, self.device)
         return (share * limits).long().minimum(limits - 1)  # a product may be rounded up

@@ -9,6 +9,7 @@ from foveal.names import Range, check_fields
 from foveal.tasks.augmentation import AugmentationConfig
 
 LARGEST_CANVAS = 131_072  # pixels a side
+MOST_DIGITS = 16  # on a canvas
 MOST_COVER = 20  # times that clutter may cover a canvas; nothing is to be seen long before
 
 
@@ -27,6 +28,13 @@ class TaskConfig:
     clutter_size: int = 8  # pixels a side of each piece
     vary_clutter: bool = False  # on each canvas from none to num_clutter pieces, evenly
     clutter_from: Literal["all", "others"] = "all"  # digits it is cut from; others: other classes
+    num_digits: tuple[int, int] = (1, 1)  # on each canvas, evenly from and to
+    # of several digits: anywhere, also on one another; apart; side by side in a slanted row
+    arrangement: Literal["anywhere", "apart", "row"] = "anywhere"
+    slope: int = 14  # a row rises or falls by less than so many pixels a digit
+    # class of one digit; pair of two in any order, or their sum; sequence, from left to right, of
+    # all their classes; set, the same in any order
+    answer: Literal["class", "pair", "sum", "sequence", "set"] = "class"
     digit_scales: tuple[float, float] = (1.0, 1.0)  # a digit's magnification, evenly from and to
     composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
@@ -38,8 +46,11 @@ class TaskConfig:
             smallest_canvas=Range(0, LARGEST_CANVAS),
             num_clutter=Range(0, 10**9),
             clutter_size=Range(1, LARGEST_CANVAS),
+            num_digits=Range(1, MOST_DIGITS),
+            slope=Range(1, LARGEST_CANVAS),
             digit_scales=Range(1 / 16, 16),
         )
+        self._check_several()
         if self.digit_scales[0] > self.digit_scales[1]:
             raise ValueError(
                 f"digit_scales must be the least and the most; got {self.digit_scales}. Pass them "
@@ -66,4 +77,50 @@ class TaskConfig:
                 f"num_clutter must be at most {most:,}, pieces that cover a canvas of "
                 f"{self.canvas_size} x {self.canvas_size} pixels {MOST_COVER} times over; got "
                 f"{self.num_clutter:,}."
+            )
+
+    @property
+    def max_answers(self) -> int:
+        """How many labels a canvas has at most."""
+        return self.num_digits[1] if self.answer in ("sequence", "set") else 1
+
+    @property
+    def with_end(self) -> bool:
+        """Whether sequences differ in length, so that there is a class for their end."""
+        return self.max_answers > 1 and self.num_digits[0] < self.num_digits[1]
+
+    def _check_several(self) -> None:
+        least, most = self.num_digits
+        wanted = {"class": (1, 1), "pair": (2, 2), "sum": (2, 2)}.get(self.answer, (least, most))
+        if (least, most) != wanted or least > most:
+            several = "--answer sequence is for any number" if wanted != (least, most) else ""
+            raise ValueError(
+                f"num_digits must be the least and the most, {wanted[0]} {wanted[1]} for the "
+                f"answer {self.answer!r}; got {least} {most}. {several or 'Pass them in order'}."
+            )
+        if most == 1:
+            return
+        plain = {"smallest_canvas": 0, "digit_scales": (1, 1), "clutter_from": "all"}
+        changed = [name for name, value in plain.items() if getattr(self, name) != value]
+        if changed or not self.canvas_size:
+            name = changed[0] if changed else "canvas_size"
+            raise ValueError(
+                f"several digits are of one size, on canvases of one size, with clutter of all "
+                f"digits; got {name} {getattr(self, name)}. "
+                + ("Leave it out." if changed else "Pass --canvas-size 100, say.")
+            )
+
+    def check_room(self, digit: int) -> None:
+        """Refuse a canvas without room for its digits, of so many pixels a side.
+
+        Raises:
+            ValueError: saying how large it has to be.
+        """
+        side, most = self.canvas_size, self.num_digits[1]
+        rows = {"apart": digit * -int(-(most**0.5) // 1), "anywhere": digit}
+        least = rows.get(self.arrangement, digit + max(self.slope, digit) * (most - 1))
+        if most > 1 and side < least:
+            raise ValueError(
+                f"canvas_size must be at least {least} for {most} digits of {digit} pixels, "
+                f"{self.arrangement}; got {side}."
             )

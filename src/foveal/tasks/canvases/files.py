@@ -38,10 +38,11 @@ def write_dataset(
     """Write canvases as ``SPLIT/CLASS/NUMBER.png`` (or ``.tif``), and what they show.
 
     ``manifest.csv`` has a line a file: path, label, split. ``places.csv`` has the square of each
-    digit that it is about: x and y of the top left corner, width, height, in pixels. Validation and
-    test images are the first of the task's fixed draw, which `foveal.evaluation` measures on;
-    training canvases are drawn from the seed, but those of a haystack are fixed too. All is written
-    beside the directory first, which is there whole or not at all.
+    digit that it is about: x and y of the top left corner, width, height, in pixels. Files whose
+    label is a sequence, as in "3 1 4", lie in ``SPLIT``. Validation and test images are the first
+    of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are drawn
+    from the seed, but those of a haystack are fixed too. All is written beside the directory first,
+    which is there whole or not at all.
 
     The task is on the CPU. TIFFs are tiled pyramids, of any size. ``written`` is called after each
     file.
@@ -62,7 +63,8 @@ def write_dataset(
         places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
         for split, count in counts.items():
             for number, (label, squares, rows) in enumerate(_shown(task, split, count, seed)):
-                path = Path(split, label, f"{number:06d}{FORMATS[file_format]}")
+                folder = Path(split) if task.max_answers > 1 else Path(split, label)
+                path = folder / f"{number:06d}{FORMATS[file_format]}"
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 _write_image(rows, task.image_size, partial / path)
                 manifest.append((path.as_posix(), label, split))
@@ -73,6 +75,13 @@ def write_dataset(
         partial.replace(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _label(task: CanvasTask, layout: Layout) -> str:
+    """The name of the class of a canvas, or those of its sequence, without the end."""
+    names = task.classes[:-1] if task.with_end else task.classes
+    labels = layout.labels.view(-1).tolist()
+    return " ".join(names[label] for label in labels if 0 <= label < len(names))
 
 
 def _check(task: CanvasTask | HaystackTask, counts: Mapping[str, int], file_format: str) -> None:
@@ -108,14 +117,14 @@ def _shown(task: CanvasTask | HaystackTask, split: str, count: int, seed: int) -
 
 
 def _canvas(task: CanvasTask, layout: Layout) -> Shown:
-    y, x = layout.places[0, 0].tolist()
-    height, width = layout.extents[0].tolist()
+    found = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
+    squares = [(x, y, width, height) for y, x, height, width in found if height]
 
     def rows(top: int, height: int) -> NDArray[np.uint8]:
         band: NDArray[np.uint8] = task.render_rows(layout, top, height).numpy()
         return band
 
-    return Shown(task.classes[int(layout.labels)], [(x, y, width, height)], rows)
+    return Shown(_label(task, layout), squares, rows)
 
 
 def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:

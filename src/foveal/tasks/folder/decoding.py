@@ -69,7 +69,8 @@ class Decoder:
         except BrokenProcessPool:
             raise OSError(
                 "a process that decodes images ended unexpectedly, perhaps for want of memory. "
-                "Use fewer --workers; 0 decodes in this process."
+                "Use fewer --workers; 0 decodes in this process. In a script of your own, what it "
+                "runs must stand below if __name__ == '__main__'."
             ) from None
         finally:
             for future in waiting:

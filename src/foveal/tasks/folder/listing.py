@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -59,6 +60,13 @@ class Listing:
     def path(self, entry: Entry) -> Path:
         """Where an entry's file is."""
         return self.root / entry.path
+
+    def without(self, others: Iterable[Path]) -> "Listing":
+        """The images that are none of these files, by whatever name."""
+        theirs = {_identity(path) for path in others}
+        return replace(
+            self, entries=[e for e in self.entries if _identity(self.path(e)) not in theirs]
+        )
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,7 @@ class FolderConfig:
     split_seed: int = 0  # of the images that are held out
     class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    cache_gb: float = 2.0  # memory for decoded images; the rest is decoded again each time
+    cache_gb: float = 1.5  # memory for decoded images; the rest is decoded again each time
     workers: int = -1  # processes that decode; -1 for one a core, at most 8
     strict: bool = False  # stop at the first bad file, rather than leave it out
 
@@ -252,19 +252,28 @@ class FolderTask(Task):
         door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
+        trained_on: Iterable[Path] = (),
+        say: Callable[[str], None] = print,
     ) -> FolderTask:
         """Other images for a trained model, in their own splits; all judge it if they have none.
 
-        Raises `OSError` or `ValueError` if there are none, all are for training, or one is of a
-        class that the model does not know.
+        Files that it was ``trained_on`` are left out, and how many is said. Raises `OSError` or
+        `ValueError` if none are left, all are for training, or one is of a class that the model
+        does not know.
         """
         found = survey(data, on_progress)
+        listing = found.listing.without(trained_on)
+        known = len(found.listing.entries) - len(listing.entries)
+        if not listing.entries:
+            raise ValueError(f"the model was trained on all images of {data}. Name others.")
+        if known:
+            say(f"{known:,} of the images are left out: the model was trained on them")
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
         config = FolderConfig(data=data, strict=strict)
-        task = cls(found.listing, config, num_channels, device, classes=classes, door=door)
+        task = cls(listing, config, num_channels, device, classes=classes, door=door)
         places = task._places
-        if not any(entry.split for entry in found.listing.entries):
+        if not any(entry.split for entry in listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
         if not task.size("test") and not task.size("validation"):
             raise ValueError(
@@ -308,7 +317,8 @@ class FolderTask(Task):
         change = self.config.augmentation if split == "train" else AS_THEY_ARE
         if change.cuts_alone and stay_bytes(pictures):
             return self._photographs(places.tolist(), pictures, change, generator), labels
-        images: Any = as_batch(pictures, self.device, self._report)
+        kept = [self._kept(place) for place in places.tolist()]
+        images: Any = as_batch(pictures, self.device, self._report, kept)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
         if change != AS_THEY_ARE:
             images = augment(images, change, generator)
@@ -327,7 +337,8 @@ class FolderTask(Task):
             if not self._door and stay_bytes(pictures):
                 yield self._photographs(of_these, pictures), labels
             else:
-                yield as_batch(pictures, self.device, self._report), labels
+                kept = [{} if self._door else self._kept(place) for place in of_these]
+                yield as_batch(pictures, self.device, self._report, kept), labels
             close_sources(pictures)
 
     def _photographs(
@@ -345,9 +356,13 @@ class FolderTask(Task):
         for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
             view, mirrored = change.cut(picture, chance)
             whole = view.shape == picture.shape  # and its thumbnail is worth keeping
-            kept = self._thumbnails.setdefault((place, *mirrored), {}) if whole else {}
+            kept = self._kept(place, *mirrored) if whole else {}
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
+
+    def _kept(self, place: int, down: bool = False, across: bool = False) -> dict[int, Tensor]:
+        """The thumbnails of an image, as it is or mirrored, by their side."""
+        return self._thumbnails.setdefault((place, down, across), {})
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)
