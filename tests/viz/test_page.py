@@ -71,12 +71,15 @@ def test_the_page_holds_what_the_scanpaths_do() -> None:
     for shown, paths in zip(found["images"], images, strict=True):
         path = paths[0]
         assert shown["size"] == [30, 50]
-        assert (shown["name"], shown["label"]) == (path.name, path.label)
+        assert shown["name"] == path.name
         assert shown["patchSizes"] == list(path.patch_sizes)
         levels = (255 * path.image).round()
         np.testing.assert_array_equal(pixels_of(shown["picture"]), levels)
         for one, path in zip(shown["paths"], paths, strict=True):
             assert one["centers"] == path.centers.tolist()
+            assert one["labels"] == [path.label] * path.num_looks
+            known = path.answer if path.label is None else path.label
+            assert one["known"] == [known] * path.num_looks
             np.testing.assert_allclose(one["probabilities"], path.probabilities, atol=5.1e-4)
             strip, side = pixels_of(one["glimpses"]), shown["glimpseSize"]
             for look in range(path.num_looks):

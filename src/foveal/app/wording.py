@@ -22,7 +22,7 @@ def gaze_value(path: Scanpath) -> Gaze:
 
 def answer(path: Scanpath, seconds: float) -> str:
     """The answer in words, and how long the server took for it."""
-    name = html.escape(path.classes[path.answer])
+    name = html.escape(path.names(path.answers))
     chance = round(float(path.probabilities[-1].max()), DIGITS)
     looks = len(path.centers)
     return (

@@ -20,13 +20,20 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
-from foveal.evaluation.classifier import answers, evaluation_of
+from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.evaluation.stopping import (
+    ALL_LOOKS,
+    beliefs,
+    check_stop,
+    draw_curve,
+    stopped,
+)
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.scene.preparation import Door
 from foveal.tasks.task import Task
-from foveal.viz.drawing import save_picture
+from foveal.viz.drawing import PICTURES, save_picture
 
 MOST_ROWS = 30  # of the table by class
 
@@ -38,11 +45,15 @@ def evaluate(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     data: str | None = None,
+    separator: str | None = None,
     fit: bool = False,
     invert: bool = False,
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
     rollouts: int = 1,
+    stop: Literal["none", "confident"] = "none",
+    threshold: float | None = None,
+    looks_curve: Path | None = None,
     confusion: Path | None = None,
     strict: bool = False,
     device: str = "auto",
@@ -64,12 +75,20 @@ def evaluate(
         num_clutter: pieces of other digits on each; as in training if not given.
         data: your own images to evaluate on: a directory with a subfolder a class, or a manifest;
             its test split, or all of it if it has none. Classes go by their names.
+        separator: what stands between the classes of a label of a manifest, where labels are
+            sequences; as in training if not given.
         fit: scale larger images of --data down to the size of those of training.
         invert: make dark light in the images of --data, for ink on paper.
         split: test, or validation for choosing between recipes.
         num_glimpses: looks at each image; as in training if not given.
         rollouts: average the probabilities of so many rollouts, each from another first location;
             more than 1 is another protocol than the paper's.
+        stop: confident stops looking at an image when the belief in one class passes the threshold,
+            and --num-glimpses is the most; another protocol than the paper's.
+        threshold: of that belief, above 0 and below 1; if not given, the lowest that costs no error
+            on the validation split.
+        looks_curve: a picture (.png, .svg, .pdf) of the error against the mean number of looks, for
+            all thresholds; --json prints its points.
         confusion: a PNG to draw the confusion matrix into.
         strict: stop at the first image file that cannot be read.
         device: cpu, cuda or auto.
@@ -77,6 +96,10 @@ def evaluate(
         json: print one JSON object, the table by class and the confusion matrix included.
     """
     check_suffix("--confusion", confusion, (".png",))
+    check_suffix("--looks-curve", looks_curve, PICTURES)
+    stops = stop != "none" or looks_curve is not None
+    if threshold is not None and not stops:
+        raise ValueError("--threshold is for --stop confident and --looks-curve. Pass one of them.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)
@@ -88,6 +111,7 @@ def evaluate(
         torch_device,
         task=task,
         data=data,
+        separator=separator,
         door=Door(saved.content, fit, invert, partial(complain, "evaluate"), model=model),
         strict=strict,
         changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
@@ -100,6 +124,15 @@ def evaluate(
     else:
         _check_whole_image(network, shown, num_glimpses)
         rollouts = 1
+    end, gives = None, (1, False)
+    if isinstance(network, RecurrentAttention):
+        end = network.config.end
+        gives = (network.config.max_answers, network.config.with_end)
+    if gives != (wanted := (shown.max_answers, shown.with_end)):
+        raise ValueError(
+            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
+            "Choose another task or another model."
+        )
     if len(shown.classes) != network.config.num_classes:
         raise ValueError(
             f"the task has {len(shown.classes)} classes; the model was made for "
@@ -111,9 +144,36 @@ def evaluate(
     for problem in shown.problems:
         shown.on_problem(problem)
     with working("evaluating", quiet=json):
-        labels, given = answers(network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts)
-    result = evaluation_of(int((labels != given).sum()), len(labels))
-    matrix = confusion_matrix(labels, given, len(shown.classes))
+        told: dict[str, Any] = {}
+        if stops:
+            looking = _looking(network, threshold, rollouts, data)
+            own = {"num_glimpses": num_glimpses}
+            if threshold is None:
+                threshold = beliefs(looking, shown, "validation", **own).calibrated()
+            told["threshold"] = threshold
+        if looks_curve is not None:
+            seen = beliefs(looking, shown, split, **own)
+            told["curve"] = [dataclasses.asdict(point) for point in seen.curve]
+            chosen, full = seen.at(told["threshold"]), seen.at(ALL_LOOKS)
+            save_picture(draw_curve(seen.curve, chosen, full), looks_curve)
+        if stop == "confident":
+            labels, given, taken = stopped(looking, shown, split, told["threshold"], **own)
+            told["looks"] = float(taken.float().mean())
+            pixels = round(_mean_pixels(looking, told["looks"]))
+        else:
+            labels, given = answers(
+                network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts
+            )
+    result, several = judged(labels, given), shown.max_answers > 1
+    figures = dataclasses.asdict(result)
+    if several:
+        figures["answer_error"] = result.answer_error
+        figures["by_length"] = by_length(labels, given, end)
+    else:
+        del figures["answer_error"]
+    wanted_ones = labels >= 0
+    closed = given.where(given >= 0, len(shown.classes) - 1)  # behind its end there is an end
+    matrix = confusion_matrix(labels[wanted_ones], closed[wanted_ones], len(shown.classes))
     rows = by_class(matrix, shown.classes)
     if confusion is not None:
         save_picture(draw_confusion(matrix, shown.classes), confusion)
@@ -122,7 +182,8 @@ def evaluate(
             model=model,
             task=data or task or saved.content.get("name"),
             split=split,
-            **dataclasses.asdict(result),
+            **figures,
+            **told,
             num_glimpses=looks,
             rollouts=rollouts,
             image_size=[height, width],
@@ -135,12 +196,28 @@ def evaluate(
         low, high = result.interval
         size = f"{height} x {width} pixels" + ("" if shown.one_size else " at most")
         glimpses = f"{looks} glimpses, " if looks else ""
+        glimpses = glimpses.replace("glimpses", "glimpses an answer") if several else glimpses
         mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
             f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
             f"{size}"
         )
+        if stop == "confident":
+            say(
+                f"It stopped after {told['looks']:.2f} looks on average, where a belief passed "
+                f"{told['threshold']:.4g}."
+            )
+        if looks_curve is not None:
+            say(f"{looks_curve}: the error against the mean number of looks")
+        if several:
+            lengths = ", ".join(
+                f"{row['answers']}: {row['error']:.2f} %" for row in figures["by_length"]
+            )
+            say(
+                "An image is right if all its answers are. Of single answers "
+                f"{result.answer_error:.2f} % are wrong; images by their number: {lengths}"
+            )
         console.print(_table(rows))
     if shown.problems:
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
@@ -168,6 +245,36 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["taken_for"] or "",
         )
     return table
+
+
+def _answers(most: int, with_end: bool) -> str:
+    return f"up to {most} answers" if with_end else f"{most} answer{'s' * (most > 1)}"
+
+
+def _looking(
+    network: RecurrentAttention | ReferenceNetwork,
+    threshold: float | None,
+    rollouts: int,
+    data: str | None,
+) -> RecurrentAttention:
+    """The network, if it can stop; `ValueError` if not, or the flags do not fit together."""
+    if not isinstance(network, RecurrentAttention):
+        raise ValueError("--stop is for networks that look; this one sees the whole image.")
+    check_stop(network, threshold)
+    if rollouts > 1:
+        raise ValueError("a stop is of one rollout. Leave out --rollouts, or --stop.")
+    if threshold is None and data is not None:
+        raise ValueError(
+            "a threshold is calibrated on a run's own validation images, and not on those of "
+            "--data. Pass --threshold 0.99, say."
+        )
+    return network
+
+
+def _mean_pixels(network: RecurrentAttention, looks: float) -> float:
+    """Numbers read of an image by so many looks on average, and by the context."""
+    none, one = network.count_pixels_read(0), network.count_pixels_read(1)
+    return none + looks * (one - none)
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:

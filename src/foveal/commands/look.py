@@ -16,7 +16,7 @@ from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.rollout import Rollout
+from foveal.model.rollout import Rollout, ended, matched
 from foveal.names import SEEDS, check_value
 from foveal.randomness import OneForAll
 from foveal.runs.saved import Saved
@@ -29,7 +29,7 @@ from foveal.viz.drawing import PICTURES, draw_sheet, save_picture
 from foveal.viz.film import FILMS, check_film, film_of, save_film
 from foveal.viz.maps import draw_maps
 from foveal.viz.page import save_page
-from foveal.viz.scanpath import Scanpath, follow, scanpath_of
+from foveal.viz.scanpath import Label, Scanpath, follow, label_of, scanpath_of
 from foveal.viz.theme import THEMES, Theme
 
 PAGES = (".html", ".htm")
@@ -158,7 +158,7 @@ class _Case:
     """One image to be shown, and the row of a rollout that has it."""
 
     scene: Scene
-    label: int | None
+    label: Label | None
     name: str
     rollout: Rollout
     row: int
@@ -179,14 +179,18 @@ class _Looking:
         """Test images from ``index`` on, in the rollouts that `foveal evaluate` counts."""
         assert self.data is not None
         first, found = 0, 0
+        end, ordered = self.network.config.end, self.data.ordered
         looks: dict[str, Any] = {"num_glimpses": self.num_glimpses, "seed": self.seed}
         with contextlib.closing(rollouts(self.network, self.data, "test", **looks)) as batches:
             for scene, labels, rollout in batches:
-                missed = (rollout.logits.argmax(-1) != labels).tolist()
+                given = ended(rollout.answers, end)
+                wanted = labels.view(len(labels), -1)
+                wanted = wanted if ordered else matched(wanted, rollout.answer_logits, end)
+                missed = (given != wanted).any(1).tolist()
                 for row in range(max(0, index - first), len(labels)):
                     if missed[row] or not wrong:
                         name = f"test image {first + row}"
-                        label = int(labels[row])
+                        label = label_of(wanted[row] if labels.ndim > 1 else labels[row], end)
                         yield _Case(scene, label, name, rollout, row, first + row)
                         found += 1
                     if found == count:
@@ -246,8 +250,8 @@ def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None
         if json:
             print_json(
                 image=path.name,
-                answer=path.classes[path.answer],
-                label=None if path.label is None else path.classes[path.label],
+                answer=path.names(path.answers),
+                label=None if path.label is None else path.names(path.label),
                 probabilities=path.probabilities[-1].tolist(),
                 locations=path.centers.tolist(),
                 sizes=path.sizes,
@@ -258,7 +262,7 @@ def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None
             say(f"{out}: {path.num_looks} looks, {path.verdict()}")
     if len(paths) > 1 and not json:
         known = [path for path in paths if path.label is not None]
-        right = sum(path.answer == path.label for path in known)
+        right = sum(path.right is True for path in known)
         score = f", {right} of {len(known)} right" if known else ""
         say(f"{out}: {len(paths)} images, {paths[0].num_looks} looks at each{score}")
 

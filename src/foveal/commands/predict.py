@@ -60,7 +60,8 @@ def predict(
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object a file: file, height, width, answer, probabilities, locations
-            (x, y in pixels), sizes (of each look's widest square, in pixels a side), pixels_read.
+            (x, y in pixels), sizes (of each look's widest square, in pixels a side), pixels_read;
+            and, of a sequence, answers, each with answer, probabilities and locations.
     """
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
@@ -122,7 +123,10 @@ def _files(name: str) -> Iterator[Path]:
 
 def _print(answer: Prediction, json: bool) -> None:
     if json:
-        print_json(**asdict(answer))
+        content = asdict(answer)
+        if not answer.answers:
+            del content["answers"]
+        print_json(**content)
         return
     beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer.probabilities.items())
     path = " ".join(f"({x}, {y})" for x, y in answer.locations)

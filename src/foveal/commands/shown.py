@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from foveal.commands.console import complain, counting
+from foveal.model.config import RAMConfig
 from foveal.names import shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
@@ -46,6 +47,7 @@ def task_shown(
     *,
     task: str | None = None,
     data: str | None = None,
+    separator: str | None = None,
     door: Door | None = None,
     strict: bool = False,
     changes: Mapping[str, str | int | None],
@@ -53,7 +55,8 @@ def task_shown(
     """The task that a model is shown: the named one, or its own; changed, or with other images.
 
     The ``task`` is one of canvases, ``data`` a directory or manifest of images, which the door
-    prepares; each is the model's own if None, and `ValueError` if it names none. The changes are
+    prepares; each is the model's own if None, and `ValueError` if it names none. The separator is
+    of a manifest, and that of its training if None. The changes are
     values of its `TaskConfig`, by name; None leaves one as it is.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
@@ -61,19 +64,21 @@ def task_shown(
         if task is not None or given:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "--task"
             raise ValueError(f"--data is for your own images; {flags} for canvases.")
-        channels = saved.model.config.num_channels
+        config = saved.model.config
+        known: dict[str, Any] = {"door": door, "strict": strict}
+        if isinstance(config, RAMConfig):
+            known["answers"] = (config.max_answers, config.with_end)
+        if separator is None:
+            trained = None if saved.run is None else saved.run.task
+            separator = getattr(trained, "separator", "")
         with counting("reading headers") as count:
-            return FolderTask.judge(
-                data,
-                saved.classes,
-                channels,
-                device,
-                door=door,
-                strict=strict,
-                on_progress=count,
-                trained_on=_trained_on(saved),
-                say=partial(complain, "evaluate"),
-            )
+            known |= {
+                "separator": separator,
+                "on_progress": count,
+                "trained_on": _trained_on(saved),
+                "say": partial(complain, "evaluate"),
+            }
+            return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
     run = saved.run if task is None else recipe(task, "best")
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:

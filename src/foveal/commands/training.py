@@ -47,6 +47,7 @@ COMMON = {
         "question",
         "train_images",
         "data",
+        "separator",
         "held_out",
         "env",
         "env_options",
@@ -98,9 +99,10 @@ def read_options(
     elif data is not None or not helping:
         choose(name, RECIPES, "recipe")
         with counting("reading headers", quiet="--json" in arguments) as count:
-            found = survey(data or "", count)
+            separator = value_of("--separator", arguments) or ""
+            found = survey(data or "", count, separator)
         share = value_of("--held-out", arguments)
-        images = FolderConfig(data=data or "")
+        images = FolderConfig(data=data or "", separator=separator)
         with contextlib.suppress(ValueError):  # said when all flags are read
             images = images if share is None else dataclasses.replace(images, held_out=float(share))
         config, reasons = suggest(images, found, name)
@@ -117,7 +119,9 @@ def read_options(
         usual,
         common=COMMON,
         # They follow from the images, or from the games.
-        fixed=() if task in (*TASKS, *HAYSTACKS) else ("num_classes", "num_channels"),
+        fixed=()
+        if task in (*TASKS, *HAYSTACKS)
+        else ("num_classes", "num_channels", "max_answers", "with_end"),
     )
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]

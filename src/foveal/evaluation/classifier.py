@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,19 @@ def judged(labels: Tensor, given: Tensor) -> Evaluation:
     found = evaluation_of(int(wrong.any(1).sum()), len(labels))
     wanted = labels.view(len(labels), -1) >= 0
     return replace(found, answer_error=100 * float(wrong[wanted].float().mean()))
+
+
+def by_length(labels: Tensor, given: Tensor, end: int | None) -> list[dict[str, Any]]:
+    """The error of ``(N, A)`` sequences by how many answers, less the end, they have."""
+    lengths = ((labels >= 0) & (labels != end)).sum(1)
+    wrong = (labels != given).any(1)
+    rows = []
+    for number in sorted(set(lengths.tolist())):
+        mine = wrong[lengths == number]
+        found = evaluation_of(int(mine.sum()), len(mine))
+        row = {"error": found.error, "interval": list(found.interval), "count": found.count}
+        rows.append({"answers": number, **row})
+    return rows
 
 
 def answers(
@@ -138,7 +152,7 @@ class Gaze:
     """Where a model looked in N images, and what each look was worth."""
 
     locations: Tensor  # (N, T, 2) in [-1, 1], on the CPU
-    wrong: tuple[int, ...]  # T numbers: of wrong answers after each look
+    wrong: tuple[int, ...]  # of wrong answers after each look, or after each of every answer
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -163,7 +177,11 @@ def observe(
     wrong = torch.zeros(())
     for _, labels, rollout in rollouts(model, task, split, num_glimpses=num_glimpses, seed=seed):
         places.append(rollout.locations.cpu())
-        missed = (rollout.step_logits.argmax(-1) != labels[:, None]).sum(0)
+        wanted = labels.view(len(labels), -1)
+        if not task.ordered:
+            wanted = matched(wanted, rollout.answer_logits, model.config.end)
+        looked = rollout.step_logits.argmax(-1).view(*wanted.shape, -1)  # (B, A, N)
+        missed = ((looked != wanted[..., None]) & (wanted[..., None] >= 0)).any(1).sum(0)
         wrong = wrong.to(missed.device) + missed
     return Gaze(torch.cat(places), tuple(int(number) for number in wrong.tolist()))
 

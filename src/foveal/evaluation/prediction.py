@@ -1,5 +1,6 @@
 """What a model answers on images of one's own: the same from Python and on the command line."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,17 +27,27 @@ DIGITS = 6  # of a probability
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One of a sequence of answers, and where the model looked for it."""
+
+    answer: str  # the likeliest class
+    probabilities: dict[str, float]  # of the classes by name, the likeliest first
+    locations: list[list[int]]  # (x, y) of each of its looks, in the image's pixels
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a model answered on an image, and where it looked."""
 
     file: str  # its name; empty for an image without one
     height: int  # of the image as it was given, upright, in pixels
     width: int  # likewise
-    answer: str  # the likeliest class
-    probabilities: dict[str, float]  # of the classes by name, the likeliest first
+    answer: str  # the likeliest class; of a sequence those of `answers`, with spaces between
+    probabilities: dict[str, float]  # of the classes by name, the likeliest first; of its answer
     locations: list[list[int]]  # (x, y) of each look, in the image's pixels
     sizes: list[int]  # pixels of the image a side of the widest square that each look read
     pixels_read: int  # how many numbers the looks brought in
+    answers: tuple[Answer, ...] = ()  # of a sequence, in order, without its end
 
 
 @dataclass(frozen=True)
@@ -146,12 +157,12 @@ def _answers(
     top_k: int,
     num_glimpses: int | None,
 ) -> Iterator[Prediction]:
-    device = model.action_head.weight.device
+    device, end = model.action_head.weight.device, model.config.end
     scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
     with judging(model):
         rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
-    likeliest = rollout.logits.float().softmax(-1).topk(min(top_k, len(classes)))
+    likeliest = rollout.answer_logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)
     centers = to_pixels(rollout.locations, heights, widths)
@@ -170,9 +181,20 @@ def _answers(
     for (name, (height, width), _), *row in zip(group, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.
         shares, labels, locations, patches = (part.tolist() for part in row)
-        beliefs = {classes[n]: v for n, v in zip(labels, shares, strict=True)}
-        answer = classes[labels[0]]
-        yield Prediction(name, height, width, answer, beliefs, locations, patches, pixels_read)
+        told = []
+        for labels_of, shares_of, last in zip(labels, shares, rollout.answered_at, strict=True):
+            if labels_of[0] == end:
+                break
+            beliefs = {classes[n]: v for n, v in zip(labels_of, shares_of, strict=True)}
+            own = locations[last + 1 - rollout.looks_an_answer : last + 1]
+            told.append(Answer(classes[labels_of[0]], beliefs, own))
+        answer, beliefs = " ".join(one.answer for one in told), {}
+        if rollout.num_answers == 1:
+            beliefs, told = told[0].probabilities, []
+        else:
+            beliefs[answer] = round(math.prod(each[0] for each in shares[: len(told) + 1]), DIGITS)
+        image = (name, height, width, answer, beliefs, locations, patches, pixels_read)
+        yield Prediction(*image, tuple(told))
 
 
 def _name(image: Any) -> str:
@@ -188,12 +210,16 @@ def _open(image: Any, num_channels: int) -> Picture | Exception:
         if isinstance(image, Source):
             return _Borrowed(image)
         if isinstance(image, Tensor):
-            image = image.detach().cpu().numpy()
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()
             image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
         elif hasattr(image, "getexif") and image.mode != "F":  # of PIL; F has floats
             with naming(_name(image) or "the image"):
                 return decoded(image.copy(), num_channels)
         array = np.asarray(image)
+        if not array.ndim:
+            kind = type(image).__name__
+            raise ValueError(f"an image must be a file, an array or a PIL image; got a {kind}.")
         source = ArraySource(array, num_channels, "the image")
         small = source.height * source.width <= LARGE
         return source.whole() if small and array.dtype == np.uint8 else source

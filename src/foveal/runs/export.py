@@ -81,6 +81,11 @@ def export_model(
             "the model's policy is random, and an exported model has no source of random numbers. "
             "Export one whose policy is learned or center."
         )
+    if one_step and model.config.max_answers > 1:
+        raise ValueError(
+            f"the model gives {model.config.max_answers} answers one after another, which one step "
+            "does not take. Export all looks: leave out --one-step."
+        )
     if one_step and model.reads_map:
         raise ValueError(
             f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "

@@ -30,6 +30,8 @@ class FolderRun(ClassifierRun):
         known = {
             "num_channels": task.num_channels,
             "num_classes": len(task.classes),
+            "max_answers": task.max_answers,
+            "with_end": task.with_end,
             "pixel_mean": self.model.pixel_mean or task.pixel_mean,
             "pixel_std": self.model.pixel_std or task.pixel_std,
         }

@@ -57,6 +57,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     if best:
         side, looks = side or max(long // 2, ConvContextSettings().receptive_field), 4
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
+    several = found.listing.max_answers > 1
+    looks = 2 if several else looks
     scales = 1
     while size * 2 ** (scales - 1) < reach and scales < MOST_SCALES:
         scales += 1
@@ -94,7 +96,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         ),
         Reason(
             ("--num-glimpses",),
-            f"--num-glimpses {looks}: {why}",
+            f"--num-glimpses {looks}: {'for each answer' if several else why}",
         ),
         Reason(
             ("--epochs", "--batch-size"),
@@ -107,6 +109,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         "num_glimpses": looks,
         "num_channels": channels,
         "num_classes": len(found.listing.classes),
+        "max_answers": found.listing.max_answers,
+        "with_end": found.listing.with_end,
     }
     length = {"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)}
     run = FolderRun(

@@ -25,7 +25,7 @@ MEANINGS = {
     "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
     "hidden": "the core's state: zeros at first, then next_hidden",
     "cell": "the core's state: zeros at first, then next_cell",
-    "logits": "after the last glimpse",
+    "logits": "after the last glimpse; of a sequence, of each answer, one after another",
     "probabilities": "of the classes, after each glimpse",
     "locations": "(x, y) looked at, or (x, y, zoom)",
     "next_location": "(x, y) to look at next, or (x, y, zoom)",
@@ -85,7 +85,8 @@ class UnrolledGlimpses(Exportable):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
 
-        ``(B, K)`` logits after the last glimpse, ``(B, T, K)`` probabilities after each, and the
+        ``(B, K)`` logits after the last glimpse, or ``(B, A, K)`` of each of a sequence of answers,
+        ``(B, T, K)`` probabilities after each, and the
         ``(B, T, 2)`` locations looked at. A model that chooses its first location takes the images
         alone.
         """
@@ -104,12 +105,18 @@ class UnrolledGlimpses(Exportable):
             first = first.clamp(-1, 1).expand(images.shape[0], 2)
         location, state = self.model.begin(images, location=first)
         locations, logits = [], []
-        for look in range(self.num_glimpses):
+        total = self.num_glimpses * self.model.config.max_answers
+        for look in range(total):
             locations.append(location)
             step = self.model.step(images, location if path is None else path[:, look], state)
             logits.append(step.logits)
             location, state = step.next_location, step.state
-        return logits[-1], torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
+            if (look + 1) % self.num_glimpses == 0 and look + 1 < total:
+                state = self.model.ask(state, (look + 1) // self.num_glimpses)
+                location = self.model.decide(state).location
+        given = logits[self.num_glimpses - 1 :: self.num_glimpses]
+        last = torch.stack(given, 1) if len(given) > 1 else logits[-1]
+        return last, torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
 
 
 class OneGlimpse(Exportable):

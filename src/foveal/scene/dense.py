@@ -79,6 +79,11 @@ class DenseScene(Scene):
         """See `Scene.only`."""
         return DenseScene(self.image(index).expand(times, -1, -1, -1))
 
+    def rows(self, kept: Sequence[int]) -> DenseScene:
+        """See `Scene.rows`."""
+        same = isinstance(self.height, int)
+        return DenseScene(self.pixels[list(kept)], None if same else self.sizes[list(kept)])
+
     def whole(self) -> Tensor:
         """See `Scene.whole`."""
         return self.pixels

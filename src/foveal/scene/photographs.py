@@ -122,7 +122,11 @@ class PhotographScene(Scene):
 
     def only(self, index: int, times: int = 1) -> PhotographScene:
         """See `Scene.only`."""
-        return PhotographScene([self.photographs[index]] * times, self.device)
+        return self.rows([index] * times)
+
+    def rows(self, kept: Sequence[int]) -> PhotographScene:
+        """See `Scene.rows`."""
+        return PhotographScene([self.photographs[row] for row in kept], self.device)
 
     def whole(self) -> Tensor:
         """See `Scene.whole`: padded with zeros, right and below, where their sizes differ."""

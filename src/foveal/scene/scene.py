@@ -59,6 +59,10 @@ class Scene(ABC):
     def only(self, index: int, times: int = 1) -> Scene:
         """One of the images alone, as a scene of so many times the same."""
 
+    def rows(self, kept: Sequence[int]) -> Scene:
+        """Some of the images, in this order; what is looked at until a stop has it."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows; looks cannot stop in it.")
+
     def whole(self) -> Tensor:
         """All images with all their pixels, for a network that sees all; ``(B, C, H, W)``.
 

@@ -147,7 +147,11 @@ class SourceScene(Scene):
 
     def only(self, index: int, times: int = 1) -> SourceScene:
         """See `Scene.only`."""
-        return SourceScene([self.sources[index]] * times)
+        return self.rows([index] * times)
+
+    def rows(self, kept: Sequence[int]) -> SourceScene:
+        """See `Scene.rows`."""
+        return SourceScene([self.sources[row] for row in kept])
 
     def whole(self) -> Tensor:
         """See `Scene.whole`; always raises `ValueError`."""

@@ -4,6 +4,9 @@ What a glimpse of such an image costs, and the memory that it takes, do not grow
 canvases of any size can be made and looked at in training.
 """
 
+from __future__ import annotations
+
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -94,3 +97,12 @@ class SparseScene(Scene):
     def only(self, index: int, times: int = 1) -> DenseScene:
         """See `Scene.only`."""
         return DenseScene(self.image(index).expand(times, -1, -1, -1))
+
+    def rows(self, kept: Sequence[int]) -> SparseScene:
+        """See `Scene.rows`."""
+        part: SparseScene = copy.copy(self)
+        rows = list(kept)
+        part.batch_size = len(rows)
+        for name in ("height", "width", "_y", "_x", "_light"):
+            setattr(part, name, getattr(self, name)[rows])
+        return part

@@ -138,7 +138,8 @@ class Learner(nn.Module):
         rollout: Rollout = self.model(images, location_std=location_std, generator=generator)
         hidden, prior = rollout.hidden.transpose(0, 1), rollout.prior_logits.transpose(0, 1)
         if labels is not None and labels.ndim > 1:  # of the answer that each look was for
-            labels = self.targets(rollout, labels)[:, rollout.chosen_for].clamp(min=0).t()
+            labels = self.targets(rollout, labels).clamp(min=0)
+            labels = labels.repeat_interleave(rollout.looks_an_answer, 1)[:, -len(hidden) :].t()
         rollout = rollout._replace(baselines=self.critic(hidden, prior, labels).t())
         if self.look_critic is not None:
             rollout = rollout._replace(look_baselines=self.look_critic(hidden, prior, labels).t())

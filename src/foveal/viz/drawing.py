@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from foveal.io.files import write_file
 from foveal.names import printable
 from foveal.viz.scanpath import Scanpath, leading_classes
-from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
+from foveal.viz.theme import LIGHT, Theme, answer_color, scale_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,9 +132,15 @@ def _draw_image(axes: Any, path: Scanpath, theme: Theme) -> None:
             square = Rectangle((left, top), size, size, fill=False, edgecolor=scale_color(scale))
             square.set(linewidth=1.0 if bold else 0.4, alpha=1.0 if bold else 0.6)
             axes.add_patch(square)
-    axes.plot(path.centers[:, 0], path.centers[:, 1], color=PATH_COLOR, linewidth=1)
+    each = path.looks_an_answer or path.num_looks
+    for first in range(0, path.num_looks, each):
+        steps = path.centers[max(0, first - 1) : first + each]
+        axes.plot(*steps.T, color=answer_color(path.answer_at(first)), linewidth=1)
     for look, (x, y) in enumerate(path.centers):
+        color = answer_color(path.answer_at(look))
         disc = {"boxstyle": "circle,pad=0.12", "facecolor": "white", "linewidth": 0.4}
+        if path.looks_an_answer:
+            disc |= {"edgecolor": color, "linewidth": 1.2}
         axes.text(x, y, str(look + 1), color="black", size=6, ha="center", va="center", bbox=disc)
     _frame(axes, path, theme)
 
@@ -193,7 +199,7 @@ def _draw_belief(
     from matplotlib.patches import Rectangle  # noqa: PLC0415 (slow to import)
 
     left, top = corner
-    known = path.answer if path.label is None else path.label
+    known = path.known(look)
     for line, index in enumerate(leading_classes(path, look, BELIEFS)):
         chance, middle = path.probabilities[look, index], top + (line + 0.5) * BELIEF_LINE
         bar = (left, top + line * BELIEF_LINE), CELL * chance, BELIEF_LINE - 0.02

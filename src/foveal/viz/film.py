@@ -17,7 +17,7 @@ from foveal.model.sensor import GlimpseSensor
 from foveal.names import printable
 from foveal.viz.drawing import shorten
 from foveal.viz.scanpath import Scanpath, as_picture, leading_classes, reconstruct, viewable
-from foveal.viz.theme import LIGHT, PATH_COLOR, Theme, scale_color
+from foveal.viz.theme import LIGHT, Theme, answer_color, scale_color
 
 FILMS = (".gif", ".mp4")
 SCREEN, GLIMPSE, MARGIN, LINE = 336, 104, 12, 18  # pixels of a frame's parts
@@ -224,11 +224,14 @@ def _outline(
 def _draw_fixations(screen: Image.Image, path: Scanpath, look: int) -> None:
     draw, zoom = ImageDraw.Draw(screen), screen.width / path.image_size[1]
     points = [(x * zoom, y * zoom) for x, y in path.centers[: look + 1].tolist()]
-    if len(points) > 1:
-        draw.line(points, fill=PATH_COLOR, width=2)
+    colors = [answer_color(path.answer_at(number)) for number in range(len(points))]
+    for number, color in enumerate(colors[1:], start=1):
+        draw.line(points[number - 1 : number + 1], fill=color, width=2)
     font = ImageFont.load_default(11)
     for number, (x, y) in enumerate(points, start=1):
-        draw.circle((x, y), 8, fill="white", outline="black")
+        several = path.looks_an_answer > 0
+        ring = colors[number - 1] if several else "black"
+        draw.circle((x, y), 8, fill="white", outline=ring, width=1 + several)
         draw.text((x, y), str(number), fill="black", font=font, anchor="mm")
 
 
@@ -255,12 +258,12 @@ def _draw_beliefs(
 ) -> None:
     """Bars of the classes, in their own order: those that matter most in the end."""
     left, top = corner
-    known = path.answer if path.label is None else path.label
+    known, wanted = path.known(look), path.wanted(look)
     font = ImageFont.load_default(13)
     for line, index in enumerate(sorted(leading_classes(path, path.num_looks - 1, BELIEFS))):
         chance, y = float(path.probabilities[look, index]), top + line * BELIEF_LINE
         color = theme.right if index == known else theme.wrong
         bar = (left, y, left + max(1, round(chance * (BELIEF - 1))), y + BELIEF_LINE - 5)
         draw.rectangle(bar, fill=color)
-        text = f"{shorten(path.classes[index], 16)}{' (right)' if index == path.label else ''}"
+        text = f"{shorten(path.classes[index], 16)}{' (right)' if index == wanted else ''}"
         draw.text((left + 4, y), text, fill=theme.text, font=font)

@@ -14,7 +14,7 @@ from foveal.tasks.task import Task
 from foveal.training.agent import VALIDATION_SEED
 from foveal.viz.drawing import as_pixels, draw_sheet
 from foveal.viz.film import Film, contact_sheet
-from foveal.viz.scanpath import scanpath_of
+from foveal.viz.scanpath import label_of, scanpath_of
 
 DRAWN_IMAGES, DRAWN_LOOKS = 6, 24  # of a classifier, or of an agent's game
 
@@ -33,7 +33,7 @@ def draw_looks(network: RecurrentAttention, task: Task) -> NDArray[np.uint8] | N
             rollout,
             row,
             classes=task.classes,
-            label=int(labels[row]),
+            label=label_of(labels[row], network.config.end),
             name=f"validation image {row}",
         )
         for row in range(min(DRAWN_IMAGES, len(labels)))

@@ -15,7 +15,7 @@ from PIL import Image
 from foveal.io.files import write_file
 from foveal.names import printable
 from foveal.viz.scanpath import Scanpath, as_picture
-from foveal.viz.theme import DARK, LIGHT, PATH_COLOR, SCALE_COLORS, Theme
+from foveal.viz.theme import DARK, LIGHT, SCALE_COLORS, Theme, answer_color
 
 TEMPLATE = Path(__file__).with_name("page.html")
 EXACT_UP_TO = 256  # pixels a side; larger images are shown as a smaller copy, compressed
@@ -46,7 +46,6 @@ def page(images: Sequence[Sequence[Scanpath]], title: str) -> str:
         "LIGHT": _variables(LIGHT),
         "DARK": _variables(DARK),
         "SCALE_COLORS": json.dumps(SCALE_COLORS),
-        "PATH_COLOR": PATH_COLOR,
         # In a script element nothing but "<" could end it.
         "DATA": data.replace("<", "\\u003c"),
     }
@@ -61,12 +60,15 @@ def _image(paths: Sequence[Scanpath]) -> dict[str, Any]:
         "size": list(first.image_size),
         "picture": _picture(first.image),
         "classes": list(first.classes),
-        "label": first.label,
         "patchSizes": list(first.patch_sizes),
         "glimpseSize": first.glimpses.shape[2],
         "paths": [
             {
                 "centers": path.centers.tolist(),
+                "colors": [answer_color(path.answer_at(look)) for look in range(path.num_looks)],
+                # Of the answer that each look is for: the right class, if known, or else its own.
+                "labels": [path.wanted(look) for look in range(path.num_looks)],
+                "known": [path.known(look) for look in range(path.num_looks)],
                 "corners": [
                     [  # None where that scale was not read
                         path.square(look, scale)[:2] if scale in path.scales(look) else None

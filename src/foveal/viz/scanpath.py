@@ -13,8 +13,10 @@ from foveal import geometry
 from foveal.evaluation.classifier import judging
 from foveal.model.attention import RecurrentAttention
 from foveal.model.rollout import Rollout
+from foveal.names import IGNORED
 from foveal.scene import PatchSource, Scene, scene_of
 
+Label = int | tuple[int, ...]  # a class, or those of a sequence without its end
 OVERVIEW = 1024  # pixels a side, at most, of the picture of a source
 
 
@@ -29,10 +31,12 @@ class Scanpath:
     glimpses: NDArray[np.float32]  # (T, S, G, G[, 3]), as seen; NaN at a scale not read
     probabilities: NDArray[np.float32]  # (T, K), its belief after each look
     classes: tuple[str, ...]  # K names
-    label: int | None = None  # the right class, or None if it is not known
+    label: Label | None = None  # the right class, or None if it is not known
     name: str = ""  # of the image, for people
     cells: NDArray[np.float32] | None = None  # (h, w), chance of each cell of a map at first
     cells_size: tuple[float, float] = (0, 0)  # (height, width) of that map in the image's pixels
+    looks_an_answer: int = 0  # of a sequence, N; 0 where all looks are for one answer
+    end: int | None = None  # the class that closes a sequence
 
     @property
     def num_looks(self) -> int:
@@ -43,6 +47,39 @@ class Scanpath:
     def answer(self) -> int:
         """The class believed in after the last look."""
         return int(self.probabilities[-1].argmax())
+
+    @property
+    def answers(self) -> tuple[int, ...]:
+        """The classes of a sequence, without its end; or the one answer."""
+        each = self.looks_an_answer or self.num_looks
+        told = self.probabilities[each - 1 :: each].argmax(1).tolist()
+        return tuple(answer for answer in told if answer != self.end)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether all answers are right; None where that is not known."""
+        return None if self.label is None else self.answers == _several(self.label)
+
+    def names(self, labels: Label) -> str:
+        """The names of a class, or of a sequence of them."""
+        return " ".join(self.classes[label] for label in _several(labels))
+
+    def answer_at(self, look: int) -> int:
+        """Which answer, from 0, a look is for."""
+        return look // self.looks_an_answer if self.looks_an_answer else 0
+
+    def wanted(self, look: int) -> int | None:
+        """The right class of the answer that a look is for; None where it is not known."""
+        labels, answer = _several(self.label), self.answer_at(look)
+        return labels[answer] if answer < len(labels) else self.end if labels else None
+
+    def known(self, look: int) -> int:
+        """The right class at a look, or else the one that is answered."""
+        label = self.wanted(look)
+        if label is not None:
+            return label
+        last = (self.answer_at(look) + 1) * self.looks_an_answer or self.num_looks
+        return int(self.probabilities[min(last, self.num_looks) - 1].argmax())
 
     def square(self, look: int, scale: int) -> tuple[int, int, int]:
         """Left and top edge of what a glimpse's scale covers, and its side, in pixels."""
@@ -62,12 +99,24 @@ class Scanpath:
 
     def verdict(self) -> str:
         """The answer in words, and whether it is right."""
-        answer, chance = self.classes[self.answer], self.probabilities[-1].max()
-        said = f"answer {answer}, probability {chance:.2f}"
+        each = self.looks_an_answer or self.num_looks
+        chance = self.probabilities[each - 1 :: each].max(1).prod()
+        said = f"answer {self.names(self.answers)}, probability {chance:.2f}"
         if self.label is None:
             return said
-        right = "right" if self.answer == self.label else f"wrong: it is {self.classes[self.label]}"
+        right = "right" if self.right else f"wrong: it is {self.names(self.label)}"
         return f"{said}, {right}"
+
+
+def _several(label: Label | None) -> tuple[int, ...]:
+    return () if label is None else (label,) if isinstance(label, int) else label
+
+
+def label_of(labels: Tensor, end: int | None) -> Label:
+    """What `Scanpath.label` is, of one image's label or labels, as a task gives them."""
+    if not labels.ndim:
+        return int(labels)
+    return tuple(label for label in labels.tolist() if label not in (IGNORED, end))
 
 
 def follow(
@@ -75,7 +124,7 @@ def follow(
     image: Scene | Tensor | PatchSource,
     *,
     classes: tuple[str, ...],
-    label: int | None = None,
+    label: Label | None = None,
     name: str = "",
     num_glimpses: int | None = None,
     first_location: Tensor | None = None,
@@ -116,12 +165,16 @@ def scanpath_of(
     row: int,
     *,
     classes: tuple[str, ...],
-    label: int | None = None,
+    label: Label | None = None,
     name: str = "",
 ) -> Scanpath:
     """The scanpath of the image in one row of a rollout of the scene; see `follow`."""
     with torch.inference_mode():
-        places = rollout.locations[row]
+        looks, end = rollout.step_logits.shape[1], model.config.end
+        told = rollout.answers[row].tolist()
+        if end in told:  # nothing is said behind it
+            looks = (told.index(end) + 1) * rollout.looks_an_answer
+        places = rollout.locations[row, :looks]
         glimpses = model.sensor(scene.only(row, len(places)), places)
         if model.config.zoom:  # the others were not read
             shape = (len(places), len(model.sensor.box_sizes), *glimpses.shape[2:])
@@ -129,7 +182,7 @@ def scanpath_of(
             glimpses = glimpses.new_full(shape, torch.nan).index_put(
                 (torch.arange(len(places), device=places.device), chosen), glimpses[:, 0]
             )
-        beliefs = rollout.step_logits[row].float().softmax(-1)
+        beliefs = rollout.step_logits[row, :looks].float().softmax(-1)
         height, width = scene.sizes[row].tolist()
         cells, cells_size = None, (0.0, 0.0)
         if model.reads_map and rollout.hidden.shape[1]:
@@ -153,6 +206,8 @@ def scanpath_of(
         name=name,
         cells=cells,
         cells_size=cells_size,
+        looks_an_answer=rollout.looks_an_answer if rollout.num_answers > 1 else 0,
+        end=end,
     )
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 # Okabe and Ito's palette (2008). One for each scale, finest first, on pictures of any brightness.
 SCALE_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 PATH_COLOR = "#D55E00"
+# Of the looks of each answer of a sequence, which repeat; one answer has the first.
+ANSWER_COLORS = (PATH_COLOR, "#0072B2", "#CC79A7", "#009E73", "#F0E442", "#56B4E9")
 DENSITY_MAP = "cividis"  # Nunez, Anderton and Renslow 2018
 
 
@@ -26,6 +28,11 @@ THEMES: dict[Literal["light", "dark"], Theme] = {
     "dark": Theme("#0d1117", "#f0f6fc", "#8b949e", "#2b3442", "#0072B2", "#B35000"),
 }
 LIGHT, DARK = THEMES["light"], THEMES["dark"]
+
+
+def answer_color(answer: int) -> str:
+    """The colour of the path of an answer, from 0; they repeat after six."""
+    return ANSWER_COLORS[answer % len(ANSWER_COLORS)]
 
 
 def scale_color(scale: int) -> str:

@@ -117,14 +117,14 @@ def _shown(task: CanvasTask | HaystackTask, split: str, count: int, seed: int) -
 
 
 def _canvas(task: CanvasTask, layout: Layout) -> Shown:
-    found = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
-    squares = [(x, y, width, height) for y, x, height, width in found if height]
+    squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
 
     def rows(top: int, height: int) -> NDArray[np.uint8]:
         band: NDArray[np.uint8] = task.render_rows(layout, top, height).numpy()
         return band
 
-    return Shown(_label(task, layout), squares, rows)
+    lit = [(x, y, width, height) for y, x, height, width in squares if height]
+    return Shown(_label(task, layout), lit, rows)
 
 
 def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:

@@ -23,11 +23,12 @@ from foveal.tasks.folder.pictures import count_files, find_pictures, is_hidden, 
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
+END = "end"  # the class behind the last of a sequence
 SIZE_COLUMNS = ("height", "width")
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "tst"), "test"),
 }
 # What may stand beside such a word, as in training_set or TestImages.
 FILLERS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "photos"}
@@ -38,7 +39,7 @@ class Entry:
     """One image."""
 
     path: str  # below the listing's root
-    label: str  # the name of its class
+    label: str  # the name of its class, or those of its sequence with a separator between
     split: str = ""  # "train", "validation" or "test"; empty while it has none
     size: tuple[int, int] = (0, 0)  # (height, width) in pixels; zeros while it is not known
 
@@ -51,11 +52,27 @@ class Listing:
     entries: list[Entry]
     problems: list[str] = field(default_factory=list)  # what is wrong with files left out
     passed_over: str = ""  # how many files are no images of the user's, in words
+    separator: str = ""  # between the names of a sequence; empty where labels are classes
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, sorted; numbers by their size."""
-        return tuple(sorted({entry.label for entry in self.entries}, key=_by_number))
+        """The names of the classes, sorted; numbers by their size; then that of the end."""
+        names = {name for entry in self.entries for name in self.names(entry)}
+        return (*sorted(names, key=_by_number), *((END,) if self.with_end else ()))
+
+    @property
+    def max_answers(self) -> int:
+        """How many classes an image has at most."""
+        return max(len(self.names(entry)) for entry in self.entries)
+
+    @property
+    def with_end(self) -> bool:
+        """Whether sequences differ in length, so that there is a class for their end."""
+        return len({len(self.names(entry)) for entry in self.entries}) > 1
+
+    def names(self, entry: Entry) -> list[str]:
+        """The names of the classes of an image."""
+        return entry.label.split(self.separator) if self.separator else [entry.label]
 
     def path(self, entry: Entry) -> Path:
         """Where an entry's file is."""
@@ -74,13 +91,14 @@ class Listing:
         return np.array([entry.size for entry in self.entries])
 
 
-def list_images(data: Path) -> Listing:
+def list_images(data: Path, separator: str = "") -> Listing:
     """The images of a directory or a manifest.
 
     A directory has one subfolder a class, or ``train``, and ``validation`` (``val``) or ``test``
     beside it, with one subfolder a class in each; ``training_set`` and the like are such names,
     too. What is hidden is passed over. A manifest is a CSV or Parquet file with the columns
-    ``path`` (relative to the manifest, or absolute), ``label`` and, if wanted, ``split``.
+    ``path`` (relative to the manifest, or absolute), ``label`` and, if wanted, ``split``. With a
+    separator its labels are sequences of classes.
 
     Class names are compared in one Unicode form (NFC). A file that is there by two names, or named
     twice, is one image.
@@ -106,7 +124,47 @@ def list_images(data: Path) -> Listing:
             f"{data} holds no images{what}. Put the images of each class into a subfolder of "
             "their own, as PNG, JPEG, WebP, TIFF or BMP."
         )
-    return Listing(root, entries, problems, _in_words(passed_over))
+    if separator and data.is_dir():
+        raise ValueError(
+            f"--separator {separator!r} is for the labels of a manifest; {data} is a directory, "
+            "whose subfolders are classes. Leave it out, or name a manifest."
+        )
+    entries = [_sequence(data, entry, separator) for entry in entries] if separator else entries
+    listing = Listing(root, entries, problems, _in_words(passed_over), separator)
+    if not data.is_dir():
+        _check_sequences(data, listing)
+    return listing
+
+
+def _sequence(data: Path, entry: Entry, separator: str) -> Entry:
+    names = [name.strip() for name in entry.label.split(separator)]
+    if not all(names):
+        raise ValueError(
+            f"{data}: the label {entry.label!r} of {entry.path} has nothing before, after or "
+            f"between separators {separator!r}. A sequence is classes with one between each two."
+        )
+    return replace(entry, label=separator.join(names))
+
+
+def _check_sequences(data: Path, listing: Listing) -> None:
+    """Refuse sequences without a separator beside their classes, and a class named as the end."""
+    labels = {entry.label for entry in listing.entries}
+    if listing.separator:
+        if listing.with_end and any(END in listing.names(entry) for entry in listing.entries):
+            raise ValueError(
+                f"{data}: {END!r} is what closes sequences of different lengths, and one of the "
+                "classes. Rename that class."
+            )
+        return
+    for separator in (" ", ",", ";", "|", "-", "_"):
+        for label in sorted(labels):
+            names = label.split(separator)
+            if len(names) > 1 and set(names) <= labels:
+                raise ValueError(
+                    f"{data} mixes single and several labels: {label!r} is made of classes that "
+                    f"other images have alone. For sequences pass --separator {separator!r}; "
+                    "otherwise rename it."
+                )
 
 
 def class_name(text: str) -> str:
@@ -288,7 +346,10 @@ Rows = list[tuple[int, dict[str, Any]]]  # each with its number
 def _read_csv(path: Path, errors: str = "strict") -> tuple[list[str], Rows]:
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
-            numbered = enumerate(csv.reader(file, strict=True), start=1)
+            head = file.readline()
+            file.seek(0)
+            between = max(",;\t", key=head.count)  # as spreadsheets write it
+            numbered = enumerate(csv.reader(file, strict=True, delimiter=between), start=1)
             rows = [(number, row) for number, row in numbered if any(map(str.strip, row))]
     except (csv.Error, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not a CSV file in UTF-8 ({problem}). Save it again.") from None
@@ -328,11 +389,13 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     """Give every image a split: its own, or one drawn class by class from a seed.
 
     Where the data has no splits, each class gives the share ``held_out`` of its images to
-    validation and as many to the test split. Where it lacks one of the two, that comes out of its
-    training images. Messages call the data set by ``name``, or by its root. Raises `ValueError` if
-    there is one class only, or a class has too few images to be in each split.
+    validation and as many to the test split; of sequences all images do together. Where it lacks
+    one of the two, that comes out of its training images. Messages call the data set by ``name``,
+    or by its root. Raises `ValueError` if there is one class only, or a class has too few images to
+    be in each split.
     """
-    classes, name = listing.classes, name or str(listing.root)
+    name = name or str(listing.root)
+    classes = listing.classes[:-1] if listing.with_end else listing.classes
     if len(classes) < 2:
         raise ValueError(
             f"{name} has one class only, {classes[0]!r}: there is nothing to tell apart. "
@@ -341,8 +404,12 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     present = {entry.split or "train" for entry in listing.entries}
     wanted = [split for split in ("validation", "test") if split not in present]
     entries = [replace(entry, split=entry.split or "train") for entry in listing.entries]
-    for number, label in enumerate(classes):
-        mine = [i for i, e in enumerate(entries) if (e.label, e.split) == (label, "train")]
+    for number, label in enumerate(("",) if listing.max_answers > 1 else classes):
+        mine = [
+            i
+            for i, e in enumerate(entries)
+            if e.split == "train" and (not label or listing.names(e) == [label])
+        ]
         if not mine:
             raise ValueError(f"{name} has no training images of class {label!r}. Add some.")
         if len(mine) <= len(wanted):
@@ -357,6 +424,9 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
         for turn, split in enumerate(wanted):
             for place in order[turn * share : (turn + 1) * share]:
                 entries[mine[place]] = replace(entries[mine[place]], split=split)
+    trained = {label for e in entries if e.split == "train" for label in listing.names(e)}
+    if unseen := [label for label in classes if label not in trained]:
+        raise ValueError(f"{name} has no training images of class {unseen[0]!r}. Add some.")
     return replace(listing, entries=entries)
 
 
@@ -369,7 +439,7 @@ def write_split(listing: Listing, path: Path) -> None:
     write_file(path, text.getvalue().encode(errors="surrogateescape"))  # as file names may be
 
 
-def read_split(path: Path, root: Path) -> Listing:
+def read_split(path: Path, root: Path, separator: str = "") -> Listing:
     """Read what `write_split` wrote, for images below ``root``.
 
     Raises `FileNotFoundError`, or `ValueError` if it is damaged.
@@ -386,7 +456,7 @@ def read_split(path: Path, root: Path) -> Listing:
             entries.append(Entry(row["path"], class_name(row["label"]), split, size))
     except (ValueError, KeyError) as problem:
         raise ValueError(f"{path} is damaged ({problem}). Restore it from a copy.") from None
-    return Listing(root, entries)
+    return Listing(root, entries, separator=separator)
 
 
 def _by_number(name: str) -> tuple[bool, int, str]:

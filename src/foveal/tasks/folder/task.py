@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foveal.names import SEEDS, Range, check_fields
+from foveal.names import IGNORED, SEEDS, Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene import Images
 from foveal.scene.photographs import Photograph, PhotographScene
@@ -49,6 +49,7 @@ class FolderConfig:
     """One's own images: where they are and how they are read."""
 
     data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
+    separator: str = ""  # between the classes of a manifest's labels, as " " in "3 1 4"
     colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
     held_out: float = 0.15  # share for validation, and for test, where the data has no splits
     split_seed: int = 0  # of the images that are held out
@@ -77,7 +78,7 @@ class Survey:
     large: list[bool]  # of each file, whether it is read by windows
 
 
-def survey(data: str, on_progress: Listener | None = None) -> Survey:
+def survey(data: str, on_progress: Listener | None = None, separator: str = "") -> Survey:
     """Find the images of a data set and read their headers.
 
     Raises `OSError` or `ValueError` as `list_images`; also if no file is sound.
@@ -87,7 +88,7 @@ def survey(data: str, on_progress: Listener | None = None) -> Survey:
             "which images? Pass --data with a directory that has a subfolder a class, or with a "
             "manifest, as in: foveal train folder --data photos"
         )
-    listing = list_images(Path(data).expanduser())
+    listing = list_images(Path(data).expanduser(), separator)
     good, problems, grey, large = [], [], True, []
     for index, entry in enumerate(listing.entries):
         try:
@@ -119,6 +120,7 @@ class FolderTask(Task):
         num_channels: 1 for grey, 3 for RGB.
         device: where the batches go.
         classes: names, by label; the listing's own if None. `ValueError` if an image is of another.
+        answers: most labels of an image, and whether there is an end; likewise.
         store: with what is decoded already; empty if None.
         door: prepares the images of `fixed_batches`; nothing does if None.
     """
@@ -131,6 +133,7 @@ class FolderTask(Task):
         device: torch.device | str = "cpu",
         *,
         classes: tuple[str, ...] | None = None,
+        answers: tuple[int, bool] | None = None,
         store: PictureStore | None = None,
         door: Door | None = None,
     ) -> None:
@@ -145,15 +148,8 @@ class FolderTask(Task):
         self.one_size = len(sizes) == 1
         self.pixel_mean: tuple[float, ...] = ()  # of each channel over the training split
         self.pixel_std: tuple[float, ...] = ()  # likewise
-        labels = {class_name(name): label for label, name in enumerate(self.classes)}
-        strangers = [entry for entry in listing.entries if entry.label not in labels]
-        if strangers:
-            raise ValueError(
-                f"{listing.path(strangers[0])} is of class {strangers[0].label!r}, which the model "
-                f"does not know; it knows {', '.join(self.classes)}. Rename the class, or leave "
-                "it out."
-            )
-        self.labels = torch.tensor([labels[entry.label] for entry in listing.entries])
+        self.max_answers, self.with_end = answers or (listing.max_answers, listing.with_end)
+        self.labels = self._labels_of(listing)
         splits = [entry.split for entry in listing.entries]
         self._places = {
             name: torch.tensor([i for i, split in enumerate(splits) if split == name]).long()
@@ -162,6 +158,36 @@ class FolderTask(Task):
         self._store = store or _store_of(listing, config, num_channels)
         # By place, and whether it is mirrored down and across.
         self._thumbnails: dict[tuple[int, bool, bool], dict[int, Tensor]] = {}
+
+    def _labels_of(self, listing: Listing) -> Tensor:
+        """``(N,)``, or ``(N, A)`` of sequences; `ValueError` if the model has no answer such."""
+        known = self.classes[:-1] if self.with_end else self.classes
+        labels = {class_name(name): label for label, name in enumerate(known)}
+        if divided := [name for name in known if listing.separator and listing.separator in name]:
+            raise ValueError(
+                f"--separator {listing.separator!r} is in the name of the class {divided[0]!r}. "
+                "Choose another, or rename the class."
+            )
+        told = torch.full((len(listing.entries), self.max_answers), IGNORED)
+        for entry, row in zip(listing.entries, told, strict=True):
+            names = listing.names(entry)
+            if strangers := [name for name in names if name not in labels]:
+                raise ValueError(
+                    f"{listing.path(entry)} is of class {strangers[0]!r}, which the model "
+                    f"does not know; it knows {', '.join(known)}. Rename the class, or leave "
+                    "it out."
+                )
+            short = len(names) < self.max_answers
+            if len(names) > self.max_answers or (short and not self.with_end):
+                most = f"{'at most ' * self.with_end}{self.max_answers}"
+                raise ValueError(
+                    f"{listing.path(entry)} has {len(names)} label(s), {entry.label!r}; the model "
+                    f"gives {most}. Leave the image out, or choose another model."
+                )
+            row[: len(names)] = torch.tensor([labels[name] for name in names])
+            if short:
+                row[len(names)] = len(known)
+        return told if self.max_answers > 1 else told[:, 0]
 
     @classmethod
     def examine(
@@ -238,7 +264,8 @@ class FolderTask(Task):
                 f"the images of the run are missing: there is no {config.data!r}. "
                 "Put them back, or pass other images with --data."
             )
-        listing = read_split(directory / SPLIT_FILE, data if data.is_dir() else data.parent)
+        root = data if data.is_dir() else data.parent
+        listing = read_split(directory / SPLIT_FILE, root, config.separator)
         return cls(listing, config, num_channels, device)
 
     @classmethod
@@ -249,6 +276,8 @@ class FolderTask(Task):
         num_channels: int,
         device: torch.device | str = "cpu",
         *,
+        answers: tuple[int, bool] = (1, False),
+        separator: str = "",
         door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
@@ -261,17 +290,18 @@ class FolderTask(Task):
         `ValueError` if none are left, all are for training, or one is of a class that the model
         does not know.
         """
-        found = survey(data, on_progress)
+        found = survey(data, on_progress, separator)
         listing = found.listing.without(trained_on)
-        known = len(found.listing.entries) - len(listing.entries)
+        left_out = len(found.listing.entries) - len(listing.entries)
         if not listing.entries:
             raise ValueError(f"the model was trained on all images of {data}. Name others.")
-        if known:
-            say(f"{known:,} of the images are left out: the model was trained on them")
+        if left_out:
+            say(f"{left_out:,} of the images are left out: the model was trained on them")
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
-        config = FolderConfig(data=data, strict=strict)
-        task = cls(listing, config, num_channels, device, classes=classes, door=door)
+        config = FolderConfig(data=data, separator=separator, strict=strict)
+        known: Any = {"classes": classes, "answers": answers, "door": door}
+        task = cls(listing, config, num_channels, device, **known)
         places = task._places
         if not any(entry.split for entry in listing.entries):
             places["test"] = places["validation"] = torch.arange(len(task.labels))
@@ -291,7 +321,8 @@ class FolderTask(Task):
         """``(K,)``: what an image of each class counts in training, 1 on average; None: all 1."""
         if self.config.class_weights == "none":
             return None
-        counts = self.labels[self._places["train"]].bincount(minlength=len(self.classes))
+        labels = self.labels[self._places["train"]]
+        counts = labels[labels != IGNORED].bincount(minlength=len(self.classes))
         return (counts.sum() / (len(self.classes) * counts)).to(self.device)
 
     def size(self, split: str) -> int:
@@ -304,8 +335,8 @@ class FolderTask(Task):
         """The images ``indices`` of a split; those of the training split augmented.
 
         Float32 images in [0, 1], sources where one of the files is large, and ``(B,)`` int64
-        labels, on the task's device. Raises `OSError` or `ValueError` if a file has become
-        unreadable.
+        labels (see `Task.batch`), on the task's device. Raises `OSError` or `ValueError` if a file
+        has become unreadable.
         """
         places = self._places[split][indices.cpu()]
         pictures: list[Picture] = []
