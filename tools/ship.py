@@ -60,7 +60,8 @@ def _controls(shipped: Row) -> list[str]:
     lines = []
     for row in ROWS.values():
         path = RESULTS / f"{row.name}.json"
-        if row.task == shipped.task and row.config.model.policy != "learned" and path.exists():
+        kin = (row.task, row.apart) == (shipped.task, shipped.apart)
+        if kin and row.config.model.policy in ("random", "center") and path.exists():
             lines.append(f"{row.title}: {read_json(path)[row.measure]:.2f} %")
     return lines
 
@@ -88,7 +89,11 @@ def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
         "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
         "split": "50,000 training, 10,000 validation, 10,000 test images",
         "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
-        f"the paper {row.paper:.2f} %",
+        + (
+            f"the paper {row.paper:.2f} %"
+            if row.paper
+            else f"best known {row.best_known[0]} % ({row.best_known[1]})"
+        ),
         "validation error": f"{run['validation_error']:.2f} %",
         "images seen": f"{run['images_seen']:,}",
         "recipe": f"{training.optimizer}, rate {training.lr:g} falling to 0, "

@@ -93,6 +93,8 @@ def test_images_at_hand_are_answered_as_their_files(
             pixels[..., None] / np.float32(255),
             pixels.astype(np.uint16) * 257,
             torch.from_numpy(pixels)[None] / 255,
+            (torch.from_numpy(pixels)[None] / 255).double().requires_grad_(),
+            Image.fromarray(pixels.astype(np.int32) * 257),
             Image.fromarray(pixels),
             Image.fromarray(pixels).convert("RGBA"),
             Image.fromarray(pixels / np.float32(255)),
@@ -135,6 +137,13 @@ def test_what_cannot_be_read_is_named(model: RecurrentAttention, tmp_path: Path)
         model.predict(np.zeros(9))
     with pytest.raises(ValueError, match="floats must be in"):
         model.predict(np.full((9, 9), 200.0))
+    with pytest.raises(ValueError, match="a file, an array or a PIL image; got a NoneType"):
+        model.predict(None)
+    for wrong in (-1, 65_536):
+        with pytest.raises(ValueError, match=f"from .*{wrong:,}.* are not supported"):
+            model.predict(Image.fromarray(np.array([[0, wrong]], np.int32)))
+    half = torch.full((1, 9, 9), 0.5)
+    assert model.predict(half.bfloat16()).probabilities == model.predict(half).probabilities
     with pytest.raises(ValueError, match="fit=True needs the size"):
         RecurrentAttention(TINY).predict(np.zeros((9, 9)), fit=True)
     assert model.predict([]) == []

@@ -153,6 +153,7 @@ def test_hostile_directories_are_refused_in_a_line(
         ("model.core_settings", {"layers": 2}, "PartSettings has no layers"),
         ("model.core_size", DEEP, "must be JSON; it is damaged or not ours"),
         ("classes", ["a"], "there are 1 classes, but num_classes is 2"),
+        ("classes", ["1", 1], "classes must be different names"),
         ("image_size", [10**9, 1], "image_size must be a whole number from 1 to 1,000,000"),
         ("version", -1, "has version -1"),
     ],

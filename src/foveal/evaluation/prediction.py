@@ -230,12 +230,16 @@ def _open(image: Any, num_channels: int) -> Picture | Exception:
         if isinstance(image, Source):
             return _Borrowed(image)
         if isinstance(image, Tensor):
-            image = image.detach().cpu().numpy()
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()
             image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
         elif hasattr(image, "getexif") and image.mode != "F":  # of PIL; F has floats
             with naming(_name(image) or "the image"):
                 return decoded(image.copy(), num_channels)
         array = np.asarray(image)
+        if not array.ndim:
+            kind = type(image).__name__
+            raise ValueError(f"an image must be a file, an array or a PIL image; got a {kind}.")
         source = ArraySource(array, num_channels, "the image")
         small = source.height * source.width <= LARGE
         return source.whole() if small and array.dtype == np.uint8 else source

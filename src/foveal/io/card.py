@@ -98,6 +98,7 @@ def model_card(
         "retina": f"{model['glimpse_size']} x {model['glimpse_size']}, "
         f"{'one of ' if model.get('zoom') else ''}{model['num_scales']} scale(s), "
         f"{model['num_channels']} channel(s)",
+        "context": _context(model),
         "glimpses": None if agent else model["num_glimpses"],
         "core": f"{model['core']}, {model['core_size']} units",
         "parameters": f"{parameters:,}",
@@ -125,6 +126,16 @@ from foveal import RecurrentAttention
 model = RecurrentAttention.from_pretrained("{name}")  # or a directory, or a name on the Hub
 ```
 {note}"""
+
+
+def _context(model: Mapping[str, Any]) -> str | None:
+    """What a model reads of the whole first, with its settings; None if it does not."""
+    if model.get("context", "none") == "none":
+        return None
+    settings = model.get("context_settings", {}).items()
+    return ", ".join(
+        [model["context"], *(f"{name.replace('_', ' ')} {value}" for name, value in settings)]
+    )
 
 
 def with_metadata(card: str, *, agent: bool) -> str:

@@ -105,6 +105,8 @@ def _check_about(content: Mapping[str, Any]) -> None:
     if names is not None:
         if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
             raise ValueError("classes must be a list of names.")
+        if len(set(map(str, names))) < len(names):
+            raise ValueError("classes must be different names.")
         wanted = (model or {}).get("num_classes", len(names))
         if content.get("network", "ram") == "ram" and len(names) != wanted:
             raise ValueError(f"there are {len(names)} classes, but num_classes is {wanted}.")

@@ -52,6 +52,7 @@ def test_a_class_called_test_is_a_class_where_nothing_is_called_train(tmp_path: 
     "names",
     [
         ("training_set", "dev_set", "test_set"),
+        ("trn", "dev", "tst"),
         ("TrainingSet", "ValidationSet", "TestSet"),
         ("train-images", "valid images", "test-images"),
         ("TRAIN", "DEV", "EVAL"),
@@ -254,6 +255,15 @@ def test_names_in_a_manifest_are_taken_as_they_are(tmp_path: Path) -> None:
     with (tmp_path / "m.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label"), *((name, "x") for name in names)])
     assert [entry.path for entry in list_images(tmp_path / "m.csv").entries] == list(names)
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_manifest_may_be_as_a_spreadsheet_writes_it(tmp_path: Path, between: str) -> None:
+    touch(tmp_path, "a,;b.png", "b.png")
+    with (tmp_path / "m.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        rows = [("path", "label"), ("a,;b.png", "x;,y"), ("b.png", "z")]
+        csv.writer(file, delimiter=between).writerows(rows)
+    assert found(tmp_path / "m.csv") == {("a,;b.png", "x;,y", ""), ("b.png", "z", "")}
 
 
 WRONG_MANIFESTS = {

@@ -26,9 +26,9 @@ COLUMNS = ("path", "label", "split")
 END = "end"  # the class behind the last of a sequence
 SIZE_COLUMNS = ("height", "width")
 SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "tst"), "test"),
 }
 # What may stand beside such a word, as in training_set or TestImages.
 FILLERS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "photos"}
@@ -346,7 +346,10 @@ Rows = list[tuple[int, dict[str, Any]]]  # each with its number
 def _read_csv(path: Path, errors: str = "strict") -> tuple[list[str], Rows]:
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
-            numbered = enumerate(csv.reader(file, strict=True), start=1)
+            head = file.readline()
+            file.seek(0)
+            between = max(",;\t", key=head.count)  # as spreadsheets write it
+            numbered = enumerate(csv.reader(file, strict=True, delimiter=between), start=1)
             rows = [(number, row) for number, row in numbered if any(map(str.strip, row))]
     except (csv.Error, UnicodeDecodeError) as problem:
         raise ValueError(f"{path} is not a CSV file in UTF-8 ({problem}). Save it again.") from None

@@ -201,7 +201,12 @@ def _eight_bits(image: Image) -> Image:
     with contextlib.suppress(Exception):  # of damaged EXIF data: then nothing is turned
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
-        numbers = np.asarray(image).astype(np.uint32)
+        numbers = np.asarray(image).astype(np.int64)
+        low, high = int(numbers.min()), int(numbers.max())
+        if low < 0 or high > 65_535:
+            raise ValueError(
+                f"numbers from {low:,} to {high:,} are not supported; they must be of 16 bits"
+            )
         numbers[numbers == key] = 0
         return Image.fromarray(((numbers * 255 + 32_767) // 65_535).astype(np.uint8))
     if key is not None:
