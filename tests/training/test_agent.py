@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from foveal.envs import CATCH_ID, EnvConfig
 from foveal.io.files import read_tensors
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
+from foveal.model.context import ConvContextSettings
+from foveal.model.map_policy import MapSettings
 from foveal.training import agent as control
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective, control_loss
@@ -62,6 +65,19 @@ def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
         directory,
         listener=options["listener"],  # type: ignore[arg-type]
     )
+
+
+def test_an_agent_does_not_look_at_places_apart(tmp_path: Path) -> None:
+    context = ConvContextSettings(thumbnail_size=9)
+    apart = dataclasses.replace(
+        AGENT,
+        policy="map",
+        policy_settings=MapSettings(apart=1.0),
+        context="conv",
+        context_settings=context,
+    )
+    with pytest.raises(ValueError, match="--apart is for several looks at one image"):
+        make_trainer(tmp_path, agent=apart)
 
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:

@@ -155,6 +155,11 @@ class ControlTrainer(Engine):
                 "an agent trains in one process; give it more games at once with --num-envs, and "
                 "more cores with --threads."
             )
+        if model.location_policy.marks:
+            raise ValueError(
+                "--apart is for several looks at one image; an agent has another at each. Leave it "
+                "out."
+            )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length
         self.batch = f"--num-envs {config.num_envs}"
