@@ -63,7 +63,7 @@ def test_a_seven_on_paper_is_a_seven(
     line = f"predict cluttered-60 {seven} --fit --invert --top-k 0 --json"
     assert cli.main(line.split()) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == vars(answer)
+    assert json.loads(out) | {"answers": ()} == vars(answer)
     assert err == ""
     assert cli.main(["predict", "cluttered-60", str(seven)]) == 0
     err = capsys.readouterr().err

@@ -34,7 +34,7 @@ def hesitant(
     config = replace(TINY, num_glimpses=6, num_classes=classes, core="lstm")
     model = RecurrentAttention(config.with_parts(policy=policy, context=context)).eval()
     torch.nn.init.normal_(model.action_head.weight, std=3.0)
-    return model
+    return model.requires_grad_(False)
 
 
 @pytest.mark.parametrize(("policy", "context"), [("learned", "none"), ("map", "conv")])
@@ -62,7 +62,9 @@ def test_images_that_are_done_with_are_not_looked_at(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         model.sensor, "forward", lambda scene, at: glimpses.append(len(at)) or look(scene, at)
     )
-    found = look_until_sure(model, images, 0.9)
+    confidence = model(images).step_logits.softmax(-1).amax(-1)
+    glimpses.clear()
+    found = look_until_sure(model, images, float(confidence.median()))
     assert sum(glimpses) == found.looks.sum() < 0.8 * 6 * 80
     assert glimpses == [int((found.looks > done).sum()) for done in range(len(glimpses))]
 
@@ -147,7 +149,7 @@ def test_the_command_stops_and_draws(foveal: Foveal) -> None:  # noqa: F811
         "--stop confident --threshold 1": "threshold must be a number above 0 and below 1; got 1",
         "--threshold 0.5": "--threshold is for --stop confident and --looks-curve",
         "--stop confident --rollouts 3": "a stop is of one rollout",
-        "--looks-curve curve.txt": "--looks-curve must be a",
+        "--looks-curve curve.txt": "--looks-curve must end in one of .png, .svg, .pdf",
     }.items():
         code, _, err = foveal(f"evaluate cluttered-60 --digits uci {flags}")
         assert (code, err.count("\n")) == (2, 1)

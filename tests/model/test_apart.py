@@ -12,7 +12,8 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContext, ConvContextSettings
 from foveal.model.core import SumCore
-from foveal.model.policy import MapSettings, gaussian_log_prob
+from foveal.model.map_policy import MapSettings
+from foveal.model.policy import gaussian_log_prob
 from tests.conftest import TINY
 
 SIDE = 9  # cells a side

@@ -15,7 +15,7 @@ from foveal import geometry
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
-from foveal.model.policy import MapPolicy, MapSettings
+from foveal.model.map_policy import MapPolicy, MapSettings
 from foveal.viz.scanpath import follow
 from tests.conftest import TINY
 

@@ -13,7 +13,8 @@ from foveal.model.config import RAMConfig
 from foveal.model.context import Context, ConvContextSettings
 from foveal.model.core import LSTMCore, RNNCore
 from foveal.model.glimpse import ConvGlimpseNetwork, ConvGlimpseSettings, GlimpseScaling
-from foveal.model.policy import MapPolicy, MapSettings, followed
+from foveal.model.map_policy import MapPolicy, MapSettings
+from foveal.model.policy import followed
 from foveal.model.sensor import check_sensor
 
 

@@ -16,7 +16,8 @@ import foveal
 from foveal import geometry
 from foveal.model.attention import RecurrentAttention
 from foveal.model.context import ConvContextSettings
-from foveal.model.policy import LocationPolicy, MapPolicy, MapSettings, ZoomPolicy
+from foveal.model.map_policy import MapPolicy, MapSettings
+from foveal.model.policy import LocationPolicy, ZoomPolicy
 from foveal.training.objective import reinforce_loss
 from foveal.viz.drawing import draw
 from foveal.viz.film import film_of

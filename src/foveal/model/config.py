@@ -6,6 +6,7 @@ import typing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import foveal.model.map_policy  # noqa: F401 (adds its policy)
 from foveal.io.files import changed
 from foveal.model.context import CONTEXTS, NO_CONTEXT
 from foveal.model.core import CORES

@@ -12,7 +12,7 @@ from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
-from foveal.model.policy import MapSettings
+from foveal.model.map_policy import MapSettings
 from foveal.names import choose
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
@@ -308,8 +308,13 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             policy_settings=MapSettings(apart=2.0 if seeks else 1.0),
             context_settings=context,
         ),
+        # As long as no look tells more than another, advantages divided by their deviation would be
+        # noise, and the map would forget what is lit.
         objective=dataclasses.replace(
-            base.objective, look_reward="alone", context_weight=float(seeks)
+            base.objective,
+            look_reward="alone",
+            context_weight=float(seeks),
+            standardize_advantages=False,
         ),
         training=dataclasses.replace(
             base.training,

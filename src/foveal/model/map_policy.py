@@ -1,0 +1,152 @@
+"""A location policy that reads a map: where to look, of the cells of a context's feature map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foveal.model.policy import POLICIES, Policy, drawn, gaussian_log_prob
+from foveal.names import PartSettings, Range, check_fields
+from foveal.randomness import random_rows
+
+UNLIKELY = 1e4  # nats, by which a cell that was looked at is less likely
+
+
+@dataclass(frozen=True)
+class MapSettings(PartSettings):
+    """Of the map policy."""
+
+    choose_first: bool = True  # choose the first look from the map too; else it is uniform
+    # cells whose middle is so near a look, in cells across or down, are not chosen again; 0: they
+    # may be; 0.5: without replacement; 1.5: nor their neighbours
+    apart: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, apart=Range(0, 1000))
+
+
+@POLICIES.add("map", settings=MapSettings)
+class MapPolicy(Policy):
+    """pi(l | h) is a mixture of Gaussians, one for each cell of the context's feature map.
+
+    The weight of a cell is the softmax of query . key / sqrt(M), where the key is the cell's
+    features and the query is linear in h; two more queries give its mean's offset from the middle
+    of the cell, of up to a cell each way. The mean policy takes the likeliest cell's mean.
+
+    Args:
+        hidden_size: units of h.
+        map_channels: M, features of a cell.
+        settings: its own.
+    """
+
+    reads_map = True
+
+    def __init__(self, hidden_size: int, map_channels: int, settings: MapSettings) -> None:
+        super().__init__()
+        self.chooses_first, self.channels = settings.choose_first, map_channels
+        self.apart, self.marks = settings.apart, settings.apart > 0
+        self.queries = nn.Linear(hidden_size, 3 * map_channels)
+
+    def forward(  # type: ignore[override]  # its class says that it reads a map
+        self,
+        hidden: Tensor,
+        std: float | Tensor,
+        generator: torch.Generator | None,
+        feature_map: Tensor,
+        seen: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.forward`; the mean is that of the chosen cell."""
+        middles, sizes, keys = self._cells(feature_map)
+        with torch.autocast(hidden.device.type, enabled=False):
+            weighing, *moving = self._queries(hidden[:, None]).unbind(2)
+            seen = None if seen is None else seen[:, None]
+            weights = self._weights(weighing @ keys, feature_map, seen).squeeze(1)
+            cell = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
+            # Where the others would be is left out.
+            key = keys.gather(2, cell[:, None].expand(-1, keys.shape[1], -1))
+            moved = torch.stack([query @ key for query in moving], dim=-1).view(-1, 2)
+        middle = middles.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
+        mean = middle + moved.tanh() * sizes
+        choice = mean.detach()
+        if self.training:
+            choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
+        return mean, choice
+
+    def score(  # type: ignore[override]
+        self,
+        hidden: Tensor,
+        choice: Tensor,
+        std: float | Tensor,
+        feature_map: Tensor,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """See `Policy.score`."""
+        # Image by image in memory, as the maps lie.
+        hidden, choice = hidden.movedim(-2, 0), choice.movedim(-2, 0)
+        flat = choice.reshape(choice.shape[0], -1, 1, 2)
+        if seen is not None:
+            seen = seen.movedim(-3, 0).reshape(*flat.shape[:2], *seen.shape[-2:])
+        weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map, seen)
+        densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
+        return densities.view(choice.shape[:-1]).movedim(0, -1)
+
+    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor:
+        """See `Policy.cell_weights`."""
+        weights = self.mixture(hidden, feature_map)[0].exp()
+        return weights.view(*hidden.shape[:2], *feature_map.shape[-2:])
+
+    def mark(self, location: Tensor, feature_map: Tensor, seen: Tensor) -> Tensor:
+        """See `Policy.mark`."""
+        middles = feature_map[:, :2]
+        sizes = 2 * (middles[:, :, :1, :1] + 1)
+        off = (middles - location[:, :2, None, None]).abs()
+        return seen | (off <= self.apart * sizes).all(1)
+
+    def mixture(
+        self, hidden: Tensor, feature_map: Tensor, seen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The mixtures that N times h and a map make.
+
+        Args:
+            hidden: ``(B, N, hidden_size)``.
+            feature_map: ``(B, 2 + M, h, w)``, or with the prior as one channel more.
+            seen: ``(B, N, h, w)`` bool, cells that have no weight; none if None.
+
+        Returns:
+            ``(B, N, h w)`` logarithms of the cells' weights, -inf of a cell that lies beyond the
+            image, and ``(B, N, h w, 2)`` means.
+        """
+        middles, sizes, keys = self._cells(feature_map)
+        # In bfloat16 a location would have too few digits to name a pixel.
+        with torch.autocast(hidden.device.type, enabled=False):
+            # One product, whose gradient is one piece of memory.
+            products = self._queries(hidden).flatten(1, 2) @ keys
+            weighed, *moved = products.view(*hidden.shape[:2], 3, -1).unbind(2)
+        means = middles[:, None] + torch.stack(moved, dim=-1).tanh() * sizes[:, None, None]
+        return self._weights(weighed, feature_map, seen), means
+
+    def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""
+        middles = feature_map[:, :2].float()
+        # The first begins with the image, at -1.
+        sizes = 2 * (middles[:, :, 0, 0] + 1)
+        keys = feature_map[:, 2 : 2 + self.channels].float().flatten(2)
+        return middles.flatten(2).transpose(1, 2), sizes, keys
+
+    def _queries(self, hidden: Tensor) -> Tensor:
+        """``(B, N, 3, M)``: for weights, and for means across and down."""
+        queries: Tensor = self.queries(hidden.float()) / math.sqrt(self.channels)
+        return queries.view(*queries.shape[:-1], 3, -1)
+
+    def _weights(self, weighed: Tensor, feature_map: Tensor, seen: Tensor | None) -> Tensor:
+        """``(B, N, h w)`` logarithms of weights, from what the keys say of each cell."""
+        prior = feature_map[:, 2 + self.channels :].float().flatten(2)
+        weighed = weighed + prior if prior.shape[1] else weighed
+        if seen is not None:  # little, not nothing: there may be no other cell
+            weighed = weighed - UNLIKELY * seen.flatten(2)
+        middles, sizes, _ = self._cells(feature_map)
+        beyond = (middles - sizes[:, None] / 2 >= 1).any(-1)
+        return weighed.masked_fill(beyond[:, None], -torch.inf).log_softmax(-1)
