@@ -535,6 +535,7 @@ WRONG = {
     "play model --gif play.png": "--gif must be a .gif or .mp4 file; got 'play.png'",
     "train --resume /nowhere": "there is no '/nowhere'",
     "train --resume empty": "it holds no config.json",
+    "compare nowhere/at-all": "nowhere/at-all must be a run .*; there is no such directory",
     "train --resume foreign": "is not foveal's: another program wrote it",
     "train --resume broken": "must be JSON; it is damaged",
     "train --resume empty --lr 3": "unknown flag --lr",

@@ -107,6 +107,13 @@ def test_the_page_loads_nothing() -> None:
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
+def test_each_picture_has_a_name_before_any_script_has_run() -> None:
+    tags = Parts(page(make_images(), "Looks")).tags
+    pictures = [attributes for _, attributes in tags if attributes.get("role") == "img"]
+    assert len(pictures) == 2
+    assert all(attributes.get("aria-label") for attributes in pictures)
+
+
 def test_names_cannot_break_out_of_the_page() -> None:
     name = '</script><script>alert("x")</script>'
     path = dataclasses.replace(make_path(), name=name, classes=(name, *"bcdefghij"))

@@ -76,9 +76,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / CONFIG_FILE
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{directory} must be a run directory or a saved model; it holds no {CONFIG_FILE}."
-        )
+        what = f"it holds no {CONFIG_FILE}" if directory.is_dir() else "there is no such directory"
+        raise FileNotFoundError(f"{directory} must be a run directory or a saved model; {what}.")
     content = read_json(path)
     if content.get("format") != FORMAT:
         raise ValueError(f"{path} is not foveal's: another program wrote it. Choose another path.")
