@@ -52,7 +52,9 @@ class _Split:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, classes: int) -> _Split:
-        return cls(images, labels, labels.argsort(stable=True), labels.bincount(minlength=classes))
+        # Not by `bincount`, which would wait for a device.
+        counts = (labels[:, None] == torch.arange(classes, device=labels.device)).sum(0)
+        return cls(images, labels, labels.argsort(stable=True), counts)
 
 
 @dataclass(frozen=True)
