@@ -123,7 +123,7 @@ after a few looks.
 ```python
 from foveal import RecurrentAttention
 
-model = RecurrentAttention.from_pretrained("{name}")  # or a directory, or a name on the Hub
+model = RecurrentAttention.from_pretrained("{name}")  # or a directory, or a Hub name
 ```
 {note}"""
 
