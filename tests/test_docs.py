@@ -48,7 +48,7 @@ SHORTENED = {
     r"search": f"{UCI} {SMALL} --trials 2 --workers 1",
     r"look [\w-]+60(?!.*\.png( |$))": UCI,
     r"look [\w-]+60 .*--(maps|out)": UCI,
-    r"make-dataset .*2304": f"{UCI} --canvas-size 100 --train 60",
+    r"make-dataset .*--train 1000": f"{UCI} --canvas-size 100 --train 60 --validation 20 --test 20",
     r"make-dataset": f"{UCI} --canvas-size 100 --num-clutter 4 --train 2 --validation 2 --test 2",
     r"play": "--episodes 10 --num-envs 10 --gif-episodes 1",
     r"export": "--num-glimpses 2",
@@ -275,7 +275,7 @@ OF_ALL = {"--help", "--help-all", "--import"}  # of every command, and before it
 
 def test_the_flags_in_sentences_exist() -> None:
     parts = "train mnist-28 --recipe best"  # whose settings are flags too
-    training = ("train mnist-28", parts, "train catch", "train folder")
+    training = ("train mnist-28", parts, "train megapixel", "train catch", "train folder")
     known = frozenset().union(*map(flags_of, (*training, *(cli.COMMANDS.keys() - {"train"}))))
     for page in PAGES:
         for code in inline(page):

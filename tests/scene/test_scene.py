@@ -60,6 +60,22 @@ def test_thumbnails_are_exact_averages_of_the_whole(side: int) -> None:
         np.testing.assert_allclose(scene.thumbnail(side).numpy(), wanted, atol=1e-5)
 
 
+def test_of_some_of_the_images_all_is_as_of_all() -> None:
+    """Twice in turn, as images leave a batch."""
+    centers, chosen = torch.tensor([[5, 7], [-3, 4], [6, 40]]), torch.tensor([2, 0, 1])
+    for scene in scenes():
+        some = scene.rows([2, 0]).rows([1]).rows([0])
+        assert some.sizes.tolist() == [list(SIZES[0])]
+        two, kept = scene.rows([2, 0]), [2, 0]
+        for which in (None, chosen):
+            whole = scene.patches(centers, 6, (1, 2, 4), which)
+            part = None if which is None else which[kept]
+            torch.testing.assert_close(two.patches(centers[kept], 6, (1, 2, 4), part), whole[kept])
+        torch.testing.assert_close(two.thumbnail(5), scene.thumbnail(5)[kept])
+        torch.testing.assert_close(two.image(1), scene.image(0))
+        torch.testing.assert_close(some.only(0, 2).image(1), scene.image(0))
+
+
 def test_every_kind_has_the_same_images_sizes_and_patches() -> None:
     first, *others = scenes()
     centers = torch.tensor([[5, 7], [-3, 4], [6, 40]])

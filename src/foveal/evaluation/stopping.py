@@ -116,24 +116,25 @@ def look_until_sure(
     scene = as_scene(images)
     with judging(model):
         location, state = model.begin(scene, generator)
+        scene = model.sensor.prepare(scene)
         rows = torch.arange(len(scene), device=location.device)
         logits = location.new_zeros(len(scene), model.config.num_classes)
         looks = torch.full_like(rows, most)
         locations = location.new_full((len(scene), most, location.shape[1]), torch.nan)
         for look in range(most):
             locations[rows, look] = location
-            step = model.step(scene, location, state)
-            logits[rows] = step.logits.float()
-            location, state = step.next_location, step.state
-            going = step.logits.float().softmax(-1).amax(-1) < threshold
-            if going.all():
-                continue
-            looks[rows[~going]] = look + 1
-            rows, location = rows[going], location[going]
-            if not len(rows):
+            state = model.look(scene, location, state).state
+            answer = model.action_head(state[0]).float()
+            logits[rows] = answer
+            going = answer.softmax(-1).amax(-1) < threshold
+            if not going.all():
+                looks[rows[~going]] = look + 1
+                rows, state = rows[going], tuple(part[going] for part in state)
+            if not len(rows) or look + 1 == most:
                 break
-            state = tuple(part[going] for part in state)
-            scene = scene.rows(going.nonzero()[:, 0].tolist())
+            if not going.all():
+                scene = scene.rows(going.nonzero()[:, 0].tolist())
+            location = model.decide(state).location
     return Stopped(logits, looks, locations)
 
 

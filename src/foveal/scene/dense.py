@@ -12,6 +12,7 @@ takes one look-up instead of four.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -103,11 +104,28 @@ class PreparedScene(DenseScene):
     """
 
     def __init__(self, images: DenseScene, boxes: Sequence[int]) -> None:
-        self.pixels, self.boxes, self.border = images.pixels, tuple(boxes), boxes[-1]
+        self._whole, self.boxes, self.border = images.pixels, tuple(boxes), boxes[-1]
         self.batch_size, self.num_channels = images.batch_size, images.num_channels
         self.height, self.width = images.height, images.width
         self.means = _means_of_boxes(images.pixels, self.boxes)
         self._offsets: dict[int, Tensor] = {}
+        self._kept: Tensor | None = None  # (B,), where the images lie in the means; None: in order
+
+    @property
+    def pixels(self) -> Tensor:  # type: ignore[override]  # seldom asked for: not copied before
+        """See `DenseScene`."""
+        return self._whole if self._kept is None else self._whole[self._kept]
+
+    def rows(self, kept: Sequence[int]) -> PreparedScene:
+        """See `Scene.rows`; without a copy of the means."""
+        chosen = torch.tensor(kept, device=self.means.device)
+        some = copy.copy(self)
+        some.batch_size = len(kept)
+        some.height, some.width = (
+            side[chosen] if isinstance(side, Tensor) else side for side in (self.height, self.width)
+        )
+        some._kept = chosen if self._kept is None else self._kept[chosen]
+        return some
 
     def patches(
         self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
@@ -118,8 +136,9 @@ class PreparedScene(DenseScene):
                 f"the images were prepared for boxes of {self.boxes} pixels a side; got "
                 f"{tuple(boxes)}. Prepare them with the sensor that is to look at them."
             )
-        batch, scales, channels, _ = self.means.shape
-        height, width = self.pixels.shape[2:]
+        _, scales, channels, _ = self.means.shape
+        batch = self.batch_size
+        height, width = self._whole.shape[2:]
         offsets, border = self._offsets_of(count), self.border
         if chosen is not None:
             offsets = offsets[chosen, None]
@@ -128,12 +147,14 @@ class PreparedScene(DenseScene):
         columns = (x + border).clamp_(0, width + border)
         rows = (y + border).clamp_(0, height + border)
         where = torch.add(columns[..., None, :], rows[..., :, None], alpha=width + border + 1)
-        if chosen is not None:
-            image = torch.arange(batch, device=where.device).view(-1, 1, 1, 1)
-            channel = torch.arange(channels, device=where.device).view(-1, 1, 1)
-            return self.means[image, chosen.view(-1, 1, 1, 1), channel, where][:, None]
-        where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
-        return self.means.gather(3, where).view(batch, scales, channels, count, count)
+        if chosen is None and self._kept is None:
+            where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
+            return self.means.gather(3, where).view(batch, scales, channels, count, count)
+        image = torch.arange(batch, device=where.device) if self._kept is None else self._kept
+        scale = torch.arange(scales, device=where.device) if chosen is None else chosen[:, None]
+        channel = torch.arange(channels, device=where.device).view(-1, 1, 1)
+        places = (image.view(-1, 1, 1, 1, 1), scale.view(-1, scale.shape[-1], 1, 1, 1), channel)
+        return self.means[(*places, where[:, :, None])]
 
     def _offsets_of(self, count: int) -> Tensor:
         """Where the boxes of each scale begin, in pixels from the centre; ``(S, count)``."""
