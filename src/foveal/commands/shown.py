@@ -1,9 +1,7 @@
 """A trained model, and what it is shown."""
 
-import contextlib
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +9,10 @@ import torch
 from foveal.commands.console import complain, counting
 from foveal.model.config import RAMConfig
 from foveal.names import shell_line
-from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
 from foveal.tasks import FolderTask
-from foveal.tasks.folder.listing import read_split
-from foveal.tasks.folder.task import SPLIT_FILE
 from foveal.tasks.task import Task
 
 
@@ -75,7 +70,7 @@ def task_shown(
             known |= {
                 "separator": separator,
                 "on_progress": count,
-                "trained_on": _trained_on(saved),
+                "trained_on": [] if saved.run is None else saved.run.trained_on(saved.directory),
                 "say": partial(complain, "evaluate"),
             }
             return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
@@ -86,14 +81,3 @@ def task_shown(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
     return shown
-
-
-def _trained_on(saved: Saved) -> list[Path]:
-    """The training images of a run on one's own images, as far as it tells."""
-    if not isinstance(saved.run, FolderRun):
-        return []
-    data = Path(saved.run.task.data)
-    with contextlib.suppress(OSError, ValueError):
-        split = read_split(saved.directory / SPLIT_FILE, data if data.is_dir() else data.parent)
-        return [split.path(entry) for entry in split.entries if entry.split == "train"]
-    return []

@@ -1,5 +1,6 @@
 """Runs on one's own images."""
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 from foveal.runs.classifier import ClassifierRun
 from foveal.runs.run import Completed, Count
 from foveal.tasks import FolderConfig, FolderTask
-from foveal.tasks.folder.task import Survey
+from foveal.tasks.folder.listing import read_split
+from foveal.tasks.folder.task import SPLIT_FILE, Survey
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,11 @@ class FolderRun(ClassifierRun):
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
             raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
         return FolderTask.restore(config, directory, self.model.num_channels, device)
+
+    def trained_on(self, directory: Path) -> list[Path]:
+        """See `Run`."""
+        data = Path(self.task.data)
+        with contextlib.suppress(OSError, ValueError):
+            split = read_split(directory / SPLIT_FILE, data if data.is_dir() else data.parent)
+            return [split.path(entry) for entry in split.entries if entry.split == "train"]
+        return []

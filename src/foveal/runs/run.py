@@ -119,6 +119,10 @@ class Run(ABC):
         ``engine`` has ``directory``, ``device`` and ``listener`` of an `Engine`.
         """
 
+    def trained_on(self, _: Path) -> list[Path]:
+        """The files of its training images, as far as its directory tells; of one's own alone."""
+        return []
+
     @abstractmethod
     def judge(self, model: Any, task: Any, device: torch.device, /) -> dict[str, Any]:
         """How good the trained model is on what nothing was chosen by, and what it takes."""
