@@ -32,11 +32,6 @@ TINY = {
 NEEDS = {"stable_baselines": "stable_baselines3"}  # extras
 # Lines; trainers are whole.
 LONGER = {"dram": 100, "encoder": 76, "ppo": 125, "stable_baselines": 125}
-    "dram": 100,
-    "encoder": 76,
-    "ppo": 125,
-    "stable_baselines": 125,
-}  # lines; trainers are whole
 
 
 @pytest.mark.parametrize("name", TINY)
