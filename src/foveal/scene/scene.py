@@ -60,7 +60,10 @@ class Scene(ABC):
         """One of the images alone, as a scene of so many times the same."""
 
     def rows(self, kept: Sequence[int]) -> Scene:
-        """Some of the images, in this order; what is looked at until a stop has it."""
+        """Some of the images, in this order, for looks that stop.
+
+        Raises `NotImplementedError` of screens of games, and of what is moved in training.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no rows; looks cannot stop in it.")
 
     def whole(self) -> Tensor:
