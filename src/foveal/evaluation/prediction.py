@@ -227,7 +227,7 @@ def _open(image: Any, num_channels: int) -> Picture | Exception:
     try:
         if isinstance(image, str | Path):
             return open_picture(Path(image), num_channels)
-        if isinstance(image, Source):
+        if hasattr(image, "levels") and hasattr(image, "read"):  # a source
             return _Borrowed(image)
         if isinstance(image, Tensor):
             image = image.detach().cpu()
