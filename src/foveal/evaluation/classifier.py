@@ -103,9 +103,14 @@ def answers(
                 answer = ended(answer, end)
             right.append(labels[kept])
             given.append(answer[kept])
+    check_judged(right, split)
+    return torch.cat(right).cpu(), torch.cat(given).cpu()
+
+
+def check_judged(right: list[Tensor], split: str) -> None:
+    """Refuse batches of labels of which nothing is left; `ValueError`."""
     if not sum(map(len, right)):
         raise ValueError(f"the {split} split has no images to judge the model by.")
-    return torch.cat(right).cpu(), torch.cat(given).cpu()
 
 
 @contextlib.contextmanager

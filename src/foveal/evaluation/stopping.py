@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from foveal.evaluation.classifier import EVALUATION_SEED, evaluation_of, judging, rollouts
+from foveal.evaluation.classifier import (
+    EVALUATION_SEED,
+    check_judged,
+    evaluation_of,
+    judging,
+    rollouts,
+)
 from foveal.model.attention import RecurrentAttention
 from foveal.names import Range, check_value
 from foveal.scene import Images, as_scene
@@ -148,6 +154,7 @@ def beliefs(
         most, answers = rollout.step_logits.float().softmax(-1).max(-1)
         confidence.append(most.cpu())
         right.append((answers == labels[:, None]).cpu())
+    check_judged(right, split)
     return Beliefs(torch.cat(confidence), torch.cat(right))
 
 
@@ -175,6 +182,7 @@ def stopped(
         right.append(labels[kept].cpu())
         given.append(found.logits.argmax(-1)[kept].cpu())
         looks.append(found.looks[kept].cpu())
+    check_judged(right, split)
     return torch.cat(right), torch.cat(given), torch.cat(looks)
 
 
