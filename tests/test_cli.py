@@ -733,7 +733,7 @@ def test_version_and_tasks(foveal: Foveal) -> None:
     code, out, _ = foveal("tasks --json")
     names = [task["task"] for task in json.loads(out)["tasks"]]
     assert names[:4] == ["mnist-28", "translated-60", "cluttered-60", "cluttered-100"]
-    several = ["pairs", "addition", "row-3", "digits-5"]
+    several = ["pairs", "addition", "row-3", "digits-5", "trail"]
     hidden = ["megapixel", "needle"]
     assert names[4:] == ["cheung-1", "cheung-2", *several, *hidden, "catch", "control", "folder"]
 

@@ -136,7 +136,8 @@ class ClassifierRun(Run):
         if given != (wanted := (task.max_answers, task.with_end)):
             raise ValueError(
                 f"max_answers and with_end must be {wanted[0]} and {wanted[1]}, as the images have "
-                f"them; got {given[0]} and {given[1]}. Leave the flags out."
+                f"them; got {given[0]} and {given[1]}. Pass --max-answers {wanted[0]} "
+                f"--{'' if wanted[1] else 'no-'}with-end."
             )
         if self.model.glimpse_size > max(task.image_size):
             raise ValueError(

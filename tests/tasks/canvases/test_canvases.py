@@ -211,6 +211,7 @@ def test_the_papers_tasks() -> None:
         "addition": (100, 0),
         "row-3": (100, 8),
         "digits-5": (100, 0),
+        "trail": (200, 0),
     }
 
 

@@ -79,6 +79,18 @@ def test_a_reader_that_follows_the_trail_finds_the_labels(answer: str, hops: int
         assert len(beside) == 10
 
 
+def test_training_canvases_may_have_fewer_digits_beside_the_trail() -> None:
+    task = uci(fewest_digits=5)
+    layout = task.layout("train", torch.arange(1000), torch.Generator().manual_seed(2))
+    there = layout.extents[..., 0] > 0
+    assert there[:, :5].all()
+    assert (layout.digits.flatten(2).any(2) == there).all()
+    counts = there.sum(1).bincount(minlength=25)[5:]
+    assert counts.min() > 25
+    assert counts.max() < 80
+    assert (next(task.fixed_layouts("validation")).extents > 0).all()
+
+
 def drawn(count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
 
@@ -147,6 +159,7 @@ def test_the_fixed_draws_are_these() -> None:
         ({"num_digits": (6, 9)}, "always as many.* got .* num_digits 6 9"),
         ({"num_digits": (26, 26)}, "a site for each digit; got 40, and 25 sites for 26. Pass"),
         ({"distance": 27}, "distance must be at least a digit's 28 pixels.* got 27"),
+        ({"fewest_digits": 4}, "fewest_digits must be 0, or of a trail from 5 to 24; got 4. Leave"),
         ({"hops": 0}, "hops must be a whole number from 1 to 63; got 0"),
     ],
 )

@@ -188,6 +188,10 @@ class CanvasTask(Task):
             places, labels = trail, labels[:, : self.config.hops + 1]
             labels = labels[:, -1] if self.config.answer == "last" else labels
             digits[:, 0] = digits[:, 0].maximum(self._frame())
+            if split == "train" and (fewest := self.config.fewest_digits):
+                counts = fewest + self._integers((batch, 1), most - fewest + 1, generator)
+                kept = (torch.arange(most, device=self.device) < counts)[..., None, None]
+                digits, extents = digits * kept, extents * kept[..., 0]
         elif most > 1:
             counts = least + self._integers((batch,), most - least + 1, generator)
             places = self._places(counts, generator)

@@ -34,6 +34,7 @@ class TaskConfig:
     arrangement: Literal["anywhere", "apart", "row", "trail"] = "anywhere"
     slope: int = 14  # a row rises or falls by less than so many pixels a digit
     hops: int = 4  # from the first digit of a trail to its last
+    fewest_digits: int = 0  # training canvases of a trail have from so many up; 0: all alike
     distance: int = 40  # pixels across and down from a site of a trail's lattice to the next
     # class of one digit; pair of two in any order, or their sum; sequence of all classes, from left
     # to right, or of those along a trail; set, the same in any order; last, of a trail
@@ -53,6 +54,7 @@ class TaskConfig:
             slope=Range(1, LARGEST_CANVAS),
             hops=Range(1, MOST_DIGITS - 1),
             distance=Range(1, LARGEST_CANVAS),
+            fewest_digits=Range(0, MOST_DIGITS),
             digit_scales=Range(1 / 16, 16),
         )
         self._check_several()
@@ -119,6 +121,11 @@ class TaskConfig:
                 f"and the answer last or sequence; got arrangement {self.arrangement!r}, answer "
                 f"{self.answer!r} and num_digits {least} {most}. Pass --arrangement trail --answer "
                 "last --num-digits 24 24, say."
+            )
+        if self.fewest_digits and not (trail and self.hops < self.fewest_digits <= most):
+            raise ValueError(
+                f"fewest_digits must be 0, or of a trail from {self.hops + 1} to {most}; got "
+                f"{self.fewest_digits}. Leave it out."
             )
         if most == 1:
             return
