@@ -76,7 +76,7 @@ def test_an_agent_does_not_look_at_places_apart(tmp_path: Path) -> None:
         context="conv",
         context_settings=context,
     )
-    with pytest.raises(ValueError, match="--apart is for several looks at one image"):
+    with pytest.raises(ValueError, match="--apart and --steps are for several looks"):
         make_trainer(tmp_path, agent=apart)
 
 

@@ -30,9 +30,11 @@ def make_dataset(
     vary_clutter: bool | None = None,
     clutter_from: Literal["all", "others"] | None = None,
     num_digits: tuple[int, int] | None = None,
-    arrangement: Literal["anywhere", "apart", "row"] | None = None,
+    arrangement: Literal["anywhere", "apart", "row", "trail"] | None = None,
     slope: int | None = None,
-    answer: Literal["class", "pair", "sum", "sequence", "set"] | None = None,
+    hops: int | None = None,
+    distance: int | None = None,
+    answer: Literal["class", "pair", "sum", "sequence", "set", "last"] | None = None,
     digit_scales: tuple[float, float] | None = None,
     composition: Literal["add", "over", "under"] | None = None,
     question: Literal["majority", "max", "top", "needle"] | None = None,
@@ -64,9 +66,11 @@ def make_dataset(
         vary_clutter: on each canvas from none to so many pieces; the task's if not given.
         clutter_from: all digits or others, those of other classes; the task's if not given.
         num_digits: least and most digits on a canvas; the task's if not given.
-        arrangement: anywhere, apart or row, of several digits; the task's if not given.
+        arrangement: anywhere, apart, row or trail, of several digits; the task's if not given.
         slope: most pixels a digit that a row rises or falls; the task's if not given.
-        answer: class, pair, sum, sequence or set, the label; the task's if not given.
+        hops: from the first digit of a trail to its last; the task's if not given.
+        distance: pixels from a site of a trail's lattice to the next; the task's if not given.
+        answer: class, pair, sum, sequence, set or last, the label; the task's if not given.
         digit_scales: least and most magnification of the digit; the task's if not given.
         composition: add (clutter adds to the digit's light), over (digits lie over it) or, of
             megapixel, under; the task's if not given.
@@ -84,6 +88,8 @@ def make_dataset(
         "num_digits": num_digits,
         "arrangement": arrangement,
         "slope": slope,
+        "hops": hops,
+        "distance": distance,
         "answer": answer,
         "digit_scales": digit_scales,
         "composition": composition,

@@ -321,7 +321,7 @@ class RecurrentAttention(nn.Module):
                 f"{whose} must give a feature map of (B, {channels}, h, w); got {got}."
             )
         if self.location_policy.marks:
-            seen = torch.zeros_like(feature_map[:, 0], dtype=torch.bool)
+            seen = torch.zeros_like(feature_map[:, 0], dtype=torch.uint8)
             return (*state, feature_map, seen), location
         return (*state, feature_map), location
 

@@ -14,6 +14,8 @@ from foveal.randomness import random_rows
 
 UNLIKELY = 1e4  # nats, by which a cell that was looked at is less likely
 FAR = 6.0  # standard deviations from its mean, where a Gaussian adds nothing to a density
+NEAR, LAST = 1, 2  # bits of a mark: cells not to be chosen again, and that of the last look
+STEP_FEATURES, STEP_UNITS = 32, 64  # of a way from the last look
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class MapSettings(PartSettings):
     # cells whose middle is so near a look, in cells across or down, are not chosen again; 0: they
     # may be; 0.5: without replacement; 1.5: nor their neighbours
     apart: float = 0.0
+    steps: bool = False  # how far a cell lies from the last look, and which way, counts too
+    one_shot: bool = False  # choose all places from the context, whatever looks show: a control
 
     def __post_init__(self) -> None:
         check_fields(self, apart=Range(0, 1000))
@@ -37,6 +41,9 @@ class MapPolicy(Policy):
     features and the query is linear in h; two more queries give its mean's offset from the middle
     of the cell, of up to a cell each way. The mean policy takes the likeliest cell's mean.
 
+    With ``steps`` the logarithm of a weight also has a query times what a small network makes of
+    the way to the cell from that of the last look: "from here, up and right", wherever here is.
+
     Args:
         hidden_size: units of h.
         map_channels: M, features of a cell.
@@ -48,8 +55,13 @@ class MapPolicy(Policy):
     def __init__(self, hidden_size: int, map_channels: int, settings: MapSettings) -> None:
         super().__init__()
         self.chooses_first, self.channels = settings.choose_first, map_channels
-        self.apart, self.marks = settings.apart, settings.apart > 0
+        self.apart, self.one_shot = settings.apart, settings.one_shot
+        self.marks = settings.apart > 0 or settings.steps
         self.queries = nn.Linear(hidden_size, 3 * map_channels)
+        self.steps = nn.Linear(hidden_size, STEP_FEATURES) if settings.steps else None
+        if settings.steps:
+            layers = nn.Linear(2, STEP_UNITS), nn.ReLU(), nn.Linear(STEP_UNITS, STEP_FEATURES)
+            self.ways = nn.Sequential(*layers)
 
     def forward(  # type: ignore[override]  # its class says that it reads a map
         self,
@@ -64,7 +76,8 @@ class MapPolicy(Policy):
         with torch.autocast(hidden.device.type, enabled=False):
             weighing, *moving = self._queries(hidden[:, None]).unbind(2)
             seen = None if seen is None else seen[:, None]
-            weights = self._weights(weighing @ keys, feature_map, seen).squeeze(1)
+            weighed = weighing @ keys + self._stepped(hidden[:, None], feature_map, seen)
+            weights = self._weights(weighed, feature_map, seen).squeeze(1)
             cell = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
             # Where the others would be is left out.
             key = keys.gather(2, cell[:, None].expand(-1, keys.shape[1], -1))
@@ -95,8 +108,10 @@ class MapPolicy(Policy):
         densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
         return densities.view(choice.shape[:-1]).movedim(0, -1)
 
-    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor:
+    def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor | None:
         """See `Policy.cell_weights`."""
+        if self.steps is not None:
+            return None
         weights = self.mixture(hidden, feature_map)[0].exp()
         return weights.view(*hidden.shape[:2], *feature_map.shape[-2:])
 
@@ -104,8 +119,11 @@ class MapPolicy(Policy):
         """See `Policy.mark`."""
         middles = feature_map[:, :2]
         sizes = 2 * (middles[:, :, :1, :1] + 1)
-        off = (middles - location[:, :2, None, None]).abs()
-        return seen | (off <= self.apart * sizes).all(1)
+        off = (middles - location[:, :2, None, None]).abs() / sizes
+        off = off.amax(1)
+        near = off <= self.apart if self.apart else torch.zeros_like(seen, dtype=torch.bool)
+        last = nn.functional.one_hot(off.flatten(1).argmin(1), off[0].numel()).view_as(seen)
+        return ((seen | near) & NEAR | LAST * last).to(seen.dtype)
 
     def _near(self, choice: Tensor, std: float | Tensor, feature_map: Tensor) -> Tensor | None:
         """``(B, N, n)``, the cells whose Gaussians reach ``(B, N, 2)`` choices; None: all may."""
@@ -136,7 +154,7 @@ class MapPolicy(Policy):
         Args:
             hidden: ``(B, N, hidden_size)``.
             feature_map: ``(B, 2 + M, h, w)``, or with the prior as one channel more.
-            seen: ``(B, N, h, w)`` bool, cells that have no weight; none if None.
+            seen: ``(B, N, h, w)`` uint8, as `mark` makes it; nothing was seen if None.
             near: ``(B, N, n)``, the cells that are asked for; all h w if None.
 
         Returns:
@@ -157,6 +175,7 @@ class MapPolicy(Policy):
                 image = torch.arange(len(near), device=near.device)[:, None, None]
                 moved = keys.transpose(1, 2)[image, near] @ queries[:, :, 1:].transpose(2, 3)
                 middles = middles[image, near]
+            weighed = weighed + self._stepped(hidden, feature_map, seen)
         weights = self._weights(weighed, feature_map, seen)
         weights = weights if near is None else weights.gather(2, near)
         return weights, middles + moved.tanh() * sizes[:, None, None]
@@ -171,15 +190,31 @@ class MapPolicy(Policy):
 
     def _queries(self, hidden: Tensor) -> Tensor:
         """``(B, N, 3, M)``: for weights, and for means across and down."""
-        queries: Tensor = self.queries(hidden.float()) / math.sqrt(self.channels)
+        queries: Tensor = self.queries(self._told(hidden)) / math.sqrt(self.channels)
         return queries.view(*queries.shape[:-1], 3, -1)
+
+    def _stepped(self, hidden: Tensor, feature_map: Tensor, marks: Tensor | None) -> Tensor:
+        """``(B, N, h w)``, what ways from the last look add to logarithms of weights, if any."""
+        if self.steps is None or marks is None:
+            return hidden.new_zeros((), dtype=torch.float32)
+        middles, sizes, _ = self._cells(feature_map)
+        last = (marks & LAST).flatten(2).bool().float()
+        # In cells, those nearby told apart the best; none before the first look.
+        ways = (middles[:, None] - (last @ middles)[:, :, None]) / sizes[:, None, None]
+        ways = ways * last.amax(-1)[..., None, None]
+        ways = self.ways(ways.sign() * ways.abs().log1p())
+        added: Tensor = (ways @ self.steps(self._told(hidden))[..., None]).squeeze(-1)
+        return added
+
+    def _told(self, hidden: Tensor) -> Tensor:
+        return torch.zeros_like(hidden.float()) if self.one_shot else hidden.float()
 
     def _weights(self, weighed: Tensor, feature_map: Tensor, seen: Tensor | None) -> Tensor:
         """``(B, N, h w)`` logarithms of weights, from what the keys say of each cell."""
         prior = feature_map[:, 2 + self.channels :].float().flatten(2)
         weighed = weighed + prior if prior.shape[1] else weighed
         if seen is not None:  # little, not nothing: there may be no other cell
-            weighed = weighed - UNLIKELY * seen.flatten(2)
+            weighed = weighed - UNLIKELY * (seen & NEAR).flatten(2)
         middles, sizes, _ = self._cells(feature_map)
         beyond = (middles - sizes[:, None] / 2 >= 1).any(-1)
         return weighed.masked_fill(beyond[:, None], -torch.inf).log_softmax(-1)

@@ -26,7 +26,7 @@ class Policy(nn.Module):
         reads_map: whether it reads a map.
         chooses_first: whether ``forward`` also chooses the first location, in place of `first`.
         marks: whether it keeps which cells of the map were looked at: after the map it gets those,
-            of ``hidden``'s leading sizes and the map's (h, w), zeros at first and then by `mark`.
+            uint8 of ``hidden``'s leading sizes and the map's (h, w), 0 at first and then by `mark`.
     """
 
     reads_map: ClassVar[bool] = False
@@ -59,7 +59,7 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def mark(self, location: Tensor, feature_map: Tensor, seen: Tensor) -> Tensor:
-        """The ``(B, h, w)`` bool cells that were looked at, after looks at ``(B, 2)``."""
+        """What is kept of the ``(B, h, w)`` uint8 cells, after looks at ``(B, 2)``."""
         raise NotImplementedError
 
     def cell_weights(self, hidden: Tensor, feature_map: Tensor) -> Tensor | None:  # noqa: ARG002

@@ -45,6 +45,8 @@ RETINAS = {
         with_end=True,
         num_classes=11,
     ),
+    # A look at each digit of a trail.
+    "trail": RAMConfig(glimpse_size=12, num_scales=4, num_glimpses=1, max_answers=5),
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
@@ -169,6 +171,8 @@ def _best(task: str) -> CanvasRun:
             validate_every=2,
         ),
     )
+    if best.task.arrangement == "trail":
+        return _follower(best)
     if not retina.zoom:
         return best
     model = dataclasses.replace(
@@ -180,6 +184,27 @@ def _best(task: str) -> CanvasRun:
         context_settings=ConvContextSettings(thumbnail_size=retina.glimpse_size),
     )
     return dataclasses.replace(best, model=model)
+
+
+def _follower(best: CanvasRun) -> CanvasRun:
+    """The recipe best for trails: a cell of the map is a site, too coarse to tell what lies there.
+
+    It begins with the brightest, the marked one. A look is said from where the last one was
+    (`MapSettings.steps`).
+    """
+    context = ConvContextSettings(
+        thumbnail_size=2 * best.task.sites, map_stride=2, context_layers=2, map_light=30.0
+    )
+    settings = MapSettings(apart=0.5, steps=True)
+    return best.altered(
+        model={
+            "glimpse_size": 32,
+            "location_std": 0.05,
+            "policy_settings": settings,
+            "context_settings": context,
+        },
+        training={"final_location_std": 0.02},
+    )
 
 
 # Of the networks that see the whole image. Adam took the fully connected ones to the paper's

@@ -37,6 +37,10 @@ TASKS |= {
     "digits-5": TaskConfig(
         canvas_size=100, num_digits=(1, 5), arrangement="apart", answer="sequence"
     ),
+    # Of 24 digits 5 are the trail; of its last and the other 19 there are two of each class.
+    "trail": TaskConfig(
+        canvas_size=200, num_digits=(24, 24), arrangement="trail", answer="sequence"
+    ),
 }
 HAYSTACKS = {
     "megapixel": HaystackConfig(),
@@ -53,6 +57,7 @@ DESCRIPTIONS = {
     "addition": "two digits anywhere on 100 x 100: their sum",
     "row-3": "three digits in a slanted row on 100 x 100, among 8 pieces: one after another",
     "digits-5": "one to five digits apart on 100 x 100, from left to right, and their end",
+    "trail": "24 digits on 200 x 200: from the marked one, each of 5 says where the next lies",
     "megapixel": "Megapixel MNIST: which digit is there three times, on 1,500 x 1,500 pixels",
     "needle": "is there a 3 among 100 other digits, on 512 x 512 pixels",
 }

@@ -157,8 +157,8 @@ class ControlTrainer(Engine):
             )
         if model.location_policy.marks:
             raise ValueError(
-                "--apart is for several looks at one image; an agent has another at each. Leave it "
-                "out."
+                "--apart and --steps are for several looks at one image; an agent has another at "
+                "each. Leave them out."
             )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length

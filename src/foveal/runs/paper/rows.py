@@ -59,6 +59,7 @@ BEYOND = {
     "addition": ("best",),
     "row-3": ("best",),
     "digits-5": ("best",),
+    "trail": ("best", "best-oneshot", "best-random", "best-center"),
 }
 
 # A row of the paper under another protocol: where the first of its two looks is.
@@ -178,19 +179,27 @@ def _row(task: str, kind: str) -> Row:
 
 def _beyond(task: str, kind: str) -> Row:
     name, control = f"{task}-{kind}", kind.removeprefix("best").removeprefix("-")
-    name = name if task in PAPER else task  # that of another paper
+    # Without "best" where there is no other recipe's row beside it.
+    name = name if task in PAPER else "-".join(filter(None, (task, control)))
     config = recipe(task, "best")
-    title = f"a thumbnail, then {config.model.num_glimpses} glimpses"
+    looks = config.model.num_glimpses
+    title = f"a thumbnail, then {looks} glimpse{'s' if looks > 1 else ''}"
     title += " for each digit" if config.model.max_answers > 1 else ""
     title += ", each of one scale that it chooses" if config.model.zoom else ""
     if control.isdecimal():
-        config, name = config.altered(task={"num_clutter": int(control)}), f"{name}-{control}"
+        config = config.altered(task={"num_clutter": int(control)})
         title += f", among {control} pieces"
+    elif control == "oneshot":
+        once: Any = {"one_shot": True}
+        settings = replace(config.model.policy_settings, **once)
+        config = config.altered(model={"policy_settings": settings})
+        title += ", all chosen before the first"
     elif control:
         config = config.altered(model=config.model.with_parts(policy=control))
         title += {"random": " at random", "center": " of the centre"}[control]
     known, single = BEST_KNOWN.get(name), task == "row-3"
-    title += "; error a digit" if single else "; error a sequence" if task == "digits-5" else ""
+    whole = "; error a sequence" if config.model.max_answers > 1 else ""
+    title += "; error a digit" if single else whole
     return Row(name, title, task, config, None, None, known, apart="beyond", single=single)
 
 

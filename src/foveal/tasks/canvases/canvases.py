@@ -26,11 +26,13 @@ from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.canvases.several import (
+    DIRECTIONS,
     apart,
     classes_of,
     in_a_row,
     labels_of,
     reading_order,
+    trails,
 )
 from foveal.tasks.task import Task
 
@@ -40,6 +42,7 @@ MOST_PIECES = 2_000_000  # of clutter in a block; with more a canvas, each is a 
 LARGEST_WHOLE = 16_384  # pixels a side; a larger canvas fits no memory, and is written to a file
 SMALLEST_POOL = 64  # digits that the clutter of a batch is cut from, where they are augmented
 SPARSE = 16  # times as many pixels as may be lit, from which on canvases are sparse
+FRAME = 2  # pixels wide, round the first digit of a trail, inside its square
 CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed draw
 
 
@@ -115,6 +118,11 @@ class CanvasTask(Task):
                 f"clutter of other classes needs 2 classes; {config.digits} has "
                 f"{self._num_digits}. Pass --clutter-from all."
             )
+        if config.arrangement == "trail" and self._num_digits < DIRECTIONS:
+            raise ValueError(
+                f"a trail needs digits of {DIRECTIONS} classes, one for each direction; "
+                f"{config.digits} has {self._num_digits}. Pass other --digits."
+            )
         self.image_size = (canvas, canvas) if canvas else self.digit_size
         # What may be lit, in pixels.
         lit = config.num_digits[1] * math.prod(self.digit_size)
@@ -154,8 +162,10 @@ class CanvasTask(Task):
         part = self._splits[split]
         height, width = part.images.shape[1:]
         least, most = self.config.num_digits
-        indices = indices.to(self.device)[:, None]
-        if most > 1:  # the others are any of the split
+        indices, trail = indices.to(self.device)[:, None], None
+        if self.config.arrangement == "trail":
+            trail, indices = self._trails(part, indices, generator)
+        elif most > 1:  # the others are any of the split
             others = self._integers((batch, most - 1), len(part.labels), generator)
             indices = torch.cat([indices, others], dim=1)
         digits, labels = part.images[indices.view(-1)], part.labels[indices]
@@ -174,7 +184,11 @@ class CanvasTask(Task):
         side: int | Tensor = whole
         if split == "train" and self.config.smallest_canvas:
             side = sides = self._random_sides(batch, generator)
-        if most > 1:
+        if trail is not None:
+            places, labels = trail, labels[:, : self.config.hops + 1]
+            labels = labels[:, -1] if self.config.answer == "last" else labels
+            digits[:, 0] = digits[:, 0].maximum(self._frame())
+        elif most > 1:
             counts = least + self._integers((batch,), most - least + 1, generator)
             places = self._places(counts, generator)
             order = reading_order(places, counts)
@@ -208,6 +222,32 @@ class CanvasTask(Task):
         if self.config.arrangement == "apart":
             return apart(draw, counts, most, side, max(height, width))
         return self._below((len(counts), most), side - height + 1, side - width + 1, generator)
+
+    def _trails(
+        self, part: _Split, last: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, M, 2)`` places and ``(B, M)`` digits of `trails`, of given ``(B, 1)`` last ones.
+
+        Each digit lies anywhere on its site.
+        """
+        draw = functools.partial(self._integers, generator=generator)
+        hops, most, sites = self.config.hops, self.config.num_digits[1], self.config.sites
+        where, classes = trails(draw, part.labels[last[:, 0]], hops, most, sites, self._num_digits)
+        before = part.counts.cumsum(0) - part.counts
+        chosen = draw((len(last), most), 2**30) % part.counts[classes]
+        indices = part.order[before[classes] + chosen]
+        indices[:, hops] = last[:, 0]
+        corner = torch.stack([where // sites, where % sites], dim=-1) * self.config.distance
+        room = [self.config.distance - size + 1 for size in self.digit_size]
+        aside = torch.stack([draw((len(last), most), each) for each in room], dim=-1)
+        margin = (self.config.canvas_size - sites * self.config.distance) // 2
+        return corner + aside + margin, indices
+
+    def _frame(self) -> Tensor:
+        """The mark of the first digit of a trail, ``(h, w)`` uint8."""
+        frame = torch.full(self.digit_size, 255, dtype=torch.uint8, device=self.device)
+        frame[FRAME:-FRAME, FRAME:-FRAME] = 0
+        return frame
 
     def _donors(
         self, part: _Split, labels: Tensor, count: int, generator: torch.Generator | None

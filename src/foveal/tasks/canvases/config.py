@@ -9,7 +9,7 @@ from foveal.names import Range, check_fields
 from foveal.tasks.augmentation import AugmentationConfig
 
 LARGEST_CANVAS = 131_072  # pixels a side
-MOST_DIGITS = 16  # on a canvas
+MOST_DIGITS = 64  # on a canvas
 MOST_COVER = 20  # times that clutter may cover a canvas; nothing is to be seen long before
 
 
@@ -29,12 +29,15 @@ class TaskConfig:
     vary_clutter: bool = False  # on each canvas from none to num_clutter pieces, evenly
     clutter_from: Literal["all", "others"] = "all"  # digits it is cut from; others: other classes
     num_digits: tuple[int, int] = (1, 1)  # on each canvas, evenly from and to
-    # of several digits: anywhere, also on one another; apart; side by side in a slanted row
-    arrangement: Literal["anywhere", "apart", "row"] = "anywhere"
+    # of several digits: anywhere, also on one another; apart; side by side in a slanted row; on
+    # sites of a lattice, where some are a trail, each digit of which says where the next lies
+    arrangement: Literal["anywhere", "apart", "row", "trail"] = "anywhere"
     slope: int = 14  # a row rises or falls by less than so many pixels a digit
-    # class of one digit; pair of two in any order, or their sum; sequence, from left to right, of
-    # all their classes; set, the same in any order
-    answer: Literal["class", "pair", "sum", "sequence", "set"] = "class"
+    hops: int = 4  # from the first digit of a trail to its last
+    distance: int = 40  # pixels across and down from a site of a trail's lattice to the next
+    # class of one digit; pair of two in any order, or their sum; sequence of all classes, from left
+    # to right, or of those along a trail; set, the same in any order; last, of a trail
+    answer: Literal["class", "pair", "sum", "sequence", "set", "last"] = "class"
     digit_scales: tuple[float, float] = (1.0, 1.0)  # a digit's magnification, evenly from and to
     composition: Literal["add", "over"] = "add"  # clutter adds to the digit's light, or is under it
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)  # of the digits
@@ -48,6 +51,8 @@ class TaskConfig:
             clutter_size=Range(1, LARGEST_CANVAS),
             num_digits=Range(1, MOST_DIGITS),
             slope=Range(1, LARGEST_CANVAS),
+            hops=Range(1, MOST_DIGITS - 1),
+            distance=Range(1, LARGEST_CANVAS),
             digit_scales=Range(1 / 16, 16),
         )
         self._check_several()
@@ -82,7 +87,14 @@ class TaskConfig:
     @property
     def max_answers(self) -> int:
         """How many labels a canvas has at most."""
-        return self.num_digits[1] if self.answer in ("sequence", "set") else 1
+        if self.answer not in ("sequence", "set"):
+            return 1
+        return self.hops + 1 if self.arrangement == "trail" else self.num_digits[1]
+
+    @property
+    def sites(self) -> int:
+        """Sites of a trail's lattice, across and down."""
+        return self.canvas_size // self.distance
 
     @property
     def with_end(self) -> bool:
@@ -97,6 +109,16 @@ class TaskConfig:
             raise ValueError(
                 f"num_digits must be the least and the most, {wanted[0]} {wanted[1]} for the "
                 f"answer {self.answer!r}; got {least} {most}. {several or 'Pass them in order'}."
+            )
+        trail = self.arrangement == "trail"
+        if (self.answer == "last" or trail) and not (
+            trail and self.answer in ("last", "sequence") and self.hops < least == most
+        ):
+            raise ValueError(
+                f"a trail of {self.hops} hops has at least {self.hops + 1} digits, always as many, "
+                f"and the answer last or sequence; got arrangement {self.arrangement!r}, answer "
+                f"{self.answer!r} and num_digits {least} {most}. Pass --arrangement trail --answer "
+                "last --num-digits 24 24, say."
             )
         if most == 1:
             return
@@ -117,7 +139,13 @@ class TaskConfig:
             ValueError: saying how large it has to be.
         """
         side, most = self.canvas_size, self.num_digits[1]
-        rows = {"apart": digit * -int(-(most**0.5) // 1), "anywhere": digit}
+        if self.arrangement == "trail" and (self.distance < digit or self.sites**2 < most):
+            raise ValueError(
+                f"distance must be at least a digit's {digit} pixels, and the canvas have a site "
+                f"for each digit; got {self.distance}, and {self.sites**2} sites for {most}. Pass "
+                "another --distance or --canvas-size, or fewer --num-digits."
+            )
+        rows = {"apart": digit * -int(-(most**0.5) // 1), "anywhere": digit, "trail": digit}
         least = rows.get(self.arrangement, digit + max(self.slope, digit) * (most - 1))
         if most > 1 and side < least:
             raise ValueError(

@@ -118,6 +118,8 @@ def _shown(task: CanvasTask | HaystackTask, split: str, count: int, seed: int) -
 
 def _canvas(task: CanvasTask, layout: Layout) -> Shown:
     squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
+    if task.config.arrangement == "trail":
+        squares = squares[: task.config.hops + 1]
 
     def rows(top: int, height: int) -> NDArray[np.uint8]:
         band: NDArray[np.uint8] = task.render_rows(layout, top, height).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from foveal.names import IGNORED
 
-ATTEMPTS, TRIES = 8, 32  # at a canvas of digits apart, and at the place of each
+ATTEMPTS, TRIES = 8, 32  # at a canvas of digits apart or a trail, and at the place of each
+DIRECTIONS = 8  # by the class of a digit, where the next lies: 0 up, 1 up and right, 2 right, ...
 
 # Whole numbers of a shape, uniform from 0 up and below a limit, or below one for each.
 Draw = Callable[[tuple[int, ...], int | Tensor], Tensor]
@@ -71,6 +73,70 @@ def apart(draw: Draw, counts: Tensor, most: int, side: int, digit: int) -> Tenso
     which, row = torch.arange(most, device=counts.device), side // digit
     rows = torch.stack([which // row, which % row], dim=-1) * digit
     return torch.where(fits.any(1)[:, None, None], places, rows)
+
+
+def trails(
+    draw: Draw, last: Tensor, hops: int, digits: int, sites: int, classes: int
+) -> tuple[Tensor, Tensor]:
+    """Which sites of a lattice a trail visits, and what lies on them and on others.
+
+    From each digit of a trail but the last, the next lies on one of the eight sites around,
+    clockwise from above by the digit's class. It is drawn backwards, so that it ends on any site:
+    each digit lies before the next on any site of the lattice that is off the trail. Where no walk
+    of `ATTEMPTS` goes on to the first digit, it goes along the rows.
+
+    The last digit is of any class, whatever the trail. It and those beside the trail are as many of
+    each class, as far as numbers allow, and lie anywhere: neither what is on one place, nor how
+    many there are of a class, tells which is the last.
+
+    Args:
+        draw: gives random numbers.
+        last: ``(B,)``, the class of each trail's last digit.
+        hops: H, to it from the first.
+        digits: M, on each canvas.
+        sites: of the lattice, across and down.
+        classes: K, of digits.
+
+    Returns:
+        ``(B, M)`` sites, row by row, and ``(B, M)`` classes: first H + 1 of the trail, in order.
+    """
+    batch, device = len(last), last.device
+    angle = torch.arange(DIRECTIONS, device=device) * (2 * math.pi / DIRECTIONS)
+    step = torch.stack([-angle.cos(), angle.sin()], dim=-1).round().long()  # (down, across)
+    here = draw((batch, ATTEMPTS), sites**2)
+    free = torch.ones(batch, ATTEMPTS, sites**2, dtype=torch.bool, device=device)
+    fits, path, turns = torch.ones_like(here, dtype=torch.bool), [here], []
+    for _ in range(hops):
+        free = free.scatter(2, here[..., None], value=False)
+        around = torch.stack([here // sites, here % sites], dim=-1)[:, :, None] - step
+        inside = ((around >= 0) & (around < sites)).all(-1)
+        flat = around[..., 0] * sites + around[..., 1]
+        open_ = inside & free.gather(2, flat.clamp(0, sites**2 - 1))
+        turn = (draw((batch, ATTEMPTS, DIRECTIONS), 2**30) + 1).where(open_, 0).argmax(2)
+        fits = fits & open_.any(2)
+        here = flat.gather(2, turn[..., None]).squeeze(2).clamp(0, sites**2 - 1)
+        path.append(here)
+        turns.append(turn)
+    attempt = fits.int().argmax(1)[:, None, None]
+    walked, told = (
+        torch.stack(parts[::-1], dim=2).gather(1, attempt.expand(-1, -1, len(parts))).squeeze(1)
+        for parts in (path, turns)
+    )
+    along = torch.arange(hops + 1, device=device)
+    row, column = along // sites, along % sites
+    snake = row * sites + column.where(row % 2 == 0, sites - 1 - column)
+    down = (column == sites - 1)[:-1]
+    straight = torch.full_like(snake, 2).where(row % 2 == 0, 6)[:-1].masked_fill(down, 4)
+    any_ = fits.any(1, keepdim=True)
+    walked, told = torch.where(any_, walked, snake), torch.where(any_, told, straight)
+    # The others, in any order: sites that are free, and classes that make up for the last one's.
+    keys = draw((batch, sites**2), 2**30).scatter(1, walked, 2**31)
+    elsewhere = keys.argsort(1)[:, : digits - hops - 1]
+    others = torch.arange(digits - hops - 1, device=device).expand_as(elsewhere)
+    shuffled = draw((batch, classes - 1), 2**30).argsort(1)
+    shuffled = torch.cat([shuffled, torch.full_like(last, classes - 1)[:, None]], dim=1)
+    others = (last[:, None] + 1 + shuffled.gather(1, others % classes)) % classes
+    return torch.cat([walked, elsewhere], dim=1), torch.cat([told, last[:, None], others], dim=1)
 
 
 def reading_order(places: Tensor, counts: Tensor) -> Tensor:
