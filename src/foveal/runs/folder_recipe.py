@@ -28,6 +28,7 @@ SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of t
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
 SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
+STRENGTH = 10.0  # where the answer to the thumbnail found something, the gaze begins
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
@@ -143,6 +144,7 @@ def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -
         map_stride=4 if large else 1,
         context_layers=5 if large else 3,
         thumbnail_gain=1.0,
+        map_strength=STRENGTH if large else 0.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
     return run.altered(

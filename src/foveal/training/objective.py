@@ -212,14 +212,18 @@ def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None 
 
 
 def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
-    """Log p(label) by each chosen look alone, in [-3, 0] nats; ``(B, D)``.
+    """Log p(label) by each chosen look alone, at least that of an even belief, in nats; ``(B, D)``.
+
+    Were it less for a wrong answer, a gaze whose looks cannot be told apart yet would learn to look
+    at nothing, where no answer is ever far off.
 
     Raises:
         ValueError: if the rollout has no ``glimpse_logits``.
     """
     if rollout.glimpse_logits is None:
         raise ValueError(NO_GLIMPSE_LOGITS)
-    return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels)
+    even = -math.log(rollout.glimpse_logits.shape[-1])
+    return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels).clamp(min=even)
 
 
 def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
