@@ -4,3 +4,5 @@ addEventListener("load", () => setTimeout(() => {
     if (part.scrollWidth > part.clientWidth || part.scrollHeight > part.clientHeight) part.tabIndex = 0;
   }
 }));
+// The theme's search opens as a dialog, which it leaves without a name.
+document.querySelector(".md-search[role=dialog]")?.setAttribute("aria-label", "Search");

@@ -21,7 +21,7 @@ from foveal.app.models import Agent, Classifier, load_models, named
 from foveal.app.picture import Viewing
 from foveal.app.rounds import deal, replay
 from foveal.app.sessions import MOST, Sessions
-from foveal.app.strokes import compose, draw_digit, read_strokes
+from foveal.app.strokes import compose, digits_of, draw_digit, read_strokes
 from foveal.envs import EnvConfig
 from foveal.tasks import CanvasTask, TaskConfig
 
@@ -88,6 +88,35 @@ def test_clutter_adds_light_and_comes_from_the_seed() -> None:
     assert (once > bare).sum() > 20
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+def test_several_digits_are_told_apart_and_lie_where_they_were_drawn() -> None:
+    task = CanvasTask(TaskConfig(digits="uci", canvas_size=100, num_clutter=6))
+    places = ((0.05, 0.1), (0.6, 0.1), (0.3, 0.65))
+    alone = [moved(FOUR, 0.3, *place) for place in places]
+    # Drawn in turns, and the last a bar across two strokes, which joins them.
+    turns = [stroke for strokes in zip(*alone, strict=True) for stroke in strokes]
+    found = digits_of(read_strokes(turns))
+    assert sorted(len(digit) for digit in found) == [2, 2, 2]
+    bar = [[[0.05, 0.2], [0.95, 0.2]]]
+    assert sorted(len(digit) for digit in digits_of(read_strokes(turns + bar))) == [2, 5]
+    image = compose(task, read_strokes(turns), 0, seed=0, most=3)
+    one_by_one = sum(compose(task, read_strokes(strokes), 0, seed=0) for strokes in alone)
+    assert torch.equal(image, one_by_one)
+    with pytest.raises(ValueError, match="3 digits are drawn, and this model reads at most 2"):
+        compose(task, read_strokes(turns), 0, seed=0, most=2)
+
+
+def test_a_model_of_several_digits_answers_each() -> None:
+    task = TaskConfig(canvas_size=100, num_digits=(1, 5), arrangement="apart", answer="sequence")
+    config = RAMConfig(num_glimpses=1, max_answers=5, with_end=True, num_classes=11)
+    network = RecurrentAttention(config).eval()
+    with torch.no_grad():
+        network.action_head.bias[7] = 50.0
+    model = Classifier("five", network, (*"0123456789", "end"), task)
+    said, shown = Drawing([model])(moved(SEVEN, 0.3, 0, 0) + moved(FOUR, 0.3, 0.5, 0), "five", 0, 0)
+    assert 'data-answer="7 7 7 7 7" data-looks="5"' in said
+    assert shown is not None
 
 
 @pytest.mark.parametrize("name", ["cluttered-60", "mnist-28"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -130,6 +131,34 @@ def test_a_map_begins_with_what_is_lit() -> None:
     made.context.light.data.fill_(1)  # or every look is there, and none less likely than another
     made.train()(lit).log_probs.sum().backward()
     assert made.context.light.grad != 0, "how much light counts is learned"
+
+
+def test_a_map_begins_where_its_features_are_strong() -> None:
+    """And the policy does not train them: it would drown what the answer tells them."""
+    settings = ConvContextSettings(
+        thumbnail_size=14, map_stride=2, map_features=4, map_strength=10.0
+    )
+    config = dataclasses.replace(
+        COARSE, context_settings=settings, policy_settings=MapSettings(), detach_policy=True
+    )
+    made = RecurrentAttention(config).train()
+    context = made.context
+    assert isinstance(context, ConvContext)
+    nn.init.normal_(context.to_state[0].weight)
+    feature_map = context(torch.rand(2, 3, 14, 14)).feature_map
+    assert feature_map is not None
+    values = feature_map[:, 2:6].detach().numpy()
+    for row in range(2):
+        sums = np.maximum(values[row], 0).sum(0)
+        wanted = 10 * sums / sums.max()
+        np.testing.assert_allclose(feature_map[row, 6].detach(), wanted, rtol=1e-4)
+    rollout = made(torch.rand(2, 1, 28, 28))
+    rollout.log_probs.sum().backward(retain_graph=True)
+    assert context.strength is not None
+    assert context.strength.grad
+    assert context.layers[0].weight.grad is None
+    rollout.logits.sum().backward()
+    assert context.layers[0].weight.grad.abs().sum() > 0
 
 
 def test_evidence_adds_up_in_any_order() -> None:

@@ -59,15 +59,23 @@ def policy() -> MapPolicy:
     return MapPolicy(7, 5, MapSettings())
 
 
-def test_score_is_the_log_density_of_the_mixture(policy: MapPolicy) -> None:
-    feature_map, hidden, choices = a_map(), torch.randn(3, 2, 7), torch.randn(3, 2, 2) / 2
-    got = policy.score(hidden, choices, 0.2, feature_map)
+@pytest.mark.parametrize(
+    ("down", "across", "std"),
+    [(3, 4, 0.2), pytest.param(19, 24, 0.02, id="a large map, of which only cells near it count")],
+)
+def test_score_is_the_log_density_of_the_mixture(
+    policy: MapPolicy, down: int, across: int, std: float
+) -> None:
+    feature_map, hidden = a_map(2, down, across), torch.randn(3, 2, 7)
+    choices = (torch.randn(3, 2, 2) / 2).clamp(-1, 1)
+    choices[0, 0] = torch.tensor([-1.0, 1.0])  # at a corner, where fewer are near
+    got = policy.score(hidden, choices, std, feature_map)
     for step in range(3):
         for row in range(2):
             weights, means = by_loops(policy, hidden[step, row], feature_map[row])
             mixture = distributions.MixtureSameFamily(
                 distributions.Categorical(weights),
-                distributions.Independent(distributions.Normal(means, 0.2), 1),
+                distributions.Independent(distributions.Normal(means, std), 1),
             )
             torch.testing.assert_close(got[step, row], mixture.log_prob(choices[step, row]))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -24,6 +25,7 @@ from foveal.training.objective import (
     reward_of,
     supervised_loss,
 )
+from tests.conftest import TINY
 
 
 def test_reinforce_is_the_exact_gradient_by_enumeration() -> None:
@@ -140,6 +142,28 @@ def test_rewards_are_what_they_say() -> None:
     right = -math.log(1 + math.exp(-2))
     wanted = [right, right - 2, -3.0]  # the last is cut off at the floor
     torch.testing.assert_close(reward_of(answers, labels, "log_likelihood"), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_critics_begin_with_what_an_even_belief_earns(classes: int) -> None:
+    """Against the rewards themselves, of answers that prefer no class; 100 are below the floor."""
+    even, labels = torch.zeros(classes, classes), torch.arange(classes)
+    rollout = answered(even)._replace(
+        glimpse_logits=even[:, None], step_logits=even[:, None], prior_logits=even[:, None]
+    )
+    rollout = rollout._replace(log_probs=torch.zeros(classes, 1))
+    for reward, look_reward in itertools.product(("correct", "log_likelihood"), LOOK_REWARDS):
+        config = ObjectiveConfig(reward=reward, look_reward=look_reward)
+        wanted = reward_of(rollout, labels, reward).mean()
+        told = LOOK_REWARDS[look_reward](rollout, labels).mean()
+        starts = config.rewards_at_chance(classes)
+        assert starts == pytest.approx((float(wanted), float(told)), abs=1e-6)
+        model = RecurrentAttention(dataclasses.replace(TINY, num_classes=classes))
+        learner = Learner(model, look_critic=True, privileged_baseline=True, starts=starts)
+        hidden = torch.zeros(1, 16)
+        for critic, start in zip((learner.critic, learner.look_critic), starts, strict=True):
+            assert critic is not None
+            assert critic(hidden, even[:1]).item() == pytest.approx(start, abs=0.4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 1.0])

@@ -1,4 +1,4 @@
-"""The tab "Draw": a digit by hand, clutter round it, and where a model looks."""
+"""The tab "Draw": digits by hand, clutter round them, and where a model looks."""
 
 import time
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class Drawing:
             model = named(self.models, name)
             strokes = read_strokes(drawing)
             count = min(max(int(num_clutter), 0), MOST_CLUTTER)
-            image = compose(self._tasks[model.name], strokes, count, int(seed))
+            most = 1 if model.task is None else model.task.num_digits[1]
+            image = compose(self._tasks[model.name], strokes, count, int(seed), most)
         except ValueError as problem:
             return message(str(problem)), None
         path = model.look(image, int(seed), "your drawing")
@@ -53,4 +54,7 @@ def _canvas(model: Classifier) -> CanvasTask:
     """Canvases like the model's, with clutter cut of digits that are always there."""
     assert model.task is not None
     side = max(model.task.canvas_size, SIDE)
-    return CanvasTask(TaskConfig(digits="uci", canvas_size=side, num_clutter=MOST_CLUTTER))
+    piece = model.task.clutter_size
+    return CanvasTask(
+        TaskConfig(digits="uci", canvas_size=side, num_clutter=MOST_CLUTTER, clutter_size=piece)
+    )

@@ -57,7 +57,8 @@ def _draw(drawing: Drawing) -> None:
     names = [model.name for model in drawing.models]
     gr.Markdown(
         "Draw a digit anywhere. It stays where you draw it, and is brought to the size of MNIST's "
-        "digits; pieces of other digits are its clutter."
+        "digits; pieces of other digits are its clutter. For a model of several digits draw them "
+        "apart."
     )
     with gr.Row(elem_classes="foveal-tab"):
         with gr.Column(elem_classes="foveal-given"):

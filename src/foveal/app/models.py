@@ -14,6 +14,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.runs.saved import load
 from foveal.scene import Scene
 from foveal.tasks import TaskConfig
+from foveal.tasks.canvases.several import classes_of
 from foveal.viz.scanpath import Scanpath, follow
 
 DIGITS = tuple("0123456789")
@@ -31,8 +32,9 @@ class Classifier:
 
     @property
     def reads_digits(self) -> bool:
-        """Whether a drawing of a digit is what it was made for."""
-        return self.task is not None and self.classes == DIGITS
+        """Whether a drawing of digits is what it was made for."""
+        task = self.task
+        return task is not None and self.classes == classes_of(task.answer, DIGITS, task.with_end)
 
     def look(self, image: Scene | Tensor, seed: int, name: str = "") -> Scanpath:
         """The scanpath of the mean policy; see `follow`. The first location is the seed's.

@@ -17,6 +17,7 @@ SIDE, DIGIT = 28, 20  # pixels: MNIST's images, and the longer side of the digit
 PEN = 2.6  # pixels of MNIST's images
 FINER = 8  # the drawing's pixels in one of MNIST's, a side
 SMALLEST = 0.03  # of the canvas; what is smaller is a dot
+NEAR = 0.03  # of the canvas; strokes whose boxes are as near belong to one digit
 MOST_POINTS = 20_000
 
 Strokes = list[NDArray[np.float64]]
@@ -53,8 +54,7 @@ def draw_digit(strokes: Strokes) -> tuple[NDArray[np.uint8], tuple[float, float]
     """
     if not strokes:
         raise ValueError("Nothing is drawn yet. Draw a digit on the black canvas.")
-    points = np.concatenate(strokes)
-    low, high = points.min(0), points.max(0)
+    low, high = _box(strokes)
     extent, middle = float((high - low).max()), (low + high) / 2
     if extent < SMALLEST:
         raise ValueError("That is only a dot. Draw a digit, a little larger.")
@@ -66,6 +66,26 @@ def draw_digit(strokes: Strokes) -> tuple[NDArray[np.uint8], tuple[float, float]
     mass = np.array([light.sum(0) @ places, light.sum(1) @ places]) / light.sum()
     centred = _ink(scaled, SIDE - mass)
     return np.asarray(centred, dtype=np.uint8), (float(middle[0]), float(middle[1]))
+
+
+def digits_of(strokes: Strokes) -> list[Strokes]:
+    """The strokes of each digit of a drawing of several: those whose boxes touch, or nearly so."""
+    digits: list[Strokes] = []
+    for stroke in strokes:
+        low, high = _box([stroke])
+        boxes = [_box(digit) for digit in digits]
+        near = [((low <= b + NEAR) & (a <= high + NEAR)).all() for a, b in boxes]
+        joined = [
+            part for digit, close in zip(digits, near, strict=True) if close for part in digit
+        ]
+        digits = [digit for digit, close in zip(digits, near, strict=True) if not close]
+        digits.append([*joined, stroke])
+    return digits
+
+
+def _box(strokes: Strokes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    points = np.concatenate(strokes)
+    return points.min(0), points.max(0)
 
 
 def _ink(strokes: Strokes, middle: NDArray[np.float64]) -> Image.Image:
@@ -81,25 +101,33 @@ def _ink(strokes: Strokes, middle: NDArray[np.float64]) -> Image.Image:
     return sheet.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
-def compose(task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int) -> Tensor:
-    """The drawn digit on a canvas of a task, among clutter; ``(1, H, W)`` in [0, 1].
+def compose(
+    task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int, most: int = 1
+) -> Tensor:
+    """The drawn digits on a canvas of a task, among clutter; ``(1, H, W)`` in [0, 1].
 
-    The task is of digits of 28 x 28 pixels, with a canvas and at least so many pieces on it; the
-    seed is that of the clutter. Raises `ValueError` if nothing was drawn, or a dot.
+    The task is of one digit of 28 x 28 pixels, with a canvas and at least so many pieces on it; the
+    seed is that of the clutter. All strokes are one digit, unless there may be several: then those
+    that are apart. Raises `ValueError` if nothing was drawn, a dot, or more digits than ``most``.
     """
-    digit, middle = draw_digit(strokes)
-    room = task.config.canvas_size - SIDE
-    x, y = (
-        min(max(math.floor(at * task.config.canvas_size - SIDE / 2 + 0.5), 0), room)
-        for at in middle
-    )
-    # Canvases as in training, but with another digit, at another place, among fewer pieces.
+    apart = digits_of(strokes) if most > 1 and strokes else [strokes]
+    if len(apart) > most:
+        raise ValueError(
+            f"{len(apart)} digits are drawn, and this model reads at most {most}. Clear them; draw "
+            "the strokes of a digit so that they touch."
+        )
+    side, places = task.config.canvas_size, []
+    digits, middles = zip(*map(draw_digit, apart), strict=True)
+    for x, y in middles:
+        corner = (math.floor(at * side - SIDE / 2 + 0.5) for at in (y, x))
+        places.append([min(max(at, 0), side - SIDE) for at in corner])
+    # Canvases as in training, but with other digits, at other places, among fewer pieces.
     drawn = task.layout("train", torch.tensor([0]), torch.Generator().manual_seed(seed))
     layout = dataclasses.replace(
         drawn,
-        digits=torch.tensor(digit)[None],
-        extents=torch.full_like(drawn.extents, SIDE),
-        places=torch.tensor([[[y, x]]]),
+        digits=torch.from_numpy(np.stack(digits))[None],
+        extents=torch.full((1, len(digits), 2), SIDE),
+        places=torch.tensor([places]),
         donors=drawn.donors[:, :num_clutter],
         cuts=drawn.cuts[:, :num_clutter],
         pieces=drawn.pieces[:, :num_clutter],

@@ -23,7 +23,7 @@ def gaze_value(path: Scanpath) -> Gaze:
 def answer(path: Scanpath, seconds: float) -> str:
     """The answer in words, and how long the server took for it."""
     name = html.escape(path.names(path.answers))
-    chance = round(float(path.probabilities[-1].max()), DIGITS)
+    chance = round(path.chance, DIGITS)
     looks = len(path.centers)
     return (
         f'<p class="foveal-answer" role="status" data-answer="{name}" data-looks="{looks}">'

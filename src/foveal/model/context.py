@@ -88,6 +88,9 @@ class ConvContextSettings(PartSettings):
     thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
     # what a cell's mean light adds to the logarithm of its weight, times this at first; 0: nothing
     map_light: float = 0.0
+    # likewise, the sum of its features, as a share of the largest of any cell; these are then
+    # trained by the answer alone, not by the policy
+    map_strength: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
@@ -95,6 +98,7 @@ class ConvContextSettings(PartSettings):
             self,
             thumbnail_gain=positive(1e6),
             map_light=Range(0, 1e6),
+            map_strength=Range(0, 1e6),
             context_layers=Range(1, MOST_LAYERS),
             **sizes,
         )
@@ -145,18 +149,32 @@ class ConvContext(Context):
         self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
-        self.map_prior = settings.map_light > 0
-        if self.map_prior:
-            self.light = nn.Parameter(torch.tensor(settings.map_light))
+        self.map_prior = settings.map_light > 0 or settings.map_strength > 0
+        self.light, self.strength = (
+            nn.Parameter(torch.tensor(gain)) if gain else None
+            for gain in (settings.map_light, settings.map_strength)
+        )
 
     def forward(self, thumbnail: Tensor) -> ContextOutput:
         """See `Context.forward`."""
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self.layers(torch.cat([self.gain * pixels, places], dim=1))
+        found = torch.relu(features)
+        state = tuple(torch.tanh(layer(found.amax((-2, -1)))) for layer in self.to_state)
+        features = features if self.strength is None else features.detach()
         channels = [functional.adaptive_avg_pool2d(places, features.shape[-2:]), features.float()]
         if self.map_prior:
-            light = pixels.abs().mean(1, keepdim=True)
-            channels.append(self.light * functional.adaptive_avg_pool2d(light, features.shape[-2:]))
-        found = torch.relu(features).amax((-2, -1))
-        state = tuple(torch.tanh(layer(found)) for layer in self.to_state)
+            channels.append(self._prior(pixels, found.detach().float()))
         return ContextOutput(state, None, torch.cat(channels, dim=1))
+
+    def _prior(self, pixels: Tensor, found: Tensor) -> Tensor:
+        """``(B, 1, h, w)``, what adds to the logarithms of the cells' weights."""
+        prior = found.new_zeros(())
+        if self.light is not None:
+            light = pixels.abs().mean(1, keepdim=True)
+            down, across = found.shape[2:]
+            prior = self.light * functional.adaptive_avg_pool2d(light, (down, across))
+        if self.strength is not None:
+            strength = found.sum(1, keepdim=True)
+            prior = prior + self.strength * strength / (strength.amax((-2, -1), True) + 1e-6)
+        return prior

@@ -13,6 +13,7 @@ from foveal.names import PartSettings, Range, check_fields
 from foveal.randomness import random_rows
 
 UNLIKELY = 1e4  # nats, by which a cell that was looked at is less likely
+FAR = 6.0  # standard deviations from its mean, where a Gaussian adds nothing to a density
 NEAR, LAST = 1, 2  # bits of a mark: cells not to be chosen again, and that of the last look
 STEP_FEATURES, STEP_UNITS = 32, 64  # of a way from the last look
 
@@ -102,7 +103,8 @@ class MapPolicy(Policy):
         flat = choice.reshape(choice.shape[0], -1, 1, 2)
         if seen is not None:
             seen = seen.movedim(-3, 0).reshape(*flat.shape[:2], *seen.shape[-2:])
-        weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map, seen)
+        near = self._near(flat.squeeze(2), std, feature_map)
+        weights, means = self.mixture(hidden.reshape(*flat.shape[:2], -1), feature_map, seen, near)
         densities = (weights + gaussian_log_prob(flat, means, std)).logsumexp(-1)
         return densities.view(choice.shape[:-1]).movedim(0, -1)
 
@@ -123,8 +125,29 @@ class MapPolicy(Policy):
         last = nn.functional.one_hot(off.flatten(1).argmin(1), off[0].numel()).view_as(seen)
         return ((seen | near) & NEAR | LAST * last).to(seen.dtype)
 
+    def _near(self, choice: Tensor, std: float | Tensor, feature_map: Tensor) -> Tensor | None:
+        """``(B, N, n)``, the cells whose Gaussians reach ``(B, N, 2)`` choices; None: all may."""
+        down, across = feature_map.shape[-2:]
+        if isinstance(std, Tensor):  # on a device, which is not waited for
+            return None
+        reach = 1.5 + FAR * std * max(down, across) / 2  # a mean is up to a cell off its middle
+        side = 2 * math.ceil(reach) + 1
+        if side >= min(down, across):
+            return None
+        _, sizes, _ = self._cells(feature_map)
+        first = ((choice + 1) / sizes[:, None]).floor().long() - side // 2
+        step = torch.arange(side, device=choice.device)
+        x, y = (
+            first[..., n, None].clamp(0, most - side) + step for n, most in ((0, across), (1, down))
+        )
+        return (y[..., :, None] * across + x[..., None, :]).flatten(2)
+
     def mixture(
-        self, hidden: Tensor, feature_map: Tensor, seen: Tensor | None = None
+        self,
+        hidden: Tensor,
+        feature_map: Tensor,
+        seen: Tensor | None = None,
+        near: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The mixtures that N times h and a map make.
 
@@ -132,20 +155,30 @@ class MapPolicy(Policy):
             hidden: ``(B, N, hidden_size)``.
             feature_map: ``(B, 2 + M, h, w)``, or with the prior as one channel more.
             seen: ``(B, N, h, w)`` uint8, as `mark` makes it; nothing was seen if None.
+            near: ``(B, N, n)``, the cells that are asked for; all h w if None.
 
         Returns:
-            ``(B, N, h w)`` logarithms of the cells' weights, -inf of a cell that lies beyond the
-            image, and ``(B, N, h w, 2)`` means.
+            ``(B, N, n)`` logarithms of the cells' weights, -inf of a cell that lies beyond the
+            image, and ``(B, N, n, 2)`` means.
         """
         middles, sizes, keys = self._cells(feature_map)
         # In bfloat16 a location would have too few digits to name a pixel.
         with torch.autocast(hidden.device.type, enabled=False):
-            # One product, whose gradient is one piece of memory.
-            products = self._queries(hidden).flatten(1, 2) @ keys
-            weighed, *moved = products.view(*hidden.shape[:2], 3, -1).unbind(2)
+            queries = self._queries(hidden)
+            if near is None:
+                # One product, whose gradient is one piece of memory.
+                products = (queries.flatten(1, 2) @ keys).view(*queries.shape[:3], -1)
+                weighed, moved = products[:, :, 0], products[:, :, 1:].movedim(2, 3)
+                middles = middles[:, None]
+            else:
+                weighed = queries[:, :, 0] @ keys
+                image = torch.arange(len(near), device=near.device)[:, None, None]
+                moved = keys.transpose(1, 2)[image, near] @ queries[:, :, 1:].transpose(2, 3)
+                middles = middles[image, near]
             weighed = weighed + self._stepped(hidden, feature_map, seen)
-        means = middles[:, None] + torch.stack(moved, dim=-1).tanh() * sizes[:, None, None]
-        return self._weights(weighed, feature_map, seen), means
+        weights = self._weights(weighed, feature_map, seen)
+        weights = weights if near is None else weights.gather(2, near)
+        return weights, middles + moved.tanh() * sizes[:, None, None]
 
     def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""

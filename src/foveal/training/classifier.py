@@ -119,6 +119,7 @@ class Trainer(Engine):
             glimpse_head=objective.glimpse_head,
             look_critic=objective.look_weight > 0,
             ordered=task.ordered,
+            starts=objective.rewards_at_chance(getattr(architecture, "num_classes", 1)),
         )
         super().__init__(
             learner,

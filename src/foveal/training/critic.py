@@ -23,23 +23,32 @@ class Critic(nn.Module):
         detached: whether its gradient stops at h_t, where a supervised term shapes the core; an
             agent that has nothing but reward learns what to remember from it.
         privileged: whether it is told the label.
+        start: what it expects at first, whatever it is told. If that is far from the returns, all
+            that is chosen at first is discouraged, and what a policy begins with is lost.
     """
 
     HIDDEN = 128
 
     def __init__(
-        self, hidden_size: int, num_classes: int, *, detached: bool, privileged: bool
+        self,
+        hidden_size: int,
+        num_classes: int,
+        *,
+        detached: bool,
+        privileged: bool,
+        start: float = 0.0,
     ) -> None:
         super().__init__()
         self.detached, self.privileged, self.num_classes = detached, privileged, num_classes
         if self.privileged:
+            last = nn.Linear(self.HIDDEN, 1)
             self.network: nn.Module = nn.Sequential(
-                nn.Linear(hidden_size + num_classes + 1, self.HIDDEN),
-                nn.ReLU(),
-                nn.Linear(self.HIDDEN, 1),
+                nn.Linear(hidden_size + num_classes + 1, self.HIDDEN), nn.ReLU(), last
             )
         else:
-            self.network = nn.Linear(hidden_size, 1)
+            self.network = last = nn.Linear(hidden_size, 1)
+        if start:
+            nn.init.constant_(last.bias, start)
 
     def forward(self, hidden: Tensor, logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """Expected return.
@@ -77,6 +86,7 @@ class Learner(nn.Module):
         glimpse_head: whether each glimpse alone also gives an answer.
         look_critic: whether what each look alone tells has a baseline too.
         ordered: whether several labels are wanted in their order; else they are `matched`.
+        starts: what the critic of the reward expects at first, and that of each look.
     """
 
     def __init__(
@@ -88,6 +98,7 @@ class Learner(nn.Module):
         glimpse_head: bool = False,
         look_critic: bool = False,
         ordered: bool = True,
+        starts: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         self.model, self.ordered = model, ordered
@@ -98,21 +109,13 @@ class Learner(nn.Module):
         if isinstance(model, RecurrentAttention):
             config = model.config
             self.end = config.end
-            self.critic = Critic(
-                config.core_size,
-                config.num_classes,
-                detached=detach_baseline,
-                privileged=privileged_baseline,
-            )
+            how = {"detached": detach_baseline, "privileged": privileged_baseline}
+            sizes = config.core_size, config.num_classes
+            self.critic = Critic(*sizes, **how, start=starts[0])
             if glimpse_head:
                 self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
             if look_critic:
-                self.look_critic = Critic(
-                    config.core_size,
-                    config.num_classes,
-                    detached=detach_baseline,
-                    privileged=privileged_baseline,
-                )
+                self.look_critic = Critic(*sizes, **how, start=starts[1])
 
     def forward(
         self,

@@ -7,6 +7,7 @@ baseline. With ``RAMConfig.detach_policy`` the three reach disjoint parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,6 +65,15 @@ class ObjectiveConfig:
     def glimpse_head(self) -> bool:
         """Whether a trainer needs what each glimpse answers alone."""
         return self.glimpse_weight > 0 or (self.look_weight > 0 and self.look_reward == "alone")
+
+    def rewards_at_chance(self, num_classes: int) -> tuple[float, float]:
+        """What an even belief in all classes earns, and what a look does that leaves it so.
+
+        0 for a reward of one's own.
+        """
+        belief = max(-math.log(num_classes), WORST_LOG_LIKELIHOOD)
+        rewards = {"correct": 1 / num_classes, "log_likelihood": belief}
+        return rewards.get(self.reward, 0.0), {"alone": belief}.get(self.look_reward, 0.0)
 
 
 class LossTerms(NamedTuple):

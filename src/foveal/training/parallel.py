@@ -10,15 +10,16 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from foveal.randomness import rank, world_size
 from foveal.training.machine import precision_on
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def spread(values: Tensor) -> Tensor:
@@ -69,6 +70,10 @@ def make_fabric(device: torch.device, precision: str, *, all_used: bool = True) 
         precision: see `foveal.training.machine.precision_on`.
         all_used: whether every weight gets a gradient at every step.
     """
+    # Each takes a second to import, which no command that does not train should wait for.
+    from lightning_fabric import Fabric  # noqa: PLC0415
+    from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415
+
     options: dict[str, Any] = {"devices": 1}
     if world_size() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

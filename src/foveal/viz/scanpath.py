@@ -97,11 +97,16 @@ class Scanpath:
         """Pixels a side of the widest square that each look read."""
         return [self.patch_sizes[self.scales(look)[-1]] for look in range(self.num_looks)]
 
+    @property
+    def chance(self) -> float:
+        """The belief in the answer; of a sequence in all of it, its end included."""
+        each = self.looks_an_answer or self.num_looks
+        beliefs = self.probabilities[each - 1 :: each]
+        return float(beliefs[: len(self.answers) + 1].max(1).prod())
+
     def verdict(self) -> str:
         """The answer in words, and whether it is right."""
-        each = self.looks_an_answer or self.num_looks
-        chance = self.probabilities[each - 1 :: each].max(1).prod()
-        said = f"answer {self.names(self.answers)}, probability {chance:.2f}"
+        said = f"answer {self.names(self.answers)}, probability {self.chance:.2f}"
         if self.label is None:
             return said
         right = "right" if self.right else f"wrong: it is {self.names(self.label)}"

@@ -190,7 +190,8 @@ def _beyond(task: str, kind: str) -> Row:
         config = config.altered(task={"num_clutter": int(control)})
         title += f", among {control} pieces"
     elif control == "oneshot":
-        settings = replace(config.model.policy_settings, one_shot=True)
+        once: Any = {"one_shot": True}
+        settings = replace(config.model.policy_settings, **once)
         config = config.altered(model={"policy_settings": settings})
         title += ", all chosen before the first"
     elif control:
