@@ -93,6 +93,20 @@ def test_what_was_played_is_scored_alike_and_streamed_alike(apart: float) -> Non
         location, state = step.next_location, step.state
 
 
+@pytest.mark.parametrize("moves", [0.0, 0.25])
+def test_means_lie_at_most_so_far_beside_the_middles(moves: float) -> None:
+    policy, feature_map = MapPolicy(7, 5, MapSettings(moves=moves)), 100 * a_map()
+    feature_map[:, :2] /= 100
+    hidden = torch.randn(2, 7)
+    _, means = policy.mixture(hidden[:, None], feature_map)
+    off = (means[:, 0].view(2, 3, 4, 2).permute(0, 3, 1, 2) - feature_map[:, :2]).abs()
+    wanted = torch.tensor([0.5, 2 / 3]) * moves  # the widths of cells
+    torch.testing.assert_close(off.amax((0, 2, 3)), wanted, atol=1e-3, rtol=0)
+    mean, choice = policy.eval()(hidden, 0.1, None, feature_map)
+    torch.testing.assert_close(choice, mean)
+    assert (means[:, 0] - mean[:, None]).abs().sum(-1).amin(1).max() < 1e-5
+
+
 def test_in_one_shot_what_looks_show_moves_none_of_them() -> None:
     """Two images with the same thumbnail, of boxes of 2 x 2 pixels that are shuffled inside."""
     boxes = torch.rand(3, 1, SIDE, SIDE, 4)

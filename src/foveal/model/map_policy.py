@@ -26,11 +26,12 @@ class MapSettings(PartSettings):
     # cells whose middle is so near a look, in cells across or down, are not chosen again; 0: they
     # may be; 0.5: without replacement; 1.5: nor their neighbours
     apart: float = 0.0
+    moves: float = 1.0  # cells that a mean may lie beside the middle of its own, across and down
     steps: bool = False  # how far a cell lies from the last look, and which way, counts too
     one_shot: bool = False  # choose all places from the context, whatever looks show: a control
 
     def __post_init__(self) -> None:
-        check_fields(self, apart=Range(0, 1000))
+        check_fields(self, moves=Range(0, 1), apart=Range(0, 1000))
 
 
 @POLICIES.add("map", settings=MapSettings)
@@ -39,7 +40,7 @@ class MapPolicy(Policy):
 
     The weight of a cell is the softmax of query . key / sqrt(M), where the key is the cell's
     features and the query is linear in h; two more queries give its mean's offset from the middle
-    of the cell, of up to a cell each way. The mean policy takes the likeliest cell's mean.
+    of the cell, of up to ``moves`` cells each way. The mean policy takes the likeliest cell's mean.
 
     With ``steps`` the logarithm of a weight also has a query times what a small network makes of
     the way to the cell from that of the last look: "from here, up and right", wherever here is.
@@ -56,6 +57,7 @@ class MapPolicy(Policy):
         super().__init__()
         self.chooses_first, self.channels = settings.choose_first, map_channels
         self.apart, self.one_shot = settings.apart, settings.one_shot
+        self.moves = settings.moves
         self.marks = settings.apart > 0 or settings.steps
         self.queries = nn.Linear(hidden_size, 3 * map_channels)
         self.steps = nn.Linear(hidden_size, STEP_FEATURES) if settings.steps else None
@@ -83,7 +85,7 @@ class MapPolicy(Policy):
             key = keys.gather(2, cell[:, None].expand(-1, keys.shape[1], -1))
             moved = torch.stack([query @ key for query in moving], dim=-1).view(-1, 2)
         middle = middles.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
-        mean = middle + moved.tanh() * sizes
+        mean = middle + self.moves * moved.tanh() * sizes
         choice = mean.detach()
         if self.training:
             choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
@@ -178,7 +180,7 @@ class MapPolicy(Policy):
             weighed = weighed + self._stepped(hidden, feature_map, seen)
         weights = self._weights(weighed, feature_map, seen)
         weights = weights if near is None else weights.gather(2, near)
-        return weights, middles + moved.tanh() * sizes[:, None, None]
+        return weights, middles + self.moves * moved.tanh() * sizes[:, None, None]
 
     def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""

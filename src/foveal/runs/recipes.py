@@ -192,13 +192,13 @@ def _follower(best: CanvasRun) -> CanvasRun:
     It begins with the brightest, the marked one. A look is said from where the last one was
     (`MapSettings.steps`). Some training canvases have few digits beside the trail, or none: where
     nearly all looks fall on another digit than the label's, what they show is not learned. An
-    answer earns 0 or 1: while a digit is mostly not the label's, log p(label) is higher of a look
-    at nothing, and there the gaze would stay.
+    answer earns 0 or 1, and looks are at the middles of cells: while a digit is mostly not the
+    label's, log p(label) is higher of a look at nothing, and there the gaze would stay.
     """
     context = ConvContextSettings(
         thumbnail_size=2 * best.task.sites, map_stride=2, context_layers=2, map_light=30.0
     )
-    settings = MapSettings(apart=0.5, steps=True)
+    settings = MapSettings(apart=0.5, steps=True, moves=0.0)
     return best.altered(
         task={"fewest_digits": best.task.hops + 1},
         model={
