@@ -3,6 +3,7 @@
     python tools/protocols.py looks cluttered-60     error after 1 to 12 looks (validation)
     python tools/protocols.py sizes cluttered-60     error on canvases of other sizes (test)
     python tools/protocols.py first mnist-28         what the first look leaves to do (validation)
+    python tools/protocols.py stop cluttered-60      error, looks and time of its stops (test)
 
 Any number of runs and models may be named, a column each; --out FILE.json keeps the figures too.
 All are single rollouts with the mean policy from random first locations, but for one from the
@@ -13,13 +14,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from foveal.evaluation.classifier import evaluate, evaluation_of, observe
+from foveal.evaluation.classifier import evaluate, evaluation_of, judging, observe
+from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
 from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.saved import load
@@ -29,6 +34,7 @@ from foveal.training.machine import commit, hardware
 LOOKS = 12  # at most
 SIZES = (60, 100, 200, 400, 1000)  # pixels a side, all with the 4 pieces of clutter of cluttered-60
 ROLLOUTS = 4  # from random first places
+TIMED, TURNS = 5, 6  # batches of the test split, and how often each is looked at
 BLACK = 0.5  # less light than this in all of a glimpse is none
 Cells = Iterator[dict[str, Any]]
 
@@ -70,7 +76,34 @@ def first(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"first": name, **dataclasses.asdict(evaluation_of(int(some.sum()), len(some)))}
 
 
-PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first)}
+def stop(model: RecurrentAttention, task: TaskConfig) -> Cells:
+    """Yield what each stop is worth, and its processor time as a share of that of all looks."""
+    data = CanvasTask(task)
+    batches = [images for images, _ in data.fixed_batches("test")][:TIMED]
+    calibrated = beliefs(model, data, "validation").calibrated()
+    rules: dict[str, Any] = {"all looks": ("confident", ALL_LOOKS)}
+    rules |= {f"confident, {calibrated:.3f}": ("confident", calibrated)}
+    rules |= {"learned": ("learned", HALF)} if model.stop_head is not None else {}
+    times: dict[str, list[float]] = {name: [] for name in rules}
+    for _ in range(TURNS):
+        for name, (kind, threshold) in rules.items():
+            look: Callable[[Any], object] = partial(
+                look_until_sure, model, threshold=threshold, stop=kind
+            )
+            began = time.process_time()
+            with judging(model):
+                for images in batches:
+                    (model if threshold == ALL_LOOKS else look)(images)
+            times[name].append(time.process_time() - began)
+    whole = statistics.median(times["all looks"])
+    for name, (kind, threshold) in rules.items():
+        found = dataclasses.asdict(beliefs(model, data, "test", stop=kind).at(threshold))
+        share = statistics.median(times[name]) / whole
+        label = f"{name}: {found['looks']:.2f} looks, {share:.2f} of the time"
+        yield {"stop": label, **found, "count": data.size("test"), "time": share}
+
+
+PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop)}
 
 
 def measured(name: str, protocol: str) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from foveal.evaluation.stopping import (
     ALL_LOOKS,
     THRESHOLDS,
     Beliefs,
+    Kind,
     beliefs,
     look_until_sure,
+    rule_of,
     stopped,
 )
 from foveal.model.attention import RecurrentAttention
@@ -28,13 +30,18 @@ from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
 
 
 def hesitant(
-    policy: str = "learned", context: str = "none", classes: int = 2
+    policy: str = "learned", context: str = "none", classes: int = 2, stop: bool = False
 ) -> RecurrentAttention:
     """A model whose beliefs differ from image to image and from look to look."""
     torch.manual_seed(3)
-    config = replace(TINY, num_glimpses=6, num_classes=classes, core="lstm")
+    config = replace(TINY, num_glimpses=6, num_classes=classes, core="lstm", stop=stop)
     model = RecurrentAttention(config.with_parts(policy=policy, context=context)).eval()
     torch.nn.init.normal_(model.action_head.weight, std=3.0)
+    if model.stop_head is not None:  # so that it stops after one look here, and another there
+        torch.manual_seed(0)
+        std, bias = (6.0, -2.0) if classes == 2 else (1.0, 1.0)
+        torch.nn.init.normal_(model.stop_head.unit.weight, std=std)
+        torch.nn.init.constant_(model.stop_head.unit.bias, bias)
     return model.requires_grad_(False)
 
 
@@ -55,6 +62,33 @@ def test_a_stop_answers_as_the_whole_rollout_at_that_look(policy: str, context: 
         seen = found.locations[row, : last + 1]
         torch.testing.assert_close(seen, whole.locations[row, : last + 1])
         assert found.locations[row, last + 1 :].isnan().all()
+
+
+@pytest.mark.parametrize("threshold", [0.3, None])
+def test_a_learned_stop_is_where_its_unit_says(threshold: float | None) -> None:
+    """By hand, from h and the belief after each look."""
+    model, images = hesitant(stop=True), torch.rand(60, 1, 40, 40)
+    assert model.stop_head is not None
+    draws = [torch.Generator().manual_seed(1) for _ in "abc"]
+    whole = model(images, generator=draws[0])
+    found = look_until_sure(model, images, threshold, stop="learned", generator=draws[1])
+    weight, bias = model.stop_head.unit.weight[0], model.stop_head.unit.bias
+    location, state = model.begin(images, draws[2])
+    done = torch.zeros(60, dtype=torch.int64)
+    for look in range(1, 7):
+        step = model.step(images, location, state)
+        location, state = step.next_location, step.state
+        belief = step.logits.softmax(-1).amax(-1).clamp(1e-6, 1 - 1e-6)
+        odds = state[0] @ weight[:-1] + (belief / (1 - belief)).log() * weight[-1] + bias
+        assert whole.stop_logits is not None
+        torch.testing.assert_close(whole.stop_logits[:, look - 1], odds, rtol=1e-3, atol=1e-4)
+        assert step.stop is not None
+        torch.testing.assert_close(step.stop, 1 / (1 + (-odds).exp()), rtol=1e-3, atol=1e-4)
+        stops = (step.stop >= (threshold or 0.5)) | (look == 6)
+        done = done.where((done > 0) | ~stops, look)
+    assert torch.equal(found.looks, done)
+    assert len(done.unique()) > 2, "or nothing is tried here"
+    torch.testing.assert_close(found.logits, whole.step_logits[torch.arange(60), done - 1])
 
 
 def test_images_that_are_done_with_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +144,18 @@ def test_the_curve_and_the_threshold_by_hand() -> None:
     assert torch.equal(told.confidence, confidence), "nothing is changed by asking"
 
 
-def test_a_split_is_judged_as_the_curve_says() -> None:
-    model, task = hesitant(), Halves()
-    seen = beliefs(model, task, "validation")
-    labels, given, looks = stopped(model, task, "validation", 0.9)
-    point = seen.at(0.9)
+@pytest.mark.parametrize(("stop", "threshold"), [("confident", 0.9), ("learned", 0.5)])
+def test_a_split_is_judged_as_the_curve_says(stop: Kind, threshold: float) -> None:
+    model, task = hesitant(stop=True), Halves()
+    seen = beliefs(model, task, "validation", stop=stop)
+    labels, given, looks = stopped(model, task, "validation", threshold, stop=stop)
+    point = seen.at(threshold)
+    if stop == "learned":
+        thresholds = [each.threshold for each in seen.curve]
+        looked = [each.looks for each in seen.curve]
+        assert (min(thresholds), max(thresholds)) == pytest.approx((0, 1), abs=1e-5)
+        assert looked == sorted(looked)
+        assert looked[0] < looked[-1]
     assert float(looks.float().mean()) == pytest.approx(point.looks)
     assert 100 * float((labels != given).float().mean()) == pytest.approx(point.error)
     whole = answers(model, task, "validation")
@@ -152,6 +193,54 @@ def test_a_threshold_outside_and_sequences_are_refused() -> None:
             look_until_sure(hesitant(), torch.rand(2, 1, 20, 20), threshold)
     with pytest.raises(ValueError, match="a stop is for a single answer; the model gives 3"):
         look_until_sure(RecurrentAttention(SEVERAL), torch.rand(2, 1, 20, 20), 0.5)
+    with pytest.raises(ValueError, match="a stop is for a single answer; got max_answers 3. Leave"):
+        replace(SEVERAL, stop=True)
+    with pytest.raises(ValueError, match="learned no stop. Train one: foveal train TASK --start"):
+        hesitant().predict(torch.rand(1, 20, 20), stop="learned")
+    with pytest.raises(ValueError, match="a confident stop needs a threshold"):
+        hesitant().predict(torch.rand(1, 20, 20), stop="confident")
+    with pytest.raises(ValueError, match="unknown stop 'sure'; it must be one of confident"):
+        rule_of(hesitant(), "sure", 0.5)  # type: ignore[arg-type]
+    assert rule_of(hesitant(), "none", None) is None
+
+
+def test_a_learned_stop_from_file_to_picture(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    """It is saved and loaded, and Python, predict, look and evaluate stop at the same look."""
+    model = hesitant(classes=10, stop=True)
+    model.save_pretrained(tmp_path / "model")
+    images = torch.rand(8, 28, 28)
+    taken = []
+    for number, image in enumerate(images):
+        name = tmp_path / f"{number}.png"
+        Image.fromarray((255 * image).byte().numpy()).save(name)
+        found = model.predict(name, stop="learned")
+        taken.append(len(found.locations))
+        code, out, _ = foveal(f"look {tmp_path / 'model'} {name} --stop learned --json")
+        told = json.loads(out)
+        assert (code, told["answer"]) == (0, found.answer)
+        assert told["locations"] == found.locations
+        assert told["pixels_read"] == found.pixels_read == 16 * len(found.locations)
+    assert len(set(taken)) > 1, "or nothing is tried here"
+    line = f"predict {tmp_path / 'model'} {tmp_path / '[0-7].png'} --stop learned --json"
+    predicted = [json.loads(row) for row in foveal(line)[1].splitlines()]
+    assert [len(row["locations"]) for row in predicted] == taken
+    line = f"evaluate {tmp_path / 'model'} --task mnist-28 --digits uci --json"
+    told = json.loads(foveal(f"{line} --stop learned --looks-curve curve.svg")[1])
+    assert told["threshold"] == 0.5
+    assert 1 <= told["looks"] <= 6
+    assert told["curve_learned"][0]["looks"] < told["curve_learned"][-1]["looks"]
+    assert all(f"{stop} stop" in Path("curve.svg").read_text() for stop in ("confident", "learned"))
+    for line, words in {
+        "evaluate mnist-28 --digits uci --stop learned": "the model has learned no stop. Train one",
+        f"look {tmp_path / 'model'} --maps a.png --stop learned": "Leave out --stop and --threshol",
+        "train mnist-28 --stop-cost 0.1": "stop_cost is for a model that learns to stop. Pass --st",
+        "train mnist-28 --stop --stop-cost -1": "stop_cost must be a number from 0 to ",
+        "train mnist-28 --stop --only-stop": "Pass --start MODEL with it.",
+        "train mnist-28 --start mnist-28 --only-stop": "Pass --stop with it.",
+    }.items():
+        code, _, err = foveal(f"{line} --digits uci" if line.startswith("train") else line)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert words in err
 
 
 def test_the_command_stops_and_draws(foveal: Foveal) -> None:  # noqa: F811
@@ -171,7 +260,7 @@ def test_the_command_stops_and_draws(foveal: Foveal) -> None:  # noqa: F811
     assert "looks on average, where a belief passed 0.9." in out
     for flags, words in {
         "--stop confident --threshold 1": "threshold must be a number above 0 and below 1; got 1",
-        "--threshold 0.5": "--threshold is for --stop confident and --looks-curve",
+        "--threshold 0.5": "--threshold is for --stop and --looks-curve",
         "--stop confident --rollouts 3": "a stop is of one rollout",
         "--looks-curve curve.txt": "--looks-curve must end in one of .png, .svg, .pdf",
     }.items():

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from foveal import RAMConfig, RecurrentAttention, cli, geometry
+from foveal.evaluation.stopping import look_until_sure
 from foveal.io.files import config_from_dict
 from foveal.model.context import ConvContextSettings
 from foveal.runs import export
@@ -147,6 +148,30 @@ def test_a_model_that_zooms_is_exported_whole_and_step_by_step(suffix: str, tmp_
         logits, _, locations = torch.export.load(place).module()(images)
     np.testing.assert_allclose(logits, rollout.logits.numpy(), atol=1e-4)
     np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-5)
+
+
+def test_the_loop_of_the_docs_stops_where_the_model_does(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = RecurrentAttention(dataclasses.replace(SMALL, num_glimpses=5, stop=True)).eval()
+    assert model.stop_head is not None
+    torch.nn.init.normal_(model.stop_head.unit.weight, std=6.0)
+    torch.nn.init.constant_(model.stop_head.unit.bias, -1.0)
+    assert export_model(model, tmp_path / "step.pt2", one_step=True).outputs[-1] == "stop"
+    made = export_model(model, tmp_path / "step.onnx", one_step=True)
+    assert made.outputs == ("logits", "probabilities", "next_location", "next_hidden", "stop")
+    runtime, images = session(tmp_path / "step.onnx"), torch.rand(20, 1, 30, 40)
+    found, looks = look_until_sure(model, images, stop="learned"), []
+    for image, first in zip(images, found.locations[:, 0], strict=True):
+        location, hidden = first[None].numpy(), np.zeros((1, 16), np.float32)
+        for look in range(1, 6):  # noqa: B007
+            fed = {"images": image[None].numpy(), "location": location, "hidden": hidden}
+            logits, _, location, hidden, stop = runtime.run(None, fed)
+            if stop[0] >= 0.5:
+                break
+        np.testing.assert_allclose(logits[0], found.logits[len(looks)].numpy(), atol=1e-4)
+        looks.append(look)
+    assert looks == found.looks.tolist()
+    assert len(set(looks)) > 1, "or nothing is tried here"
 
 
 def test_a_location_outside_the_image_is_its_edge(exported: Path) -> None:

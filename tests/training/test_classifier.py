@@ -53,6 +53,30 @@ def steps_of(directory: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k not in clock} for line in read_metrics(directory)]
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_only_the_stop_is_trained(optimizer: str, tmp_path: Path) -> None:
+    """At a large cost a look it stops at once, at none later; a resumed run goes on so."""
+    chances = []
+    for cost in (0.0, 3.0):
+        model = dataclasses.replace(TINY, stop=True)
+        config = dataclasses.replace(BRIEF, lr=0.1, only_stop=True, weight_decay=0.1)
+        config = dataclasses.replace(config, optimizer=optimizer)
+        given = {"model": model, "objective": ObjectiveConfig(stop_cost=cost, glimpse_weight=1)}
+        trainer = make_trainer(tmp_path / str(cost), config, **given)
+        before = weights(trainer)
+        trainer.run()
+        for name, value in weights(trainer).items():
+            assert torch.equal(value, before[name]) != name.startswith("stop_head"), name
+        rollout = trainer.model.eval()(torch.rand(20, 1, 12, 12))
+        chances.append(float(rollout.stop_logits[:, 0].sigmoid().mean()))
+        again = make_trainer(tmp_path / str(cost), config, **given)
+        assert again.restore()
+        assert all(torch.equal(value, weights(trainer)[k]) for k, value in weights(again).items())
+    assert max(chances[0], 0.5) < chances[1]
+    with pytest.raises(ValueError, match="only_stop is for a model that can stop. Pass --stop"):
+        make_trainer(tmp_path, dataclasses.replace(BRIEF, only_stop=True))
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adam", "sgd"])
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_path: Path) -> None:
     config = TrainConfig(**{**vars(BRIEF), "optimizer": optimizer})

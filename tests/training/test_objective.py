@@ -23,6 +23,7 @@ from foveal.training.objective import (
     hybrid_loss,
     reinforce_loss,
     reward_of,
+    stop_loss,
     supervised_loss,
 )
 from tests.conftest import TINY
@@ -46,6 +47,64 @@ def test_reinforce_is_the_exact_gradient_by_enumeration() -> None:
         (gradient,) = torch.autograd.grad(loss, scores, retain_graph=True)
         estimate -= weight * gradient
     torch.testing.assert_close(estimate, exact)
+
+
+def test_the_stop_is_paid_what_enumeration_expects() -> None:
+    """Every sequence of decisions, weighed by its probability; its gradient by differences."""
+    draws = torch.Generator().manual_seed(2)
+    odds = torch.randn(3, 4, generator=draws, dtype=torch.float64)
+    logits = 2 * torch.randn(3, 4, 5, generator=draws, dtype=torch.float64)
+    labels, counts = torch.tensor([1, 0, 4]), torch.tensor([1.0, 2.0, 0.5])
+
+    def by_enumeration(odds: Tensor, cost: float) -> float:
+        total = 0.0
+        for row, decisions in itertools.product(
+            range(3), itertools.product((False, True), repeat=4)
+        ):
+            chance, first = 1.0, None
+            for look, stops in enumerate(decisions):
+                stop = 1 / (1 + math.exp(-odds[row, look]))
+                chance *= stop if stops else 1 - stop
+                first = look if stops and first is None else first
+            last = 3 if first is None else first
+            likely = math.log(logits[row, last].detach().softmax(0)[labels[row]])
+            total += float(counts[row]) * chance * (cost * (last + 1) - max(likely, -3.0)) / 3
+        return total
+
+    for cost in (0.0, 0.3):
+        given = odds.clone().requires_grad_()
+        loss = stop_loss(given, logits.requires_grad_(), labels, cost, counts)
+        assert float(loss.detach()) == pytest.approx(by_enumeration(odds, cost), rel=1e-5)
+        loss.backward()
+        assert given.grad is not None
+        assert logits.grad is None, "the recognizer has an objective of its own"
+        for row, look in itertools.product(range(3), range(4)):
+            step = torch.zeros_like(odds)
+            step[row, look] = 1e-4
+            slope = by_enumeration(odds + step, cost) - by_enumeration(odds - step, cost)
+            assert float(given.grad[row, look]) == pytest.approx(slope / 2e-4, abs=1e-6)
+
+
+def test_a_stop_changes_nothing_but_itself() -> None:
+    config = RAMConfig(glimpse_size=4, num_glimpses=3, core_size=16, stop=True)
+    learner = Learner(RecurrentAttention(config))
+    images, labels = torch.rand(6, 1, 12, 12), torch.arange(6)
+    rollout = learner(images, labels, generator=torch.Generator().manual_seed(0))
+    assert float(rollout.stop_logits.detach().sigmoid().max()) < 0.5, "it begins by looking on"
+    gradients = []
+    for given in (rollout, rollout._replace(stop_logits=None)):
+        learner.zero_grad()
+        hybrid_loss(given, labels).total.backward(retain_graph=True)
+        gradients.append(
+            {
+                name: weight.grad.clone()
+                for name, weight in learner.named_parameters()
+                if weight.grad is not None
+            }
+        )
+    stops = {name for name in gradients[0] if "stop_head" in name}
+    assert stops == gradients[0].keys() - gradients[1].keys() != set()
+    assert all(torch.equal(gradients[0][name], value) for name, value in gradients[1].items())
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.7, -3.0])

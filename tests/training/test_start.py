@@ -32,6 +32,23 @@ def test_other_differences_are_refused(tmp_path: Path, change: dict[str, int]) -
         begin_with(tmp_path, RecurrentAttention(dataclasses.replace(config, **change)))
 
 
+@pytest.mark.parametrize("had", [True, False])
+def test_a_stop_is_begun_or_left_out(had: bool, tmp_path: Path) -> None:
+    saved, model = (
+        RecurrentAttention(dataclasses.replace(TINY, stop=stop)) for stop in (had, not had)
+    )
+    saved.save_pretrained(tmp_path)
+    assert begin_with(tmp_path, model)
+    assert torch.equal(model.action_head.weight, saved.action_head.weight)
+    if saved.stop_head is not None:
+        torch.nn.init.ones_(saved.stop_head.unit.weight)
+        saved.save_pretrained(tmp_path)
+        again = RecurrentAttention(saved.config)
+        begin_with(tmp_path, again)
+        assert again.stop_head is not None
+        assert bool((again.stop_head.unit.weight == 1).all())
+
+
 NAMES = ["bird", "cat"]
 
 

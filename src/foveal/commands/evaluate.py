@@ -24,11 +24,14 @@ from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
 from foveal.evaluation.stopping import (
     ALL_LOOKS,
+    HALF,
+    Kind,
     beliefs,
     check_stop,
-    draw_curve,
+    draw_curves,
     stopped,
 )
+from foveal.evaluation.stopping import Stop as StopRule
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.scene.preparation import Door
@@ -51,7 +54,7 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     num_glimpses: int | None = None,
     rollouts: int = 1,
-    stop: Literal["none", "confident"] = "none",
+    stop: StopRule = "none",
     threshold: float | None = None,
     looks_curve: Path | None = None,
     confusion: Path | None = None,
@@ -84,11 +87,12 @@ def evaluate(
         rollouts: average the probabilities of so many rollouts, each from another first location;
             more than 1 is another protocol than the paper's.
         stop: confident stops looking at an image when the belief in one class passes the threshold,
-            and --num-glimpses is the most; another protocol than the paper's.
-        threshold: of that belief, above 0 and below 1; if not given, the lowest that costs no error
-            on the validation split.
+            learned when the model's own probability of stopping does; --num-glimpses is the most.
+            Another protocol than the paper's.
+        threshold: of that, above 0 and below 1; if not given, 0.5 of a learned stop, and of a
+            confident one the lowest that costs no error on the validation split.
         looks_curve: a picture (.png, .svg, .pdf) of the error against the mean number of looks, for
-            all thresholds; --json prints its points.
+            all thresholds of each stop; --json prints its points.
         confusion: a PNG to draw the confusion matrix into.
         strict: stop at the first image file that cannot be read.
         device: cpu, cuda or auto.
@@ -99,7 +103,7 @@ def evaluate(
     check_suffix("--looks-curve", looks_curve, PICTURES)
     stops = stop != "none" or looks_curve is not None
     if threshold is not None and not stops:
-        raise ValueError("--threshold is for --stop confident and --looks-curve. Pass one of them.")
+        raise ValueError("--threshold is for --stop and --looks-curve. Pass one of them.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     set_threads(threads)
@@ -146,18 +150,29 @@ def evaluate(
     with working("evaluating", quiet=json):
         told: dict[str, Any] = {}
         if stops:
-            looking = _looking(network, threshold, rollouts, data)
-            own = {"num_glimpses": num_glimpses}
-            if threshold is None:
+            kind: Kind = "confident" if stop == "none" else stop
+            looking = _looking(network, kind, threshold, rollouts, data)
+            own: Any = {"num_glimpses": num_glimpses}
+            if threshold is None and kind == "learned":
+                threshold = HALF
+            elif threshold is None:
                 threshold = beliefs(looking, shown, "validation", **own).calibrated()
             told["threshold"] = threshold
         if looks_curve is not None:
-            seen = beliefs(looking, shown, split, **own)
-            told["curve"] = [dataclasses.asdict(point) for point in seen.curve]
-            chosen, full = seen.at(told["threshold"]), seen.at(ALL_LOOKS)
-            save_picture(draw_curve(seen.curve, chosen, full), looks_curve)
-        if stop == "confident":
-            labels, given, taken = stopped(looking, shown, split, told["threshold"], **own)
+            kinds: tuple[Kind, ...] = ("confident", "learned")
+            seen = {
+                each: beliefs(looking, shown, split, stop=each, **own)
+                for each in kinds[: 1 if looking.stop_head is None else 2]
+            }
+            curves = {each: found.curve for each, found in seen.items()}
+            for each, curve in curves.items():
+                name = "curve" if each == "confident" else f"curve_{each}"
+                told[name] = [dataclasses.asdict(point) for point in curve]
+            chosen, full = seen[kind].at(told["threshold"]), seen[kind].at(ALL_LOOKS)
+            save_picture(draw_curves(curves, chosen, full), looks_curve)
+        if stop != "none":
+            how = {"stop": stop, **own}
+            labels, given, taken = stopped(looking, shown, split, told["threshold"], **how)
             told["looks"] = float(taken.float().mean())
             pixels = round(_mean_pixels(looking, told["looks"]))
         else:
@@ -203,9 +218,10 @@ def evaluate(
             f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
             f"{size}"
         )
-        if stop == "confident":
+        if stop != "none":
+            passed = "a belief" if stop == "confident" else "the probability of stopping"
             say(
-                f"It stopped after {told['looks']:.2f} looks on average, where a belief passed "
+                f"It stopped after {told['looks']:.2f} looks on average, where {passed} passed "
                 f"{told['threshold']:.4g}."
             )
         if looks_curve is not None:
@@ -253,6 +269,7 @@ def _answers(most: int, with_end: bool) -> str:
 
 def _looking(
     network: RecurrentAttention | ReferenceNetwork,
+    stop: Kind,
     threshold: float | None,
     rollouts: int,
     data: str | None,
@@ -260,10 +277,10 @@ def _looking(
     """The network, if it can stop; `ValueError` if not, or the flags do not fit together."""
     if not isinstance(network, RecurrentAttention):
         raise ValueError("--stop is for networks that look; this one sees the whole image.")
-    check_stop(network, threshold)
+    check_stop(network, stop, threshold)
     if rollouts > 1:
         raise ValueError("a stop is of one rollout. Leave out --rollouts, or --stop.")
-    if threshold is None and data is not None:
+    if threshold is None and data is not None and stop == "confident":
         raise ValueError(
             "a threshold is calibrated on a run's own validation images, and not on those of "
             "--data. Pass --threshold 0.99, say."

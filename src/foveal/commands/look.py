@@ -14,6 +14,7 @@ from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
+from foveal.evaluation.stopping import Rule, Stop, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.model.rollout import Rollout, ended, matched
@@ -53,6 +54,8 @@ def look(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     num_glimpses: int | None = None,
+    stop: Stop = "none",
+    threshold: float | None = None,
     fit: bool = False,
     invert: bool = False,
     seed: int | None = None,
@@ -92,6 +95,10 @@ def look(
         canvas_size: pixels a side of the task's canvases; as in training if not given.
         num_clutter: pieces of other digits on each; as in training if not given.
         num_glimpses: looks at the image; as in training if not given.
+        stop: show no more looks than it takes until it stops: confident, when the belief in one
+            class is as high as --threshold; learned, when the model's own stop says so.
+        threshold: above 0 and below 1, such as 0.99, which alone is a confident stop; of a learned
+            stop 0.5 if not given.
         fit: scale larger image files down to the size of those that the model was trained on.
         invert: make dark light in image files, for ink on paper.
         seed: of the first locations and the samples; if not given, that of foveal evaluate for test
@@ -115,16 +122,19 @@ def look(
         )
     if not image and (fit or invert):
         raise ValueError("--fit and --invert are for image files. Name some, or leave them out.")
+    if maps is not None and (stop != "none" or threshold is not None):
+        raise ValueError("--maps has the error after each look. Leave out --stop and --threshold.")
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "look", plays=False)
     network, data = saved.looking, None
+    rule = rule_of(network, stop, threshold)
     if not image:
         data = task_shown(saved, torch_device, task=task, changes=changes)
         last = data.size("test") - 1
         if not 0 <= index <= last:
             raise ValueError(f"--index must be 0 to {last}; got {index}.")
     door = Door(network.about, fit, invert, partial(complain, "look"), model=model)
-    looking = _Looking(saved, network, data, num_glimpses, seed)
+    looking = _Looking(saved, network, data, num_glimpses, seed, rule)
     if out is not None:
         with working("looking", quiet=json):
             tests = looking.at_tests(index, count, wrong)
@@ -137,8 +147,9 @@ def look(
                 "Leave out --wrong to see those that it gets right."
             )
         _write(followed, out, THEMES[theme], f"Where {model} looks")
-        pixels = network.count_pixels_read(num_glimpses)
-        _tell([paths[int(sampled)] for paths in followed], pixels, out, json)
+        told = [paths[int(sampled)] for paths in followed]
+        looks = [path.num_looks if rule else num_glimpses for path in told]
+        _tell(told, list(map(network.count_pixels_read, looks)), out, json)
     if maps is not None:
         with working("looking at the whole test split", quiet=json):
             _write_maps(looking, model, maps, THEMES[theme], json)
@@ -174,6 +185,7 @@ class _Looking:
     data: Task | None
     num_glimpses: int | None
     seed: int
+    rule: Rule | None
 
     def at_tests(self, index: int, count: int, wrong: bool) -> Iterator[_Case]:
         """Test images from ``index`` on, in the rollouts that `foveal evaluate` counts."""
@@ -184,6 +196,9 @@ class _Looking:
         with contextlib.closing(rollouts(self.network, self.data, "test", **looks)) as batches:
             for scene, labels, rollout in batches:
                 given = ended(rollout.answers, end)
+                if self.rule is not None:
+                    last = looks_taken(rollout, self.rule)[:, None] - 1
+                    given = rollout.step_logits.argmax(-1).gather(1, last)
                 wanted = labels.view(len(labels), -1)
                 wanted = wanted if ordered else matched(wanted, rollout.answer_logits, end)
                 missed = (given != wanted).any(1).tolist()
@@ -212,6 +227,7 @@ class _Looking:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""
         run, classes = self.saved.run, (self.data or self.saved).classes
         about: dict[str, Any] = {"classes": classes, "label": case.label, "name": case.name}
+        about["rule"] = self.rule
         mean = scanpath_of(self.network, case.scene, case.rollout, case.row, **about)
         generator = torch.Generator(self.device).manual_seed(self.seed + case.number)
         sampled = [
@@ -245,8 +261,8 @@ def _write(followed: Sequence[Sequence[Scanpath]], out: Path, theme: Theme, titl
         save_picture(draw_sheet(paths, theme), out)
 
 
-def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None:
-    for path in paths:
+def _tell(paths: Sequence[Scanpath], pixels: Sequence[int], out: Path, json: bool) -> None:
+    for path, read in zip(paths, pixels, strict=True):
         if json:
             print_json(
                 image=path.name,
@@ -255,7 +271,7 @@ def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None
                 probabilities=path.probabilities[-1].tolist(),
                 locations=path.centers.tolist(),
                 sizes=path.sizes,
-                pixels_read=pixels,
+                pixels_read=read,
                 out=str(out),
             )
         elif len(paths) == 1:
@@ -264,7 +280,9 @@ def _tell(paths: Sequence[Scanpath], pixels: int, out: Path, json: bool) -> None
         known = [path for path in paths if path.label is not None]
         right = sum(path.right is True for path in known)
         score = f", {right} of {len(known)} right" if known else ""
-        say(f"{out}: {len(paths)} images, {paths[0].num_looks} looks at each{score}")
+        counts = sorted({path.num_looks for path in paths})
+        looks = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        say(f"{out}: {len(paths)} images, {looks} looks at each{score}")
 
 
 def _write_maps(looking: _Looking, model: str, maps: Path, theme: Theme, json: bool) -> None:

@@ -15,6 +15,7 @@ from foveal.commands.console import FAILED, Stop, complain, console, counting, p
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
+from foveal.evaluation.stopping import Stop as StopRule
 from foveal.model.config import check_looks
 from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, printable
 from foveal.scene.preparation import Door
@@ -27,6 +28,7 @@ def predict(
     images: tyro.conf.Positional[tuple[str, ...]],
     top_k: int = 3,
     num_glimpses: int | None = None,
+    stop: StopRule = "none",
     threshold: float | None = None,
     fit: bool = False,
     invert: bool = False,
@@ -54,8 +56,10 @@ def predict(
             "photos/**/*.jpg", or - for names on standard input, one a line, all read first.
         top_k: how many classes to name, the likeliest first; 0 for all.
         num_glimpses: looks at each image; as in training if not given.
-        threshold: stop looking at an image when the belief in one class is as high, such as 0.99;
-            above 0 and below 1.
+        stop: when to stop looking at an image: confident, when the belief in one class is as high
+            as --threshold; learned, when the model's own stop says so.
+        threshold: above 0 and below 1, such as 0.99, which alone is a confident stop; of a learned
+            stop 0.5 if not given.
         fit: scale larger images down to the size of those that the model was trained on.
         invert: make dark light, for ink on paper.
         seed: of the first location.
@@ -93,7 +97,7 @@ def predict(
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)
         named = zip(map(str, paths), opened, strict=True)
-        looks: dict[str, Any] = {"num_glimpses": num_glimpses, "threshold": threshold}
+        looks: dict[str, Any] = {"num_glimpses": num_glimpses, "stop": stop, "threshold": threshold}
         answers = predictions(network, named, door, seed=seed, top_k=top_k, **looks)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):

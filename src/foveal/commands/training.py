@@ -55,6 +55,7 @@ COMMON = {
     *("glimpse_size", "num_scales", "num_glimpses", "core", "policy", "context"),
     *("shift", "rescale", "rotation", "flips"),
 }
+FOLLOWING = ("num_classes", "num_channels", "max_answers", "with_end")
 Options = TypeVar("Options")
 
 
@@ -111,6 +112,8 @@ def read_options(
     chosen: Any = {part: word for part, word in words.items() if word is not None}
     check_heard(arguments)
     fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
+    # They follow from the images, or from the games.
+    fixed = () if task in (*TASKS, *HAYSTACKS) else FOLLOWING
     usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
     options: Options = parse(
         type(usual),
@@ -118,10 +121,7 @@ def read_options(
         arguments if positional else [task, *arguments],
         usual,
         common=COMMON,
-        # They follow from the images, or from the games.
-        fixed=()
-        if task in (*TASKS, *HAYSTACKS)
-        else ("num_classes", "num_channels", "max_answers", "with_end"),
+        fixed=(*fixed, "stop") if task in AGENT_TASKS else fixed,
     )
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
@@ -135,7 +135,7 @@ def check_heard(arguments: list[str]) -> None:
     if network not in REFERENCE_NETWORKS:
         return
     fields = (*dataclasses.fields(RAMConfig), *dataclasses.fields(ObjectiveConfig))
-    unheard = {"final_location_std", *(field.name for field in fields)}
+    unheard = {"final_location_std", "only_stop", *(field.name for field in fields)}
     for word in arguments:
         flag = word.partition("=")[0]
         name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveal.evaluation.classifier import judging
-from foveal.evaluation.stopping import check_stop, look_until_sure
+from foveal.evaluation.stopping import Rule, Stop, look_until_sure, rule_of
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -67,6 +67,7 @@ def predict(
     invert: bool = False,
     num_glimpses: int | None = None,
     seed: int = 0,
+    stop: Stop = "none",
     threshold: float | None = None,
 ) -> Any:
     """What a model answers on images, by the rules of ``foveal predict``.
@@ -80,16 +81,18 @@ def predict(
         invert: make dark light, for ink on paper.
         num_glimpses: looks at each image; as in training if None.
         seed: of the first location, where that is random: one draw for all images.
-        threshold: stop looking at an image when the belief in one class is as high
-            (`foveal.evaluation.stopping`); it never does if None.
+        stop: "confident" stops looking at an image when the belief in one class is as high as the
+            threshold, as does a threshold alone, "learned" when the model's own stop says so
+            (`foveal.evaluation.stopping`).
+        threshold: above 0 and below 1; of a learned stop 0.5 if None.
 
     Returns:
         A `Prediction`, or a list of them for a list. A warning says in what an image is unlike
         those of training.
 
     Raises:
-        OSError, ValueError: if an image cannot be read, or ``fit`` is asked for and the model does
-            not know the size.
+        OSError, ValueError: if an image cannot be read, ``fit`` is asked for and the model does
+            not know the size, or it cannot stop so.
     """
     alone = not isinstance(images, list | tuple)
     given = [images] if alone else images
@@ -101,7 +104,8 @@ def predict(
         flags=("fit=True", "invert=True"),
     )
     pictures = ((_name(image), _open(image, model.config.num_channels)) for image in given)
-    how: dict[str, Any] = {"num_glimpses": num_glimpses, "seed": seed, "threshold": threshold}
+    how: dict[str, Any] = {"num_glimpses": num_glimpses, "seed": seed}
+    how |= {"stop": stop, "threshold": threshold}
     found: list[Prediction] = []
     for answer in predictions(model, pictures, door, **how):
         if isinstance(answer, Unread):
@@ -118,6 +122,7 @@ def predictions(
     classes: Sequence[str] | None = None,
     num_glimpses: int | None = None,
     seed: int = 0,
+    stop: Stop = "none",
     threshold: float | None = None,
     top_k: int = 0,
 ) -> Iterator[Prediction | Unread]:
@@ -128,8 +133,7 @@ def predictions(
     told, or all if 0. The seed is that of the first location, which is the same for all.
     """
     check_looks(num_glimpses)
-    if threshold is not None:
-        check_stop(model, threshold)
+    rule = rule_of(model, stop, threshold)
     check_value("seed", seed, int, SEEDS)
     names = model.classes if classes is None else classes
     unread: list[Unread] = []
@@ -148,7 +152,7 @@ def predictions(
         unread.clear()
         found: list[Prediction] = []
         try:
-            asked = (seed, top_k or len(names), num_glimpses, threshold)
+            asked = (seed, top_k or len(names), num_glimpses, rule)
             found += _answers(model, group, names, *asked)
         except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
             yield Unread(group[0][0], problem)
@@ -165,19 +169,19 @@ def _answers(
     seed: int,
     top_k: int,
     num_glimpses: int | None,
-    threshold: float | None,
+    rule: Rule | None,
 ) -> Iterator[Prediction]:
     device, end = model.action_head.weight.device, model.config.end
     scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
-    if threshold is None:
+    if rule is None:
         with judging(model):
             rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
         logits, looked, last_looks = rollout.answer_logits, rollout.locations, rollout.answered_at
         taken = [looked.shape[1]] * len(group)
     else:
-        most = {"num_glimpses": num_glimpses, "generator": generator}
-        found = look_until_sure(model, scene, threshold, **most)  # type: ignore[arg-type]
+        most: dict[str, Any] = {"num_glimpses": num_glimpses, "generator": generator}
+        found = look_until_sure(model, scene, rule.threshold, stop=rule.stop, **most)
         logits, looked = found.logits[:, None], found.locations.nan_to_num()
         taken, last_looks = found.looks.tolist(), range(looked.shape[1] - 1, looked.shape[1])
     each = looked.shape[1] // len(last_looks)

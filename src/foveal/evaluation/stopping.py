@@ -1,9 +1,9 @@
-"""Looking until sure: a stop that needs no training, and what it costs in error."""
+"""Looking until sure: a stop that needs no training, or a learned one, and what it is worth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from foveal.evaluation.classifier import (
     rollouts,
 )
 from foveal.model.attention import RecurrentAttention
-from foveal.names import Range, check_value
+from foveal.model.rollout import Rollout
+from foveal.names import Range, check_value, choose
 from foveal.scene import Images, as_scene
 from foveal.tasks.task import Task
 
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
 # From few looks to nearly all; beliefs crowd together below 1.
 ALL_LOOKS = 1.1  # a threshold that no belief reaches
 THRESHOLDS = [1 - 10 ** -(0.1 * step) for step in range(1, 61)]
+HALF = 0.5  # where a learned stop stops
+# confident: at a belief in one class; learned: at the model's own probability of stopping.
+Kind = Literal["confident", "learned"]
+Stop = Literal["none", "confident", "learned"]
+
+
+class Rule(NamedTuple):
+    """When to stop looking: what has to be as high as which threshold."""
+
+    stop: Kind
+    threshold: float
 
 
 class Stopped(NamedTuple):
@@ -46,7 +58,7 @@ class Stopped(NamedTuple):
 class Point:
     """A threshold, and what stopping there is worth."""
 
-    threshold: float  # of the belief in the likeliest class
+    threshold: float  # of the belief in the likeliest class, or of the probability of stopping
     looks: float  # mean number
     error: float  # in %
     interval: tuple[float, float]  # 95 %
@@ -56,22 +68,22 @@ class Point:
 class Beliefs:
     """What a model believed after each look at N images, without a stop."""
 
-    confidence: Tensor  # (N, T), in the likeliest class
+    confidence: Tensor  # (N, T), in the likeliest class; or how likely it was to stop
     right: Tensor  # (N, T) bool, whether that is the right one
+    stop: Kind = "confident"
 
     def at(self, threshold: float) -> Point:
         """What stopping at a threshold is worth."""
-        sure = self.confidence >= threshold
-        sure[:, -1] = True
-        stop = sure.int().argmax(1)
-        wrong = ~self.right.gather(1, stop[:, None])
+        looks = _looks_until(self.confidence, threshold)
+        wrong = ~self.right.gather(1, looks[:, None] - 1)
         found = evaluation_of(int(wrong.sum()), len(wrong))
-        return Point(threshold, float(stop.float().mean()) + 1, found.error, found.interval)
+        return Point(threshold, float(looks.float().mean()), found.error, found.interval)
 
     @property
     def curve(self) -> list[Point]:
         """Error against mean looks, a point a threshold."""
-        return [self.at(threshold) for threshold in THRESHOLDS]
+        low = [1 - threshold for threshold in THRESHOLDS] if self.stop == "learned" else []
+        return [self.at(each) for each in sorted({*low, *THRESHOLDS})]
 
     def calibrated(self) -> float:
         """The lowest threshold from which on stopping makes no more errors than all looks do."""
@@ -80,12 +92,13 @@ class Beliefs:
         return next((t for t in THRESHOLDS if not worse or t > worse[-1]), THRESHOLDS[-1])
 
 
-def check_stop(model: RecurrentAttention, threshold: float | None = None) -> None:
+def check_stop(model: RecurrentAttention, stop: Kind, threshold: float | None = None) -> None:
     """Refuse a threshold, or a model, that cannot stop.
 
     Raises:
         ValueError: saying why.
     """
+    choose(stop, get_args(Kind), "stop")
     inside = Range(0, 1, "It is a probability.", above=True, below=True)
     check_value("threshold", threshold, float | None, inside)
     if model.config.max_answers > 1:
@@ -93,31 +106,77 @@ def check_stop(model: RecurrentAttention, threshold: float | None = None) -> Non
             f"a stop is for a single answer; the model gives {model.config.max_answers}. Leave "
             "--stop out."
         )
+    if stop == "learned" and model.stop_head is None:
+        raise ValueError(
+            "the model has learned no stop. Train one: foveal train TASK --start MODEL --stop "
+            "--only-stop; or stop when it is sure: --stop confident."
+        )
+
+
+def rule_of(model: RecurrentAttention, stop: Stop, threshold: float | None) -> Rule | None:
+    """When to stop, checked: a threshold alone is of a confident stop, a learned one has its own.
+
+    Raises:
+        ValueError: if there is nothing to stop by.
+    """
+    kind = "confident" if stop == "none" and threshold is not None else stop
+    if kind == "none":
+        return None
+    if threshold is None and kind == "confident":
+        raise ValueError("a confident stop needs a threshold of the belief. Pass 0.99, say.")
+    check_stop(model, kind, threshold)
+    return Rule(kind, HALF if threshold is None else threshold)
+
+
+def looks_taken(rollout: Rollout, rule: Rule) -> Tensor:
+    """``(B,)`` int64, how many of a rollout's looks a model takes that stops by a rule."""
+    return _looks_until(_sure(rollout, rule.stop), rule.threshold)
+
+
+def _sureness(logits: Tensor, stop_logits: Tensor | None) -> Tensor:
+    """What a stop is decided by, ``(...)``: of ``(..., K)`` answers, or ``(...)`` of its own."""
+    return logits.float().softmax(-1).amax(-1) if stop_logits is None else stop_logits.sigmoid()
+
+
+def _sure(rollout: Rollout, stop: Kind) -> Tensor:
+    """`_sureness` after each look; ``(B, T)``."""
+    return _sureness(rollout.step_logits, rollout.stop_logits if stop == "learned" else None)
+
+
+def _looks_until(sureness: Tensor, threshold: float) -> Tensor:
+    """``(N,)`` int64, looks until ``(N, T)`` is as high as the threshold; T where it never is."""
+    sure = sureness >= threshold
+    sure[:, -1] = True
+    return sure.int().argmax(1) + 1
 
 
 def look_until_sure(
     model: RecurrentAttention,
     images: Images,
-    threshold: float,
+    threshold: float | None = None,
     *,
+    stop: Stop = "none",
     num_glimpses: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Stopped:
-    """Look at each image until the belief in one class is as high as the threshold.
+    """Look at each image until the belief in one class, or the wish to stop, is high enough.
 
     An image that is done with leaves the batch: it is not looked at again, and takes no time.
 
     Args:
         model: in any mode, and left in it; its mean policy looks.
         images: as for `RecurrentAttention.forward`.
-        threshold: above 0 and below 1.
+        threshold: above 0 and below 1; of a learned stop 0.5 if None.
+        stop: "confident", also if there is nothing but a threshold, or "learned".
         num_glimpses: looks at most; the model's own if None.
         generator: of a first location that is random.
 
     Raises:
-        ValueError: if the threshold makes no sense, or the model gives several answers.
+        ValueError: if the threshold makes no sense, or the model cannot stop.
     """
-    check_stop(model, threshold)
+    rule = rule_of(model, stop, threshold)
+    if rule is None:
+        raise ValueError("when to stop? Pass a threshold of the belief, or stop='learned'.")
     most = model.config.num_glimpses if num_glimpses is None else num_glimpses
     scene = as_scene(images)
     with judging(model):
@@ -125,45 +184,49 @@ def look_until_sure(
         scene = model.sensor.prepare(scene)
         rows = torch.arange(len(scene), device=location.device)
         logits = location.new_zeros(len(scene), model.config.num_classes)
-        looks = torch.full_like(rows, most)
+        looks = torch.zeros_like(rows)
         locations = location.new_full((len(scene), most, location.shape[1]), torch.nan)
         for look in range(most):
-            locations[rows, look] = location
+            locations[rows, look], looks[rows] = location, look + 1
             state = model.look(scene, location, state).state
             answer = model.action_head(state[0]).float()
             logits[rows] = answer
-            going = answer.softmax(-1).amax(-1) < threshold
-            if not going.all():
-                looks[rows[~going]] = look + 1
-                rows, state = rows[going], tuple(part[going] for part in state)
-            if not len(rows) or look + 1 == most:
+            wish = model.stops(state[0], answer) if rule.stop == "learned" else None
+            going = (_sureness(answer, wish) < rule.threshold).nonzero()[:, 0]
+            if not len(going) or look + 1 == most:
                 break
-            if not going.all():
-                scene = scene.rows(going.nonzero()[:, 0].tolist())
+            if len(going) < len(rows):
+                rows, state = rows[going], tuple(part[going] for part in state)
+                scene = scene.rows(going.tolist())
             location = model.decide(state).location
     return Stopped(logits, looks, locations)
 
 
 def beliefs(
-    model: RecurrentAttention, task: Task, split: str, *, num_glimpses: int | None = None
+    model: RecurrentAttention,
+    task: Task,
+    split: str,
+    *,
+    stop: Kind = "confident",
+    num_glimpses: int | None = None,
 ) -> Beliefs:
     """What a model believes after each look at a split's fixed draw, as `evaluate` looks at it."""
-    check_stop(model)
-    confidence, right = [], []
+    check_stop(model, stop)
+    sureness, right = [], []
     for _, labels, rollout in rollouts(model, task, split, num_glimpses=num_glimpses):
-        most, answers = rollout.step_logits.float().softmax(-1).max(-1)
-        confidence.append(most.cpu())
-        right.append((answers == labels[:, None]).cpu())
+        sureness.append(_sure(rollout, stop).cpu())
+        right.append((rollout.step_logits.argmax(-1) == labels[:, None]).cpu())
     check_judged(right, split)
-    return Beliefs(torch.cat(confidence), torch.cat(right))
+    return Beliefs(torch.cat(sureness), torch.cat(right), stop)
 
 
 def stopped(
     model: RecurrentAttention,
     task: Task,
     split: str,
-    threshold: float,
+    threshold: float | None = None,
     *,
+    stop: Stop = "none",
     num_glimpses: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a model answers on a split's fixed draw where it stops when it is sure.
@@ -176,7 +239,7 @@ def stopped(
     for images, labels in task.fixed_batches(split):
         scene = as_scene(images)
         found = look_until_sure(
-            model, scene, threshold, num_glimpses=num_glimpses, generator=generator
+            model, scene, threshold, stop=stop, num_glimpses=num_glimpses, generator=generator
         )
         kept = slice(None) if scene.intact is None else scene.intact
         right.append(labels[kept].cpu())
@@ -186,20 +249,27 @@ def stopped(
     return torch.cat(right), torch.cat(given), torch.cat(looks)
 
 
-def draw_curve(curve: list[Point], chosen: Point | None, full: Point) -> Figure:
+COLORS: dict[Kind, tuple[str, str]] = {
+    "confident": ("#0072B2", "#56B4E9"),
+    "learned": ("#009E73", "#009E73"),
+}
+
+
+def draw_curves(curves: dict[Kind, list[Point]], chosen: Point, full: Point) -> Figure:
     """Error against mean looks: of all thresholds, of the one that is chosen, of all looks."""
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axis = figure.subplots()
-    looks, errors = [p.looks for p in curve], [p.error for p in curve]
-    low, high = ([p.interval[side] for p in curve] for side in (0, 1))
-    axis.fill_between(looks, low, high, color="#56B4E9", alpha=0.3, linewidth=0)
-    axis.plot(looks, errors, color="#0072B2", label="stops when sure")
+    for stop, curve in curves.items():
+        line, band = COLORS[stop]
+        looks, errors = [p.looks for p in curve], [p.error for p in curve]
+        low, high = ([p.interval[side] for p in curve] for side in (0, 1))
+        axis.fill_between(looks, low, high, color=band, alpha=0.3, linewidth=0)
+        axis.plot(looks, errors, color=line, label=f"{stop} stop")
     axis.plot(full.looks, full.error, "o", color="#1a1a1a", label="all looks")
-    if chosen is not None:
-        name = f"threshold {chosen.threshold:.4f}"
-        axis.plot(chosen.looks, chosen.error, "D", color="#D55E00", label=name)
+    name = f"threshold {chosen.threshold:.4g}"
+    axis.plot(chosen.looks, chosen.error, "D", color="#D55E00", label=name)
     axis.set(xlabel="looks, mean", ylabel="error, %", ylim=(0, None))
     axis.legend(frameon=False)
     return figure

@@ -30,6 +30,7 @@ from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
 from foveal.model.rollout import Decision, Look, Rollout, Step
 from foveal.model.senses import Sensed, SenseNetworks
 from foveal.model.sensor import GlimpseSensor
+from foveal.model.stop import StopHead
 from foveal.scene import Images, Scene, as_scene
 
 
@@ -49,6 +50,7 @@ class RecurrentAttention(nn.Module):
         core: f_h, what is remembered.
         location_policy: f_l, where to look next.
         action_head: f_a, the answer.
+        stop_head: whether to stop looking; None unless ``RAMConfig.stop``.
         context: what a coarse look at the whole tells before the first glimpse; None as published.
         loaded_from: the directory that `from_pretrained` read, or None.
         about: what its ``config.json`` says of it and of its training; nothing of a new one.
@@ -124,6 +126,7 @@ class RecurrentAttention(nn.Module):
         # What is added to h when each answer but the first is begun.
         later = config.max_answers - 1
         self.questions = nn.Parameter(torch.zeros(later, config.core_size)) if later else None
+        self.stop_head = StopHead(config.core_size) if config.stop else None
 
     def forward(
         self,
@@ -195,6 +198,7 @@ class RecurrentAttention(nn.Module):
         step_logits = torch.cat([prior_logits[decided:], logits[None]])
         if given:  # before the next was asked for
             step_logits[num_glimpses - 1 : -1 : num_glimpses] = self.action_head(torch.stack(given))
+        stops = self.stops(torch.cat([hidden[decided:], state[0][None]]), step_logits)
         return Rollout(
             logits=logits,
             step_logits=step_logits.transpose(0, 1),
@@ -206,6 +210,7 @@ class RecurrentAttention(nn.Module):
             features=[look.features for look in looks],
             prior_logits=prior_logits.transpose(0, 1),
             num_answers=config.max_answers,
+            stop_logits=None if stops is None else stops.t(),
         )
 
     # --- One step, which rollouts, streams, agents and exported models all take -------------------
@@ -434,6 +439,10 @@ class RecurrentAttention(nn.Module):
         std = self.config.location_std if std is None else std
         return self.location_policy.score(self._detached(hidden), choices, std, *maps)
 
+    def stops(self, hidden: Tensor, logits: Tensor) -> Tensor | None:
+        """The log-odds of stopping after looks that left h so; None without a `stop_head`."""
+        return None if self.stop_head is None else self.stop_head(hidden, logits)
+
     def step(
         self,
         images: Images,
@@ -466,13 +475,16 @@ class RecurrentAttention(nn.Module):
         look = self.look(self._scene(images), location, state, senses)
         decision = self.decide(look.state, location_std, generator)
         hidden = self.core.for_policy(look.state)
+        logits = self.action_head(look.state[0])
+        stops = self.stops(look.state[0], logits)
         return Step(
-            logits=self.action_head(look.state[0]),
+            logits=logits,
             next_location=decision.location,
             log_prob=self.score(hidden, decision.choice, location_std, *self.maps(look.state)),
             state=look.state,
             choice=decision.choice,
             glimpses=look.glimpses,
+            stop=None if stops is None else stops.sigmoid(),
         )
 
     # --- Images of one's own ----------------------------------------------------------------------
@@ -519,7 +531,7 @@ class RecurrentAttention(nn.Module):
                 senses = {name: place.new_zeros(1, width) for name, width in config.senses}
                 state = self.remember(features, state, senses)
                 self.decide(state, generator=torch.Generator(weight.device))
-                self.action_head(state[0])
+                self.stops(state[0], self.action_head(state[0]))
         looks = num_glimpses * config.max_answers
         total: int = once.get_total_flops() + looks * each.get_total_flops()
         return total // 2

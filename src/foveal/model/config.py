@@ -49,6 +49,7 @@ class RAMConfig:
     num_glimpses: int = 7  # looks at an image before the answer, or before each of several
     max_answers: int = 1  # classes that are answered one after another
     with_end: bool = False  # whether the last class says that there are no more
+    stop: bool = False  # whether it also decides after each look whether to stop looking
     num_channels: int = 1  # of the images
     pixel_mean: tuple[float, ...] = ()  # of each channel, taken off glimpses; () for nothing
     pixel_std: tuple[float, ...] = ()  # of each channel, which glimpses are divided by; () for 1
@@ -112,6 +113,11 @@ class RAMConfig:
                 f"with_end is for sequences that differ in length, of 2 classes or more with the "
                 f"end; got max_answers {self.max_answers} and num_classes {self.num_classes}. "
                 "Pass --no-with-end."
+            )
+        if self.stop and self.max_answers > 1:
+            raise ValueError(
+                f"a stop is for a single answer; got max_answers {self.max_answers}. Leave out "
+                "--stop."
             )
         for name in ("pixel_mean", "pixel_std"):
             value = getattr(self, name)

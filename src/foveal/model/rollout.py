@@ -56,6 +56,7 @@ class Step(NamedTuple):
         state: the core's, for the next step.
         choice: ``(B, 2)``, `next_location` before it was clamped.
         glimpses: ``(B, S, C, G, G)``, what the sensor brought.
+        stop: ``(B,)``, the probability of stopping here; None of a model that does not decide it.
     """
 
     logits: Tensor
@@ -64,6 +65,7 @@ class Step(NamedTuple):
     state: State
     choice: Tensor
     glimpses: Tensor
+    stop: Tensor | None = None
 
 
 class Rollout(NamedTuple):
@@ -87,6 +89,8 @@ class Rollout(NamedTuple):
             trainer asks for it; otherwise None.
         look_baselines: ``(B, D)``, what each chosen look alone was expected to tell, likewise.
         num_answers: A.
+        stop_logits: ``(B, T)``, the log-odds of stopping after each look (`foveal.model.stop`);
+            None of a model that does not decide it.
     """
 
     logits: Tensor
@@ -101,6 +105,7 @@ class Rollout(NamedTuple):
     glimpse_logits: Tensor | None = None
     look_baselines: Tensor | None = None
     num_answers: int = 1
+    stop_logits: Tensor | None = None
 
     @property
     def looks_an_answer(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 
 import torch
 
-from foveal.evaluation.classifier import evaluate
+from foveal.evaluation.classifier import evaluate, judged
+from foveal.evaluation.stopping import stopped
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
@@ -72,6 +73,10 @@ class ClassifierRun(Run):
         several: dict[str, Any] = {}
         if task.max_answers > 1:
             several = {"answer_error": test.answer_error, "answers": task.max_answers}
+        if self.model.stop and isinstance(model, RecurrentAttention):
+            *answers, taken = stopped(model, task, "test", stop="learned")
+            several = {"stop_error": judged(*answers).error}
+            several["stop_looks"] = float(taken.float().mean())
         return {
             "network": self.network,
             "error": test.error,
@@ -108,6 +113,9 @@ class ClassifierRun(Run):
             f"one rollout, mean policy), validation error {result['validation_error']:.2f} %{best}"
             f", {result['images_seen']:,} images in {result['seconds']:,.0f} s"
         )
+        if "stop_error" in result:
+            looks = f"{result['stop_looks']:.2f} looks on average"
+            figures += f"; where it stops, after {looks}, {result['stop_error']:.2f} %"
         look = f"See it look: {shell_line('look', result['run'], '--out', 'look.png')}"
         return [figures, look] if self.network == "ram" else [figures]
 
@@ -143,6 +151,12 @@ class ClassifierRun(Run):
             raise ValueError(
                 f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "
                 f"{self.model.glimpse_size}. Pass a smaller --glimpse-size."
+            )
+        if not self.model.stop and self.objective.stop_cost != ObjectiveConfig.stop_cost:
+            raise ValueError("stop_cost is for a model that learns to stop. Pass --stop with it.")
+        if self.training.only_stop and self.start is None:
+            raise ValueError(
+                "only_stop trains the stop of a model that there is. Pass --start MODEL with it."
             )
         network = RecurrentAttention(self.model)
         side = 0 if network.context is None else network.context.side

@@ -29,6 +29,7 @@ MEANINGS = {
     "probabilities": "of the classes, after each glimpse",
     "locations": "(x, y) looked at, or (x, y, zoom)",
     "next_location": "(x, y) to look at next, or (x, y, zoom)",
+    "stop": "the probability of stopping here, which the model does from 0.5 on",
 }
 
 
@@ -129,15 +130,18 @@ class OneGlimpse(Exportable):
             state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
         self.inputs = ("images", "location", *state)
         self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
+        if model.stop_head is not None:
+            self.outputs += ("stop",)
 
     def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
 
-        ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, and the state, ``(B,
-        size)`` each.
+        ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, the state, ``(B,
+        size)`` each, and ``(B,)`` the probability of stopping if the model decides that.
         """
         step = self.model.step(self.prepare(images), location.clamp(-1, 1), state)
-        return step.logits, step.logits.softmax(-1), step.next_location, *step.state
+        given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state)
+        return given if step.stop is None else (*given, step.stop)
 
     def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs."""

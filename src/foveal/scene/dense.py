@@ -108,6 +108,14 @@ class PreparedScene(DenseScene):
         self.batch_size, self.num_channels = images.batch_size, images.num_channels
         self.height, self.width = images.height, images.width
         self.means = _means_of_boxes(images.pixels, self.boxes)
+        image, scale, channel, _ = self.means.stride()
+        of_images, of_scales, of_channels = (
+            torch.arange(0, step * count, step, device=self.means.device)
+            for step, count in zip((image, scale, channel), self.means.shape[:3], strict=True)
+        )
+        # All means one after another, and where those of each image, scale and channel begin.
+        self._flat = self.means.as_strided((int(scale * len(self.boxes)),), (1,))
+        self._begin = of_images.view(-1, 1, 1) + of_scales.view(-1, 1) + of_channels
         self._offsets: dict[int, Tensor] = {}
         self._kept: Tensor | None = None  # (B,), where the images lie in the means; None: in order
 
@@ -124,6 +132,7 @@ class PreparedScene(DenseScene):
         some.height, some.width = (
             side[chosen] if isinstance(side, Tensor) else side for side in (self.height, self.width)
         )
+        some._begin = self._begin[chosen]
         some._kept = chosen if self._kept is None else self._kept[chosen]
         return some
 
@@ -136,25 +145,18 @@ class PreparedScene(DenseScene):
                 f"the images were prepared for boxes of {self.boxes} pixels a side; got "
                 f"{tuple(boxes)}. Prepare them with the sensor that is to look at them."
             )
-        _, scales, channels, _ = self.means.shape
-        batch = self.batch_size
         height, width = self._whole.shape[2:]
         offsets, border = self._offsets_of(count), self.border
         if chosen is not None:
             offsets = offsets[chosen, None]
+        begin = at_scale(self._begin, chosen)
         # Boxes that do not touch the image are sent to the border of zeros: (B, S, N) each.
         x, y = (centers[:, axis, None, None] + offsets for axis in (0, 1))
         columns = (x + border).clamp_(0, width + border)
         rows = (y + border).clamp_(0, height + border)
-        where = torch.add(columns[..., None, :], rows[..., :, None], alpha=width + border + 1)
-        if chosen is None and self._kept is None:
-            where = where.view(batch, scales, 1, -1).expand(-1, -1, channels, -1)
-            return self.means.gather(3, where).view(batch, scales, channels, count, count)
-        image = torch.arange(batch, device=where.device) if self._kept is None else self._kept
-        scale = torch.arange(scales, device=where.device) if chosen is None else chosen[:, None]
-        channel = torch.arange(channels, device=where.device).view(-1, 1, 1)
-        places = (image.view(-1, 1, 1, 1, 1), scale.view(-1, scale.shape[-1], 1, 1, 1), channel)
-        return self.means[(*places, where[:, :, None])]
+        starts = torch.add(begin[..., None], rows[:, :, None], alpha=width + border + 1)
+        where = starts[..., None] + columns[:, :, None, None]  # (B, S, C, N, N)
+        return self._flat.index_select(0, where.view(-1)).view(where.shape)
 
     def _offsets_of(self, count: int) -> Tensor:
         """Where the boxes of each scale begin, in pixels from the centre; ``(S, count)``."""

@@ -46,6 +46,8 @@ class TrainConfig(OptimizationConfig):
     validate_every: int = 1
     # the weights that are kept: the last, or the best of all validations
     keep: Literal["last", "best"] = "last"
+    # of a model to --start from, train when it stops (--stop), and leave the rest as it is
+    only_stop: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +121,7 @@ class Trainer(Engine):
             glimpse_head=objective.glimpse_head,
             look_critic=objective.look_weight > 0,
             ordered=task.ordered,
+            only_stop=config.only_stop,
             starts=objective.rewards_at_chance(getattr(architecture, "num_classes", 1)),
         )
         super().__init__(

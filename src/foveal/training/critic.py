@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -86,6 +88,7 @@ class Learner(nn.Module):
         glimpse_head: whether each glimpse alone also gives an answer.
         look_critic: whether what each look alone tells has a baseline too.
         ordered: whether several labels are wanted in their order; else they are `matched`.
+        only_stop: whether nothing but the model's stop is trained, on what its mean policy sees.
         starts: what the critic of the reward expects at first, and that of each look.
     """
 
@@ -98,10 +101,11 @@ class Learner(nn.Module):
         glimpse_head: bool = False,
         look_critic: bool = False,
         ordered: bool = True,
+        only_stop: bool = False,
         starts: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
-        self.model, self.ordered = model, ordered
+        self.model, self.ordered, self.only_stop = model, ordered, only_stop
         self.end: int | None = None
         self.critic: Critic | None = None
         self.look_critic: Critic | None = None
@@ -116,6 +120,18 @@ class Learner(nn.Module):
                 self.glimpse_head = nn.Linear(config.glimpse_features, config.num_classes)
             if look_critic:
                 self.look_critic = Critic(*sizes, **how, start=starts[1])
+        if only_stop:
+            if not isinstance(model, RecurrentAttention) or model.stop_head is None:
+                raise ValueError("only_stop is for a model that can stop. Pass --stop with it.")
+            self.requires_grad_(False)
+            model.stop_head.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Self:
+        """See `torch.nn.Module.train`; with ``only_stop`` the model takes its mean policy."""
+        super().train(mode)
+        if self.only_stop:
+            self.model.eval()
+        return self
 
     def forward(
         self,

@@ -50,6 +50,7 @@ class ObjectiveConfig:
     context_weight: float = 0.0  # of the cross-entropy of the answer before any look, of a context
     look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
+    stop_cost: float = 0.03  # of a look, in nats, to a model that decides when to stop (--stop)
     cut_after_error: bool = True  # of a sequence, learn nothing from answers after a wrong one
     credit_decay: float = 1.0  # lambda: 1 credits a look with all that follows, 0 with the next
     standardize_advantages: bool = False  # divide them by their standard deviation in the batch
@@ -59,7 +60,7 @@ class ObjectiveConfig:
         choose(self.look_reward, LOOK_REWARDS, "look_reward")
         weights = ("reinforce", "baseline", "glimpse", "step", "context", "look")
         ranges = {f"{name}_weight": Range(0, 1e6) for name in weights}
-        check_fields(self, credit_decay=Range(0, 1), **ranges)
+        check_fields(self, credit_decay=Range(0, 1), stop_cost=Range(0, 1e6), **ranges)
 
     @property
     def glimpse_head(self) -> bool:
@@ -254,6 +255,35 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) 
     return (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).mean()
 
 
+def stop_loss(
+    stop_logits: Tensor,
+    step_logits: Tensor,
+    labels: Tensor,
+    cost: float,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """The expected loss of a stop: of the answer where it stops, and of the looks until then.
+
+    It stops after look t with probability q_t = s_t prod_{i<t} (1 - s_i), and after the last in any
+    case, so that sum_t q_t (-log p_t(label) + cost t) is exact and nothing has to be drawn. Its
+    gradient reaches the stop alone: through the answers it would ask of the recognizer, against
+    its own objective, to be right early.
+
+    Args:
+        stop_logits: ``(B, T)``, the log-odds of s_t; the last does not matter.
+        step_logits: ``(B, T, K)``, the answer after each look; log p is bounded at -3.
+        labels: ``(B,)`` int64.
+        cost: of a look, in nats.
+        weights: as for `supervised_loss`.
+    """
+    stops, goes_on = (functional.logsigmoid(sign * stop_logits[:, :-1]) for sign in (1, -1))
+    reached = functional.pad(goes_on.cumsum(1), (1, 0))
+    chances = (functional.pad(stops, (0, 1)) + reached).exp()
+    looks = torch.arange(1, stop_logits.shape[1] + 1, device=stop_logits.device)
+    expected = (chances * (cost * looks - _log_likelihoods(step_logits, labels))).sum(1)
+    return (expected if weights is None else expected * weights).mean()
+
+
 def hybrid_loss(
     rollout: Rollout,
     labels: Tensor,
@@ -337,6 +367,9 @@ def _one_answer(
     if config.context_weight and rollout.features:
         first = rollout.prior_logits[:, : rollout.log_probs.shape[1] + 1 - len(rollout.features)]
         total = total + config.context_weight * glimpse_loss(first, labels, weights)
+    if rollout.stop_logits is not None:
+        both = (rollout.stop_logits, rollout.step_logits)
+        total = total + stop_loss(*both, labels, config.stop_cost, weights)
     error = (rollout.logits.detach().argmax(-1) != labels).float().mean()
     return LossTerms(
         total,

@@ -72,7 +72,7 @@ def make_optimizers(
         weight_decay: a step, times the rate; apart from the gradient, except with "sgd".
         momentum: of "sgd".
     """
-    parameters = list(model.parameters())
+    parameters = [weight for weight in model.parameters() if weight.requires_grad]
     if name == "sgd":
         return [
             torch.optim.SGD(

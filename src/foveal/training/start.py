@@ -13,6 +13,7 @@ from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, load_state, of_the_model
 from foveal.model.attention import RecurrentAttention
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
+STOP = "stop_head."
 
 
 def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -> bool:
@@ -20,7 +21,8 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
 
     A `RecurrentAttention` may have more scales than the saved one: what its first layer makes of
     those begins at nothing, so that it answers at first as the saved one. The layer that answers is
-    left as it is where the saved one answers with other classes, or with another number of them.
+    left as it is where the saved one answers with other classes, or with another number of them;
+    so is a stop that the saved one does not have.
 
     Args:
         directory: with ``config.json`` and ``model.safetensors``.
@@ -41,6 +43,10 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
     same = same and all(tensors[name].shape == own[name].shape for name in answer & tensors.keys())
     if not same:
         tensors |= {name: own[name] for name in answer & tensors.keys()}
+    # A stop may be trained for a model that had none, and left out of one that had.
+    stop = {name: value for name, value in own.items() if name.startswith(STOP)}
+    kept = {name: value for name, value in tensors.items() if not name.startswith(STOP)}
+    tensors = kept | {name: tensors.get(name, value) for name, value in stop.items()}
     if isinstance(model, RecurrentAttention) and FIRST_LAYER in tensors:
         where = str(directory / CONFIG_FILE)
         saved, ours = (

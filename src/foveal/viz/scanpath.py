@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from foveal import geometry
 from foveal.evaluation.classifier import judging
+from foveal.evaluation.stopping import Rule, looks_taken
 from foveal.model.attention import RecurrentAttention
 from foveal.model.rollout import Rollout
 from foveal.names import IGNORED
@@ -136,6 +138,7 @@ def follow(
     sampled: bool = False,
     location_std: float | None = None,
     generator: torch.Generator | None = None,
+    rule: Rule | None = None,
 ) -> Scanpath:
     """Let a model look at one image.
 
@@ -150,6 +153,7 @@ def follow(
         sampled: locations are drawn from the policy, as in training, instead of its mean.
         location_std: of the samples; the configuration's if None.
         generator: of the first location and the samples, on the image's device.
+        rule: when it stops looking; it does not if None.
     """
     scene = scene_of(image)
     with judging(model, sampled=sampled):
@@ -160,7 +164,8 @@ def follow(
             location_std=location_std,
             generator=generator,
         )
-    return scanpath_of(model, scene, rollout, 0, classes=classes, label=label, name=name)
+    about: dict[str, Any] = {"classes": classes, "label": label, "name": name, "rule": rule}
+    return scanpath_of(model, scene, rollout, 0, **about)
 
 
 def scanpath_of(
@@ -172,6 +177,7 @@ def scanpath_of(
     classes: tuple[str, ...],
     label: Label | None = None,
     name: str = "",
+    rule: Rule | None = None,
 ) -> Scanpath:
     """The scanpath of the image in one row of a rollout of the scene; see `follow`."""
     with torch.inference_mode():
@@ -179,6 +185,8 @@ def scanpath_of(
         told = rollout.answers[row].tolist()
         if end in told:  # nothing is said behind it
             looks = (told.index(end) + 1) * rollout.looks_an_answer
+        if rule is not None:
+            looks = int(looks_taken(rollout, rule)[row])
         places = rollout.locations[row, :looks]
         glimpses = model.sensor(scene.only(row, len(places)), places)
         if model.config.zoom:  # the others were not read
