@@ -190,7 +190,7 @@ def _follower(best: CanvasRun) -> CanvasRun:
     """The recipe best for trails: a cell of the map is a site, too coarse to tell what lies there.
 
     It begins with the brightest, the marked one. A look is said from where the last one was
-    (`MapSettings.steps`). Some training canvases have few digits beside the trail, or none: where
+    (`MapSettings.steps`). Many training canvases have few digits, down to the first two: where
     nearly all looks fall on another digit than the label's, what they show is not learned. An
     answer earns 0 or 1, and looks are at the middles of cells: while a digit is mostly not the
     label's, log p(label) is higher of a look at nothing, and there the gaze would stay.
@@ -200,7 +200,7 @@ def _follower(best: CanvasRun) -> CanvasRun:
     )
     settings = MapSettings(apart=0.5, steps=True, moves=0.0)
     return best.altered(
-        task={"fewest_digits": best.task.hops + 1},
+        task={"fewest_digits": 2},
         model={
             "glimpse_size": 32,
             "location_std": 0.05,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from foveal.names import IGNORED
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
 from foveal.tasks.canvases.several import trails
 
@@ -79,16 +81,22 @@ def test_a_reader_that_follows_the_trail_finds_the_labels(answer: str, hops: int
         assert len(beside) == 10
 
 
-def test_training_canvases_may_have_fewer_digits_beside_the_trail() -> None:
-    task = uci(fewest_digits=5)
-    layout = task.layout("train", torch.arange(1000), torch.Generator().manual_seed(2))
+def test_training_canvases_may_have_fewer_digits() -> None:
+    """As many from 2 to 4 as from 4 to 8, and so on; of a trail cut short the labels are left."""
+    task = uci(fewest_digits=2)
+    layout = task.layout("train", torch.arange(1190), torch.Generator().manual_seed(2))
     there = layout.extents[..., 0] > 0
-    assert there[:, :5].all()
     assert (layout.digits.flatten(2).any(2) == there).all()
-    counts = there.sum(1).bincount(minlength=25)[5:]
-    assert counts.min() > 25
-    assert counts.max() < 80
-    assert (next(task.fixed_layouts("validation")).extents > 0).all()
+    counts = there.sum(1)
+    assert (there == (torch.arange(24) < counts[:, None])).all()
+    for most in (2, 3, 7, 15, 24):
+        wanted = min(1, math.log((most + 0.5) / 2) / math.log(12))
+        assert (counts <= most).float().mean() == pytest.approx(wanted, abs=0.05)
+    assert ((layout.labels >= 0) == there[:, :5]).all()
+    assert (layout.labels[~there[:, :5]] == IGNORED).all()
+    fixed = next(task.fixed_layouts("validation"))
+    assert (fixed.extents > 0).all()
+    assert (fixed.labels >= 0).all()
 
 
 def drawn(count: int = 20_000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -159,7 +167,8 @@ def test_the_fixed_draws_are_these() -> None:
         ({"num_digits": (6, 9)}, "always as many.* got .* num_digits 6 9"),
         ({"num_digits": (26, 26)}, "a site for each digit; got 40, and 25 sites for 26. Pass"),
         ({"distance": 27}, "distance must be at least a digit's 28 pixels.* got 27"),
-        ({"fewest_digits": 4}, "fewest_digits must be 0, or of a trail from 5 to 24; got 4. Leave"),
+        ({"fewest_digits": 1}, "fewest_digits must be 0, or of a trail from 2 to 24; got 1. Leave"),
+        ({"fewest_digits": 4, "answer": "last"}, "of a trail from 5 to 24; got 4. Leave it out"),
         ({"hops": 0}, "hops must be a whole number from 1 to 63; got 0"),
     ],
 )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import PaddedImages
+from foveal.names import IGNORED
 from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
@@ -189,9 +190,12 @@ class CanvasTask(Task):
             labels = labels[:, -1] if self.config.answer == "last" else labels
             digits[:, 0] = digits[:, 0].maximum(self._frame())
             if split == "train" and (fewest := self.config.fewest_digits):
-                counts = fewest + self._integers((batch, 1), most - fewest + 1, generator)
-                kept = (torch.arange(most, device=self.device) < counts)[..., None, None]
-                digits, extents = digits * kept, extents * kept[..., 0]
+                share = random_rows(torch.rand, (batch, 1), generator, self.device)
+                counts = (fewest * (most / fewest) ** share).round_().long()
+                kept = torch.arange(most, device=self.device) < counts
+                digits, extents = digits * kept[..., None, None], extents * kept[..., None]
+                if self.config.answer == "sequence":
+                    labels = labels.where(kept[:, : labels.shape[1]], IGNORED)
         elif most > 1:
             counts = least + self._integers((batch,), most - least + 1, generator)
             places = self._places(counts, generator)

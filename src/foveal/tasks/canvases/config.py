@@ -34,7 +34,9 @@ class TaskConfig:
     arrangement: Literal["anywhere", "apart", "row", "trail"] = "anywhere"
     slope: int = 14  # a row rises or falls by less than so many pixels a digit
     hops: int = 4  # from the first digit of a trail to its last
-    fewest_digits: int = 0  # training canvases of a trail have from so many up; 0: all alike
+    # training canvases of a trail have from so many up, if fewer than are on the trail then the
+    # first of it; 0: all alike
+    fewest_digits: int = 0
     distance: int = 40  # pixels across and down from a site of a trail's lattice to the next
     # class of one digit; pair of two in any order, or their sum; sequence of all classes, from left
     # to right, or of those along a trail; set, the same in any order; last, of a trail
@@ -122,9 +124,10 @@ class TaskConfig:
                 f"{self.answer!r} and num_digits {least} {most}. Pass --arrangement trail --answer "
                 "last --num-digits 24 24, say."
             )
-        if self.fewest_digits and not (trail and self.hops < self.fewest_digits <= most):
+        fewest = 2 if self.answer == "sequence" else self.hops + 1
+        if self.fewest_digits and not (trail and fewest <= self.fewest_digits <= most):
             raise ValueError(
-                f"fewest_digits must be 0, or of a trail from {self.hops + 1} to {most}; got "
+                f"fewest_digits must be 0, or of a trail from {fewest} to {most}; got "
                 f"{self.fewest_digits}. Leave it out."
             )
         if most == 1:
