@@ -318,10 +318,10 @@ def haystack(task: HaystackConfig) -> HaystackRun:
     side, seeks = task.canvas_size, task.question == "needle"
     context = ConvContextSettings(
         thumbnail_size=-(-side // (2 if seeks else 8)),
-        map_stride=4,
+        map_stride=4 if seeks else 2,
         map_features=32 if seeks else 16,
         context_layers=4 if seeks else 3,
-        map_light=30.0,
+        map_light=30.0 if seeks else 60.0,
     )
     base = _best("cluttered-60")
     return HaystackRun(
@@ -329,13 +329,14 @@ def haystack(task: HaystackConfig) -> HaystackRun:
         model=dataclasses.replace(
             base.model,
             glimpse_size=32 if seeks else 44,
-            num_glimpses=8 if seeks else 12,
+            glimpse_gain=1.0 if seeks else 4.0,
+            num_glimpses=8 if seeks else 16,
             glimpse_settings=ConvGlimpseSettings(glimpse_filters=16),
             glimpse_features=128,
             num_classes=2 if seeks else 10,
             core="sum",
             location_std=16 / side,
-            policy_settings=MapSettings(apart=2.0 if seeks else 1.0),
+            policy_settings=MapSettings(apart=2.0, moves=float(seeks)),
             context_settings=context,
         ),
         # As long as no look tells more than another, advantages divided by their deviation would be
@@ -343,6 +344,7 @@ def haystack(task: HaystackConfig) -> HaystackRun:
         objective=dataclasses.replace(
             base.objective,
             look_reward="alone",
+            reinforce_weight=base.objective.reinforce_weight if seeks else 0.0,
             context_weight=float(seeks),
             standardize_advantages=False,
         ),
