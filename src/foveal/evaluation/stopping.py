@@ -270,6 +270,7 @@ def draw_curves(curves: dict[Kind, list[Point]], chosen: Point, full: Point) -> 
     axis.plot(full.looks, full.error, "o", color="#1a1a1a", label="all looks")
     name = f"threshold {chosen.threshold:.4g}"
     axis.plot(chosen.looks, chosen.error, "D", color="#D55E00", label=name)
-    axis.set(xlabel="looks, mean", ylabel="error, %", ylim=(0, None))
+    # The error after one look would leave nothing to be seen of the others.
+    axis.set(xlabel="looks, mean", ylabel="error, %", ylim=(0, 5 * full.error or None))
     axis.legend(frameon=False)
     return figure
