@@ -60,6 +60,19 @@ def test_score_is_the_log_density_of_a_place_and_a_scale() -> None:
     torch.testing.assert_close(policy.score(hidden, choices, 0.2), wanted)
 
 
+def test_a_scale_has_float32s_probability_where_the_rest_is_bfloat16() -> None:
+    policy, hidden = ZoomPolicy(LocationPolicy(7), 7, 3), torch.randn(50, 7)
+    choices = torch.cat([torch.rand(50, 2), torch.ones(50, 1)], dim=-1)
+    wanted = policy.score(hidden, choices, 0.2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            policy(hidden, 0.2, None)
+        got = policy.score(hidden, choices, 0.2)
+    assert torch.equal(got, wanted)
+    (gradient,) = torch.autograd.grad(got.sum(), policy.scale.weight)
+    assert gradient.any()
+
+
 def test_samples_are_of_the_density_and_the_mean_policy_takes_the_likeliest() -> None:
     policy, hidden, count = ZoomPolicy(LocationPolicy(7), 7, 4), torch.randn(1, 7), 20_000
     _, choice = policy(hidden.expand(count, -1), 0.3, torch.Generator().manual_seed(5))

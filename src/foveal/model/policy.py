@@ -235,8 +235,11 @@ class ZoomPolicy(Policy):
 
     def _weights(self, hidden: Tensor) -> Tensor:
         """``(..., S)`` logarithms of the scales' weights."""
-        shares = self.scale(hidden).float().softmax(-1)
-        weights: Tensor = (shares * (1 - self.EXPLORED) + self.EXPLORED / self.num_scales).log()
+        # In float32, as places are. Older PyTorch's autocast would also use again, for the score,
+        # the copy of the matrix that it made for the decision, which has no gradient.
+        with torch.autocast(hidden.device.type, enabled=False):
+            shares = self.scale(hidden.float()).softmax(-1)
+            weights: Tensor = (shares * (1 - self.EXPLORED) + self.EXPLORED / self.num_scales).log()
         return weights
 
 
