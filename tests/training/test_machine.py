@@ -43,17 +43,18 @@ def test_auto_is_bfloat16_where_the_processor_has_it(
 
 
 def test_tf32_is_float32_but_for_a_gpus_products() -> None:
-    products = torch.backends.cuda.matmul
-    assert products.allow_tf32 is False
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    usual = (products.allow_tf32, convolutions.allow_tf32)
+    assert usual == (False, True)
     for device, precision, wanted in (
-        ("cuda", "tf32", True),
-        ("cuda", "32-true", False),
-        ("cpu", "tf32", False),
+        ("cuda", "tf32", (True, True)),
+        ("cuda", "32-true", (False, False)),
+        ("cpu", "tf32", usual),
     ):
         assert precision_on(torch.device(device), precision) == "32-true"
         with fast_products(torch.device(device), precision):
-            assert products.allow_tf32 is wanted
-        assert products.allow_tf32 is False
+            assert (products.allow_tf32, convolutions.allow_tf32) == wanted
+        assert (products.allow_tf32, convolutions.allow_tf32) == usual
 
 
 def test_auto_is_float32_where_pytorch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

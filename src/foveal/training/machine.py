@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -24,7 +24,7 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
     """Say what a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
 
     A processor without such instructions does it several times slower than float32. "tf32" is
-    float32 but for the matrix products of a GPU; see `fast_products`.
+    float32 but for the products of a GPU; see `fast_products`.
     """
     if precision != "auto":
         return "bf16-mixed" if precision == "bf16-mixed" else "32-true"
@@ -38,7 +38,9 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
 
 @contextmanager
 def fast_products(device: torch.device, precision: str) -> Iterator[None]:
-    """Have a GPU multiply float32 matrices as TF32 with "tf32": 10 bits of fraction, not 23.
+    """Have a GPU multiply float32 matrices, and convolve, as TF32 with "tf32" alone.
+
+    That is 10 bits of fraction, not 23; left alone, PyTorch does so in convolutions.
 
     And a processor take denormal numbers for 0: gradients of far components of a mixture are full
     of them, and each costs as much as a hundred others.
@@ -50,15 +52,18 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
         finally:
             torch.set_flush_denormal(False)
         return
-    if precision != "tf32" or device.type != "cuda":
+    if device.type != "cuda":
         yield
         return
-    products = torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, True
+    products: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in products]
     try:
+        for kind in products:
+            kind.allow_tf32 = precision == "tf32"
         yield
     finally:
-        products.allow_tf32 = before
+        for kind, allowed in zip(products, before, strict=True):
+            kind.allow_tf32 = allowed
 
 
 @contextmanager
