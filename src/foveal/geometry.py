@@ -115,15 +115,17 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
     return (longer + side - 1) // side  # of positive numbers: exported graphs round to zero
 
 
-def thumbnail_places(height: int | Tensor, width: int | Tensor, side: int) -> Tensor:
+def thumbnail_places(
+    height: int | Tensor, width: int | Tensor, side: int, device: torch.device | None = None
+) -> Tensor:
     """Where the pixels of a thumbnail lie in its image, as (x, y) of the middle of each.
 
     Height and width are in pixels, or ``(B,)`` of each image. Gives ``(1, 2, side, side)``, or
     ``(B, 2, side, side)``, in the image's coordinates: above 1 where the thumbnail goes on beyond
-    the image.
+    the image. They are made on the device of the sizes, or on ``device`` where these are numbers.
     """
     box = thumbnail_box(height, width, side)
-    device = height.device if isinstance(height, Tensor) else None
+    device = height.device if isinstance(height, Tensor) else device
     middles = torch.arange(side, device=device) + 0.5
     across, down = (
         (

@@ -1,4 +1,4 @@
-"""Training steps on a GPU that is not there: `python fake_gpu.py CORE,OPTIMIZER,FLAW ...`.
+"""Training steps on a GPU that is not there: `python fake_gpu.py KIND,CORE,OPTIMIZER,FLAW ...`.
 
 PyTorch's fake tensors know their shape, type and device, and have no values. The whole step runs on
 them as it would on a GPU, canvases, backward pass and optimizers included, and fails where it would
@@ -30,6 +30,8 @@ from torch.utils.backend_registration import (
 
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
+from foveal.model.context import ConvContextSettings
+from foveal.model.map_policy import MapSettings
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.classifier import TrainConfig, Trainer
@@ -54,6 +56,56 @@ FLAWS: dict[str, Callable[[Tensor], object]] = {
     "mask": lambda images: images[images > 0.5],
     "from-host": lambda images: images * torch.zeros(4).to(images.device)[0],
     "to-host": lambda images: images.cpu(),
+}
+# Of the task, the model and the objective, what else than usual.
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}, {}),
+    "map": (
+        {},
+        {
+            "context": "conv",
+            "context_settings": ConvContextSettings(map_light=1.0, map_strength=1.0),
+            "policy": "map",
+            "policy_settings": MapSettings(apart=0.5, steps=True),
+            "pixel_mean": (0.1,),
+            "pixel_std": (0.3,),
+            "stop": True,
+        },
+        {"look_weight": 0.5, "look_reward": "gain", "step_weight": 0.1, "context_weight": 0.1},
+    ),
+    "zoom": (
+        {
+            "digit_scales": (0.7, 1.2),
+            "composition": "over",
+            "vary_clutter": True,
+            "clutter_from": "others",
+        },
+        {"zoom": True, "glimpse_network": "conv", "context": "conv"},
+        {"look_weight": 0.5},
+    ),
+    "trail": (
+        {
+            "arrangement": "trail",
+            "answer": "sequence",
+            "num_digits": (6, 6),
+            "hops": 2,
+            "fewest_digits": 2,
+            "canvas_size": 90,
+            "distance": 28,
+        },
+        {"max_answers": 3},
+        {"look_weight": 0.5, "step_weight": 0.1},
+    ),
+    "set": (
+        {"arrangement": "apart", "answer": "set", "num_digits": (1, 3), "canvas_size": 90},
+        {"max_answers": 3, "with_end": True},
+        {},
+    ),
+    "pair": (
+        {"arrangement": "row", "answer": "pair", "num_digits": (2, 2), "canvas_size": 90},
+        {},
+        {},
+    ),
 }
 
 
@@ -82,32 +134,31 @@ def failure(case: str) -> str | None:
     return None
 
 
-def step(core: str, optimizer: str, flaw: str) -> None:
+def step(kind: str, core: str, optimizer: str, flaw: str) -> None:
     """One step; raises what stops it."""
-    task = CanvasTask(
-        TaskConfig(
-            digits="uci",
-            canvas_size=60,
-            num_clutter=4,
-            augmentation=AugmentationConfig(shift=0.1, rotation=10, rescale=0.1, warp=0.01),
-        )
-    )
-    model = RAMConfig(
-        glimpse_size=8,
-        num_scales=2,
-        num_glimpses=3,
-        core=core,  # type: ignore[arg-type]
-        scale_gain=3.0,
-        detach_policy=False,
-        location_gradient=1.0,
-    )
-    objective = ObjectiveConfig(
-        privileged_baseline=True,
-        reward="log_likelihood",
-        glimpse_weight=0.5,
-        credit_decay=0.9,
-        standardize_advantages=True,
-    )
+    of_task, of_model, of_objective = KINDS[kind]
+    moved = AugmentationConfig(shift=0.1, rotation=10, rescale=0.1, warp=0.01)
+    usual: dict[str, Any] = {"digits": "uci", "canvas_size": 60, "num_clutter": 4}
+    task = CanvasTask(TaskConfig(**usual | {"augmentation": moved} | of_task))
+    usual = {
+        "glimpse_size": 8,
+        "num_scales": 2,
+        "num_glimpses": 3,
+        "num_classes": len(task.classes),
+        "core": core,
+        "scale_gain": 3.0,
+        "detach_policy": False,
+        "location_gradient": 1.0,
+    }
+    model = RAMConfig(**usual | of_model)
+    usual = {
+        "privileged_baseline": True,
+        "reward": "log_likelihood",
+        "glimpse_weight": 0.5,
+        "credit_decay": 0.9,
+        "standardize_advantages": True,
+    }
+    objective = ObjectiveConfig(**usual | of_objective)
     config = TrainConfig(
         batch_size=16,
         optimizer=optimizer,  # type: ignore[arg-type]
@@ -149,7 +200,7 @@ def move_to_device(
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, there(buffer))
     for split in task._splits.values():
-        for name in ("images", "labels"):
+        for name in ("images", "labels", "order", "counts"):
             object.__setattr__(split, name, there(getattr(split, name)))
     trainer.device = task.device = DEVICE
     trainer.generator = None  # type: ignore[assignment]  # the device's own, which is always there

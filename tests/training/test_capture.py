@@ -274,17 +274,20 @@ def test_a_step_on_a_gpu_never_waits_for_it_and_waiting_would_be_noticed() -> No
         "from-host": "RuntimeError: aten.zeros.default works on ['cpu']",
         "to-host": "RuntimeError: aten._to_copy.default works on ['cpu', 'fakegpu']",
     }
-    sound = ("lstm,muon,none", "rnn,adam,none", "rnn,sgd,none")
+    sound = (
+        *("plain,lstm,muon,none", "map,rnn,adam,none", "zoom,sum,muon-conv,none"),
+        *("trail,lstm,muon,none", "set,rnn,sgd,none", "pair,rnn,adam,none"),
+    )
     done = subprocess.run(
-        [sys.executable, str(script), *sound, *(f"rnn,sgd,{flaw}" for flaw in flaws)],
+        [sys.executable, str(script), *sound, *(f"plain,rnn,sgd,{flaw}" for flaw in flaws)],
         capture_output=True,
         text=True,
         check=True,
     )
     failures = json.loads(done.stdout)
-    assert [failures[case] for case in sound] == [None] * 3
+    assert [failures[case] for case in sound] == [None] * len(sound)
     for flaw, words in flaws.items():
-        assert failures[f"rnn,sgd,{flaw}"].startswith(words), failures
+        assert failures[f"plain,rnn,sgd,{flaw}"].startswith(words), failures
 
 
 class Cuda:

@@ -288,14 +288,11 @@ class RecurrentAttention(nn.Module):
         scene, side = as_scene(images), self.context.side
         device = self.action_head.weight.device
         pixels = scene.thumbnail(side).to(device)
-        places = geometry.thumbnail_places(scene.height, scene.width, side).to(device)
-        config = self.config
-        if config.pixel_mean or config.pixel_std:
-            mean = pixels.new_tensor(config.pixel_mean or (0.0,)).view(-1, 1, 1)
-            std = pixels.new_tensor(config.pixel_std or (1.0,)).view(-1, 1, 1)
+        places = geometry.thumbnail_places(scene.height, scene.width, side, device).to(device)
+        if self.config.pixel_mean or self.config.pixel_std:
             half = places[:, :, :1, :1] + 1  # of a pixel of the thumbnail: the image begins at -1
             inside = (places - half < 1).all(1, keepdim=True)
-            pixels = ((pixels - mean) / std) * inside
+            pixels = (pixels - self.scaling.mean) / self.scaling.std * inside
         places = places.to(pixels).expand(pixels.shape[0], -1, -1, -1)
         return torch.cat([pixels, places], dim=1)
 

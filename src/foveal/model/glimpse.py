@@ -36,6 +36,7 @@ class GlimpseScaling(nn.Module):
 
     gains: Tensor
     mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -47,10 +48,13 @@ class GlimpseScaling(nn.Module):
     ) -> None:
         super().__init__()
         steps = torch.arange(num_scales).view(-1, 1, 1, 1)
-        gains = glimpse_gain * scale_gain**steps / torch.tensor(std or (1.0,)).view(-1, 1, 1)
-        self.register_buffer("gains", gains, persistent=False)
-        means = torch.tensor(mean or (0.0,)).view(-1, 1, 1)
-        self.register_buffer("mean", means, persistent=False)
+        means, stds = (
+            torch.tensor(given or (usual,)).view(-1, 1, 1)
+            for given, usual in ((mean, 0.0), (std, 1.0))
+        )
+        gains = glimpse_gain * scale_gain**steps / stds
+        for name, buffer in (("gains", gains), ("mean", means), ("std", stds)):
+            self.register_buffer(name, buffer, persistent=False)
         self.plain = bool((gains == 1).all())
         self.centred = bool((means == 0).all())
         self.nothing = self.plain and self.centred  # glimpses stay as they are

@@ -27,7 +27,9 @@ def spread(values: Tensor) -> Tensor:
     values = values.detach().float()
     if not torch.distributed.is_initialized():
         return values.std()
-    sums = torch.stack([values.sum(), values.square().sum(), values.new_tensor(values.numel())])
+    # Filled on the device: a copy of host memory to it would wait for its work.
+    count = values.new_full((), values.numel())
+    sums = torch.stack([values.sum(), values.square().sum(), count])
     torch.distributed.all_reduce(sums)
     total, squares, number = sums
     deviation: Tensor = ((squares - total * total / number) / (number - 1)).clamp(min=0).sqrt()
