@@ -109,7 +109,7 @@ def check_stop(model: RecurrentAttention, stop: Kind, threshold: float | None = 
     if stop == "learned" and model.stop_head is None:
         raise ValueError(
             "the model has learned no stop. Train one: foveal train TASK --start MODEL --stop "
-            "--only-stop; or stop when it is sure: --stop confident."
+            "--only-stop; or stop when it is sure: --threshold 0.99, say."
         )
 
 
@@ -123,7 +123,9 @@ def rule_of(model: RecurrentAttention, stop: Stop, threshold: float | None) -> R
     if kind == "none":
         return None
     if threshold is None and kind == "confident":
-        raise ValueError("a confident stop needs a threshold of the belief. Pass 0.99, say.")
+        raise ValueError(
+            "a confident stop needs a threshold of the belief. Pass --threshold 0.99, say."
+        )
     check_stop(model, kind, threshold)
     return Rule(kind, HALF if threshold is None else threshold)
 
