@@ -66,7 +66,8 @@ def test_digits_are_transformed_where_there_is_no_clutter_and_for_no_rival(name:
     config = ROWS[name].config
     assert isinstance(config, CanvasRun)
     transformed = config.task.augmentation != AugmentationConfig()
-    cluttered = name.startswith(("cluttered", "cheung", "row-3"))
+    # Of a trail there are two dozen digits on each canvas, few of which matter.
+    cluttered = name.startswith(("cluttered", "cheung", "row-3", "trail"))
     assert transformed == (config.network == "ram" and not cluttered)
 
 
