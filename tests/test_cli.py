@@ -517,7 +517,7 @@ WRONG = {
     "train mnist-28 --digits uci --out model": "model holds a run already",
     "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
     "train mnist-28 --digits uci --start mnist-29": "there is no directory .* mean mnist-28?",
-    "train mnist-28 --digits uci --start conv": "belongs to another configuration: ",
+    "train mnist-28 --digits uci --start conv": "belongs to another configuration .* Pass the",
     "train catch --env-options size=1": "size must be a whole number from 2 to 1,024",
     "train catch --env-options sze=9": "could not be made with sze=9",
     "train catch --num-classes 4": "unknown flag --num-classes",

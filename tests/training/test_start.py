@@ -28,7 +28,9 @@ def test_a_model_of_more_scales_begins_with_what_the_saved_one_answers(tmp_path:
 def test_other_differences_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
     config = dataclasses.replace(TINY, num_scales=2)
     RecurrentAttention(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="belongs to another configuration"):
+    [(name, ours)] = change.items()
+    said = f"another configuration .*{name} {getattr(config, name)} there, {ours} here.*Pass the"
+    with pytest.raises(ValueError, match=said):
         begin_with(tmp_path, RecurrentAttention(dataclasses.replace(config, **change)))
 
 

@@ -61,8 +61,27 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
             weight, wanted = tensors[FIRST_LAYER], own[FIRST_LAYER].shape[1]
             more = max(0, wanted - weight.shape[1])
             tensors[FIRST_LAYER] = torch.cat([weight, weight.new_zeros(len(weight), more)], dim=1)
-    load_state(model, of_the_model(tensors), path)
+    weights = of_the_model(tensors)
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
+        raise ValueError(
+            f"training cannot begin with {directory}: it belongs to another configuration "
+            f"({_differences(content.get('model'), model)}). Pass the flags that it was trained "
+            "with, or --start with another model."
+        )
+    load_state(model, weights, path)
     return same
+
+
+def _differences(saved: object, model: nn.Module) -> str:
+    """What a saved configuration says otherwise than a model's, of those that it names."""
+    ours = vars(model.config) if isinstance(model, RecurrentAttention) else {}
+    known = saved if isinstance(saved, dict) else {}
+    found = [
+        f"{name} {known[name]} there, {ours[name]} here"
+        for name in ("core", "core_size", *known)
+        if name in known and name in ours and known[name] != ours[name]
+    ]
+    return ", ".join(list(dict.fromkeys(found))[:3]) or "another network"
 
 
 def _answering(model: nn.Module) -> set[str]:
