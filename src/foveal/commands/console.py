@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -40,7 +39,6 @@ class Plain(Console):
 
 
 console = Plain(quiet=rank() > 0)
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces the precision
 FAILED, INTERRUPTED = 1, 130  # exit codes besides 0, and 2 for wrong input
 WATCHED = {
     "error": "error {:.1f} %",

@@ -7,6 +7,7 @@ together they compute what one process would.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,8 @@ def make_fabric(device: torch.device, precision: str, *, all_used: bool = True) 
     from lightning_fabric import Fabric  # noqa: PLC0415
     from lightning_fabric.strategies.ddp import DDPStrategy  # noqa: PLC0415
 
+    # It announces the precision, and its import sets its level.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     options: dict[str, Any] = {"devices": 1}
     if world_size() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
