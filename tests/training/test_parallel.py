@@ -137,10 +137,3 @@ def test_the_spread_of_one_process_is_the_standard_deviation() -> None:
     got = parallel.spread(values)
     assert got.item() == pytest.approx(3.095696)
     assert not got.requires_grad
-
-
-def test_the_engine_does_not_announce_its_precision() -> None:
-    code = "import torch; from foveal.training.parallel import make_fabric as make; "
-    code += "make(torch.device('cpu'), 'bf16-mixed')"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Automatic Mixed Precision" not in ended.stdout + ended.stderr
