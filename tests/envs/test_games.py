@@ -95,7 +95,7 @@ def test_games_that_begin_anew_with_the_next_action() -> None:
     games = Games(EnvConfig("test/Countdown-v0"), 2)
     assert (games.image_shape, games.num_actions) == ((1, 4, 5), 2)
     assert games.all_over
-    images, *_ = games.reset(0)
+    images, _ = games.reset(0)
     assert not games.all_over
     assert images[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.3])
     turns = [games.step(torch.ones(2, dtype=torch.long)) for _ in range(6)]
@@ -162,7 +162,7 @@ def test_a_game_cut_short_and_begun_at_once_shows_its_last_scene(
 def test_catch_is_the_same_through_gymnasium() -> None:
     """White pixels, row by row: the rules' own screens."""
     games = Games(EnvConfig(CATCH_ID, ("size=7", "speed=0.5")), 50)
-    images, _, info = games.reset(3)
+    images, (_, info) = games.reset(3)
     twin = CatchGames(CatchConfig(size=7, speed=0.5), 50)
     inner: Any = games.vector
     twin.x, twin.velocity = inner.games.x.clone(), inner.games.velocity.clone()
@@ -185,7 +185,7 @@ def test_channels_first_or_last(channels: int, first: bool) -> None:
     shape = (channels, 8, 9) if first else (8, 9, channels)
     games = still(shape, 255, "uint8", (channels - 1, 2, 4) if first else (2, 4, channels - 1))
     assert games.image_shape == (channels, 8, 9)
-    images, *_ = games.reset(0)
+    images, _ = games.reset(0)
     assert images[:, channels - 1, 2, 4].tolist() == [1, 1]
     assert images.count_nonzero() == 2
 
@@ -213,7 +213,7 @@ def test_where_channels_cannot_be_told_from_the_shape_it_has_to_be_said(
 def test_screens_are_scaled_by_the_bounds_of_their_space(
     low: float, high: float, dtype: str
 ) -> None:
-    images, *_ = still((6, 7), high, dtype, (2, 3), low=low).reset(0)
+    images, _ = still((6, 7), high, dtype, (2, 3), low=low).reset(0)
     assert images.dtype == torch.float32
     assert images[:, 0, 2, 3].tolist() == [1, 1]
     assert images.sum().item() == 2
@@ -317,7 +317,7 @@ def test_what_is_observed_beside_the_image_is_numbers() -> None:
     games = Games(EnvConfig("test/Feeling-v0"), 2)
     assert games.image_shape == (1, 4, 5)
     assert games.senses == {"flags": 2, "free": 2, "heading": 6, "scaled": 2, "text": 5}
-    images, senses, _ = games.reset(0)
+    images, (senses, _) = games.reset(0)
     turn = games.step(torch.zeros(2, dtype=torch.long))
     for seen, sensed, left in ((images, senses, (2, 3)), (turn.images, turn.senses, (1, 2))):
         assert seen[:, 0, 0, 0].tolist() == pytest.approx([part / 10 for part in left])

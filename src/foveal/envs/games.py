@@ -118,12 +118,13 @@ class Games:
         self._at_once = mode == AutoresetMode.SAME_STEP
         self._ended = torch.ones(num_envs, dtype=torch.bool)
 
-    def reset(self, seed: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Any]]:
-        """Begin all games anew; images and senses, as in `Turn`, and the environment's info."""
+    def reset(self, seed: int) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Any]]]:
+        """Begin all games anew; images; and senses, as in `Turn`, with the environment's info."""
         with naming_the_dead(self.vector):
             observations, info = self.vector.reset(seed=seed)
         self._ended.zero_()
-        return *self._seen(observations), info
+        images, senses = self._seen(observations)
+        return images, (senses, info)
 
     def step(self, actions: Tensor) -> Turn:
         """One action, ``(B,)`` int64, in each game."""

@@ -125,7 +125,7 @@ def _play(
     count = games.num_envs
     wanted = np.full(count, episodes // count) + (np.arange(count) < episodes % count)
     generator = torch.Generator().manual_seed(seed)
-    images, senses, info = games.reset(seed)
+    images, (senses, info) = games.reset(seed)
     gains, lengths = np.zeros(count), np.zeros(count, dtype=int)
     finished: list[tuple[float, int, float | None]] = []
     done = np.zeros(count, dtype=int)

@@ -254,7 +254,7 @@ class ControlTrainer(Engine):
         """N decisions in each game, from where the games stand."""
         agent, generator = self.agent, self.generator
         if self.games.all_over:
-            self.images, self.sensed, _ = self.games.reset(self._seed())
+            self.images, (self.sensed, _) = self.games.reset(self._seed())
             self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
             self.location, self.state = agent.begin(self.images, generator)
         first_state, rows, thumbnails, senses = self.state, [], [], []
