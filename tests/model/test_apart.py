@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContext, ConvContextSettings
-from foveal.model.core import SumCore
+from foveal.model.core import State, SumCore
 from foveal.model.map_policy import MapSettings
 from foveal.model.policy import gaussian_log_prob
 from tests.conftest import TINY
@@ -93,16 +93,22 @@ def test_a_look_is_scored_among_the_cells_that_were_left(choose_first: bool) -> 
             gone |= ((middles - place).abs() <= 1.5 * 2 / SIDE).all(1)
 
 
-def test_steps_of_a_stream_are_the_looks_of_a_rollout() -> None:
-    made = model(0.5).eval()
-    images = torch.rand(2, 1, 18, 18)
+def looks_by_steps(made: RecurrentAttention, images: Tensor) -> tuple[Tensor, State]:
+    """Compare a rollout with steps of a stream, one after another; where the stream is then."""
     rollout = made(images)
     location, state = made.begin(images)
-    for look in range(3):
+    for look in range(rollout.locations.shape[1]):
         torch.testing.assert_close(location, rollout.locations[:, look])
         step = made.step(images, location, state)
         location, state = step.next_location, step.state
     torch.testing.assert_close(step.logits, rollout.logits)
+    return location, state
+
+
+def test_steps_of_a_stream_are_the_looks_of_a_rollout() -> None:
+    made = model(0.5).eval()
+    images = torch.rand(2, 1, 18, 18)
+    location, state = looks_by_steps(made, images)
     with pytest.raises(ValueError, match="the state must be 3 tensor"):
         made.step(images, location, state[:2])
 

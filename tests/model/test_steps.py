@@ -13,6 +13,7 @@ from foveal.model.context import ConvContextSettings
 from foveal.model.map_policy import MapPolicy, MapSettings
 from foveal.model.policy import gaussian_log_prob
 from tests.conftest import TINY
+from tests.model.test_apart import looks_by_steps
 from tests.model.test_map_policy import a_map, by_loops
 
 SIDE = 9  # cells a side, of two pixels
@@ -84,13 +85,7 @@ def test_what_was_played_is_scored_alike_and_streamed_alike(apart: float) -> Non
         inside = (location.abs() < 1).all(1)
         score = made.score(state[0], location, None, *made.maps(state))
         torch.testing.assert_close(score[inside], rollout.log_probs[inside, look])
-    made.eval()
-    rollout = made(images)
-    location, state = made.begin(images)
-    for look in range(3):
-        torch.testing.assert_close(location, rollout.locations[:, look])
-        step = made.step(images, location, state)
-        location, state = step.next_location, step.state
+    looks_by_steps(made.eval(), images)
 
 
 @pytest.mark.parametrize("moves", [0.0, 0.25])

@@ -73,7 +73,7 @@ def test_only_the_stop_is_trained(optimizer: str, tmp_path: Path) -> None:
         assert again.restore()
         assert all(torch.equal(value, weights(trainer)[k]) for k, value in weights(again).items())
     assert max(chances[0], 0.5) < chances[1]
-    with pytest.raises(ValueError, match="only_stop is for a model that can stop. Pass --stop"):
+    with pytest.raises(ValueError, match="--only-stop is for a model that can stop. Pass --stop"):
         make_trainer(tmp_path, dataclasses.replace(BRIEF, only_stop=True))
 
 

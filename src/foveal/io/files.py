@@ -5,6 +5,7 @@ Nothing here unpickles: a file from a stranger can be wrong, but it cannot run c
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -34,9 +35,11 @@ def write_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as problem:
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Free some space, or choose" if full else "Choose"
         raise OSError(
             f"{path} could not be written ({problem.strerror or problem}); what was there before "
-            "is unchanged. Free some space, or choose another directory."
+            f"is unchanged. {advice} another directory."
         ) from problem
     finally:
         if temporary.parent.is_dir():

@@ -122,7 +122,7 @@ class Learner(nn.Module):
                 self.look_critic = Critic(*sizes, **how, start=starts[1])
         if only_stop:
             if not isinstance(model, RecurrentAttention) or model.stop_head is None:
-                raise ValueError("only_stop is for a model that can stop. Pass --stop with it.")
+                raise ValueError("--only-stop is for a model that can stop. Pass --stop with it.")
             self.requires_grad_(False)
             model.stop_head.requires_grad_(True)
 
