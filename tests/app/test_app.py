@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def test_a_model_of_several_digits_answers_each() -> None:
     said, shown = Drawing([model])(moved(SEVEN, 0.3, 0, 0) + moved(FOUR, 0.3, 0.5, 0), "five", 0, 0)
     assert 'data-answer="7 7 7 7 7" data-looks="5"' in said
     assert shown is not None
+
+
+def test_the_belief_in_a_sequence_is_that_in_its_answers_and_its_end() -> None:
+    task = TaskConfig(canvas_size=100, num_digits=(1, 5), arrangement="apart", answer="sequence")
+    config = RAMConfig(num_glimpses=1, max_answers=5, with_end=True, num_classes=11)
+    network = RecurrentAttention(config).eval()
+    with torch.no_grad():
+        network.action_head.weight.zero_()
+        network.action_head.bias.zero_()
+        network.action_head.bias[10] = 2.0  # the end, at once
+    model = Classifier("none", network, (*"0123456789", "end"), task)
+    path = model.look(torch.zeros(1, 100, 100), 0)
+    assert path.answers == ()
+    assert path.chance == pytest.approx(math.exp(2) / (math.exp(2) + 10))
+    with torch.no_grad():
+        network.action_head.bias[3] = 3.0  # 3, five times
+    path = model.look(torch.zeros(1, 100, 100), 0)
+    assert path.answers == (3,) * 5
+    assert path.chance == pytest.approx((math.exp(3) / (math.exp(2) + math.exp(3) + 9)) ** 5)
 
 
 @pytest.mark.parametrize("name", ["cluttered-60", "mnist-28"])
