@@ -103,8 +103,7 @@ class Scanpath:
     def chance(self) -> float:
         """The belief in the answer; of a sequence in all of it, its end included."""
         each = self.looks_an_answer or self.num_looks
-        beliefs = self.probabilities[each - 1 :: each]
-        return float(beliefs[: len(self.answers) + 1].max(1).prod())
+        return float(self.probabilities[each - 1 :: each].max(1).prod())
 
     def verdict(self) -> str:
         """The answer in words, and whether it is right."""
