@@ -160,7 +160,9 @@ class ConvContext(Context):
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self.layers(torch.cat([self.gain * pixels, places], dim=1))
         found = torch.relu(features)
-        state = tuple(torch.tanh(layer(found.amax((-2, -1)))) for layer in self.to_state)
+        # Its gradient is written to one cell; that of `amax` compares them all.
+        largest = found.flatten(2).max(-1).values
+        state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
         features = features if self.strength is None else features.detach()
         channels = [functional.adaptive_avg_pool2d(places, features.shape[-2:]), features.float()]
         if self.map_prior:

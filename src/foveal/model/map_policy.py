@@ -14,6 +14,7 @@ from foveal.randomness import random_rows
 
 UNLIKELY = 1e4  # nats, by which a cell that was looked at is less likely
 FAR = 6.0  # standard deviations from its mean, where a Gaussian adds nothing to a density
+GATHERED = 16  # times as dear is a cell that is gathered as one that is there with all others
 NEAR, LAST = 1, 2  # bits of a mark: cells not to be chosen again, and that of the last look
 STEP_FEATURES, STEP_UNITS = 32, 64  # of a way from the last look
 
@@ -134,7 +135,7 @@ class MapPolicy(Policy):
             return None
         reach = 1.5 + FAR * std * max(down, across) / 2  # a mean is up to a cell off its middle
         side = 2 * math.ceil(reach) + 1
-        if side >= min(down, across):
+        if side > min(down, across) or GATHERED * side**2 > down * across:
             return None
         _, sizes, _ = self._cells(feature_map)
         first = ((choice + 1) / sizes[:, None]).floor().long() - side // 2

@@ -86,9 +86,15 @@ def test_noise_is_two_lines_a_pattern_and_as_much_as_published() -> None:
     assert bank.shape == (PATTERNS, 28, 28)
     lit = bank[bank > 0]
     assert lit.min() >= 0.8 * 255 - 1
-    # A line of two pixels' width through the middle half is at least 14 pixels long.
-    assert (bank > 0).sum((1, 2)).min() >= 2 * 14
-    assert (bank > 0).sum((1, 2)).max() <= 2 * 2 * 40
+    # A line of a pixel's width from one side to the next or the one opposite, in steps of half one.
+    assert 28 <= (bank > 0).sum((1, 2)).min() <= (bank > 0).sum((1, 2)).max() <= 2 * 56
+    assert 0.06 < bank.mean() / 255 < 0.09  # half of a digit's light
+    for pattern in bank > 0:
+        corner = pattern[0, 0], pattern[0, -1]
+        assert corner[0]  # where the first line begins, and the second unless it is mirrored
+        ends = np.argwhere(pattern)
+        assert ends[:, 0].max() == 27 or {0, 27} <= set(ends[:, 1].tolist())
+    assert 10 <= np.mean(bank[:, 0, -1] > 0) * PATTERNS <= 34  # 4 of 9, mirrored
     assert len(np.unique(bank, axis=0)) == PATTERNS
 
 

@@ -63,21 +63,26 @@ def draw(
 
 
 def patterns(height: int, width: int) -> NDArray[np.uint8]:
-    """``(50, height, width)``, two straight lines of random slope each, of 0.8 to 1 times white."""
+    """``(50, height, width)``, two straight lines each, of 0.8 to 1 times white.
+
+    As attention sampling draws them: lines are a pixel wide and begin in a corner, 0 to 72 degrees
+    from the vertical; the second one is mirrored left to right in 4 of 9.
+    """
     generator = torch.Generator().manual_seed(SEED - 1)
-    y = torch.arange(height)[:, None] + 0.5
-    x = torch.arange(width) + 0.5
-    bank = torch.zeros(PATTERNS, height, width)
+    bank = torch.zeros(PATTERNS, height, width, dtype=torch.bool)
     for pattern in bank:
-        for _ in range(2):
-            slope, down, across = torch.rand(3, generator=generator).tolist()
-            sine, cosine = math.sin(math.pi * slope), math.cos(math.pi * slope)
-            # Through a point in the middle half of the box.
-            below, beyond = y - height * (1 + 2 * down) / 4, x - width * (1 + 2 * across) / 4
-            off = below * cosine - beyond * sine
-            light = 0.8 + 0.2 * torch.rand(height, width, generator=generator)
-            pattern.copy_(light.where(off.abs() < 1, pattern))
-    return (bank * 255).round().to(torch.uint8).numpy()
+        for line in range(2):
+            angle, mirrored = torch.rand(2, generator=generator).tolist()
+            slope = math.tan(angle * math.pi / 2.5)
+            reach = torch.linspace(0, 1, 2 * max(height, width)) * min(
+                height - 0.51, (width - 0.51) / slope
+            )
+            across = (slope * reach).round().long()
+            if line and mirrored < 4 / 9:
+                across = width - 1 - across
+            pattern[reach.round().long(), across] = True
+    light = 0.8 + 0.2 * torch.rand(bank.shape, generator=generator)
+    return (bank * light * 255).round().to(torch.uint8).numpy()
 
 
 class _Block:
