@@ -61,6 +61,9 @@ class MapPolicy(Policy):
         self.moves = settings.moves
         self.marks = settings.apart > 0 or settings.steps
         self.queries = nn.Linear(hidden_size, 3 * map_channels)
+        with torch.no_grad():  # it begins with the map's prior, whatever the features grow to
+            for parameter in self.queries.parameters():
+                parameter[:map_channels].zero_()
         self.steps = nn.Linear(hidden_size, STEP_FEATURES) if settings.steps else None
         if settings.steps:
             layers = nn.Linear(2, STEP_UNITS), nn.ReLU(), nn.Linear(STEP_UNITS, STEP_FEATURES)
@@ -185,7 +188,7 @@ class MapPolicy(Policy):
 
     def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""
-        middles = feature_map[:, :2].float()
+        middles = feature_map[:, :2].detach().float()
         # The first begins with the image, at -1.
         sizes = 2 * (middles[:, :, 0, 0] + 1)
         keys = feature_map[:, 2 : 2 + self.channels].float().flatten(2)

@@ -337,7 +337,7 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             glimpse_features=128,
             num_classes=2 if seeks else 10,
             core="sum",
-            location_std=16 / side,
+            location_std=(16 if seeks else 8) / side,
             policy_settings=MapSettings(apart=2.0, moves=float(seeks)),
             context_settings=context,
         ),
@@ -355,7 +355,7 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             lr=2e-3,
             epochs=20,
             batch_size=32,
-            final_location_std=8 / side,
+            final_location_std=(8 if seeks else 3) / side,
             validate_every=1,
         ),
     )
