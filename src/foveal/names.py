@@ -19,6 +19,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 
+END = "end"  # the class behind the last of a sequence
 IGNORED = -1  # in a sequence of labels: no further answer is wanted
 
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too

@@ -103,6 +103,26 @@ def test_a_set_is_right_in_any_order() -> None:
     assert one.tolist() == [[1, 2, 0]]
 
 
+def test_distinct_answers_are_the_likeliest_that_were_not_given() -> None:
+    """Against the same looks of a model that may repeat itself."""
+    free, images = model_of(SEVERAL, spread=0.01), torch.rand(6, 1, 20, 30)
+    distinct = model_of(replace(SEVERAL, distinct=True), spread=0.01)
+    first = torch.rand(6, 2) * 2 - 1
+    told, wanted = distinct(images, first_location=first), free(images, first_location=first)
+    assert any(len(set(row)) < 3 for row in wanted.answers.tolist()), "repeats are usual here"
+    for row, beliefs in enumerate(wanted.answer_logits):
+        given: list[int] = []
+        for ranking in beliefs.argsort(descending=True).tolist():
+            given.append(next(one for one in ranking if one not in given))
+        assert told.answers[row].tolist() == given
+    torch.testing.assert_close(told.step_logits[:, :2], wanted.step_logits[:, :2])
+    torch.testing.assert_close(told.logits, told.step_logits[:, -1])
+    for look in range(1, 6):  # what h would have answered before each, of the same answer
+        ruled_out = told.step_logits[:, look] < -1000
+        assert torch.equal(told.prior_logits[:, look - 1] < -1000, ruled_out)
+        assert ruled_out.sum(1).tolist() == [look // 2] * 6
+
+
 def test_nothing_is_said_behind_the_end() -> None:
     answers = torch.tensor([[1, 3, 0], [3, 3, 1], [0, 1, 2], [0, 1, 3]])
     assert ended(answers, 3).tolist() == [
@@ -123,6 +143,9 @@ def test_sizes_of_sequences_that_make_no_sense_are_refused() -> None:
             replace(SEVERAL, **dict([changes]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="with_end is for sequences"):
         replace(TINY, with_end=True)
+    for config in (TINY, replace(SEVERAL, num_classes=2)):
+        with pytest.raises(ValueError, match="distinct is for several answers, at most as many"):
+            replace(config, distinct=True)
     assert replace(SEVERAL, with_end=True).end == 3
     assert SEVERAL.end is None
 

@@ -12,6 +12,7 @@ from foveal.commands.console import counting, print_json, say
 from foveal.names import choose
 from foveal.tasks import HAYSTACKS, TASKS, CanvasTask, HaystackTask, TaskConfig
 from foveal.tasks.canvases.files import MANIFEST, write_dataset
+from foveal.tasks.haystacks.config import Question
 
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said
 
@@ -37,7 +38,7 @@ def make_dataset(
     answer: Literal["class", "pair", "sum", "sequence", "set", "last"] | None = None,
     digit_scales: tuple[float, float] | None = None,
     composition: Literal["add", "over", "under"] | None = None,
-    question: Literal["majority", "max", "top", "needle"] | None = None,
+    question: Question | None = None,
     seed: int = 0,
     json: bool = False,
 ) -> None:

@@ -27,7 +27,7 @@ from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
 from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
-from foveal.model.rollout import Decision, Look, Rollout, Step
+from foveal.model.rollout import Decision, Look, Rollout, Step, repeats
 from foveal.model.senses import Sensed, SenseNetworks
 from foveal.model.sensor import GlimpseSensor
 from foveal.model.stop import StopHead
@@ -198,6 +198,10 @@ class RecurrentAttention(nn.Module):
         step_logits = torch.cat([prior_logits[decided:], logits[None]])
         if given:  # before the next was asked for
             step_logits[num_glimpses - 1 : -1 : num_glimpses] = self.action_head(torch.stack(given))
+        if config.distinct:
+            taken = repeats(step_logits, num_glimpses)
+            step_logits, prior_logits = step_logits - taken, prior_logits - taken[1 - decided :]
+            logits = step_logits[-1]
         stops = self.stops(torch.cat([hidden[decided:], state[0][None]]), step_logits)
         return Rollout(
             logits=logits,

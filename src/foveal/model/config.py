@@ -49,6 +49,7 @@ class RAMConfig:
     num_glimpses: int = 7  # looks at an image before the answer, or before each of several
     max_answers: int = 1  # classes that are answered one after another
     with_end: bool = False  # whether the last class says that there are no more
+    distinct: bool = False  # whether no answer repeats one before it, as of a set of classes
     stop: bool = False  # whether it also decides after each look whether to stop looking
     num_channels: int = 1  # of the images
     pixel_mean: tuple[float, ...] = ()  # of each channel, taken off glimpses; () for nothing
@@ -113,6 +114,12 @@ class RAMConfig:
                 f"with_end is for sequences that differ in length, of 2 classes or more with the "
                 f"end; got max_answers {self.max_answers} and num_classes {self.num_classes}. "
                 "Pass --no-with-end."
+            )
+        if self.distinct and not 2 <= self.max_answers <= self.num_classes:
+            raise ValueError(
+                "distinct is for several answers, at most as many as there are classes; got "
+                f"max_answers {self.max_answers} and num_classes {self.num_classes}. Pass "
+                "--no-distinct."
             )
         if self.stop and self.max_answers > 1:
             raise ValueError(

@@ -18,6 +18,8 @@ from torch import Tensor
 from foveal.model.core import State
 from foveal.names import IGNORED
 
+UNLIKELY = 1e4  # nats, by which a class is less likely that was answered before
+
 
 class Look(NamedTuple):
     """What one glimpse brings, and what is then remembered.
@@ -155,6 +157,24 @@ class Rollout(NamedTuple):
             num_answers=1,
             **cut,
         )
+
+
+def repeats(step_logits: Tensor, looks: int) -> Tensor:
+    """What is taken off logits so that no answer repeats one before it.
+
+    Args:
+        step_logits: ``(T, B, K)``, after each look.
+        looks: N, of each answer.
+
+    Returns:
+        ``(T, B, K)``, `UNLIKELY` of the classes that were answered before, else 0.
+    """
+    given, taken = torch.zeros_like(step_logits[0]), []
+    for part in torch.split(step_logits.detach(), looks):
+        taken.append(given.expand_as(part))
+        answer = (part[-1] - given).argmax(-1, keepdim=True)
+        given = given.scatter(-1, answer, UNLIKELY)
+    return torch.cat(taken)
 
 
 def matched(labels: Tensor, logits: Tensor, end: int | None = None) -> Tensor:

@@ -16,6 +16,9 @@ from foveal.tasks.canvases.files import write_dataset
 from foveal.tasks.haystacks.drawing import PATTERNS, patterns
 
 
+QUESTIONS = ("majority", "max", "top", "multi")
+
+
 @functools.cache
 def uci(**values: Any) -> HaystackTask:
     return HaystackTask(HaystackConfig(**{"digits": "uci", "train_images": 300, **values}))
@@ -33,7 +36,7 @@ def class_of(task: HaystackTask, split: str, piece: int) -> int:
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_three_digits_of_a_class_and_two_of_others_among_noise(split: str) -> None:
-    tasks = {question: uci(question=question) for question in ("majority", "max", "top")}
+    tasks = {question: uci(question=question) for question in QUESTIONS}
     drawn = {question: task.drawn(split) for question, task in tasks.items()}
     task, five = tasks["majority"], drawn["majority"]
     for row in range(200):
@@ -53,6 +56,8 @@ def test_three_digits_of_a_class_and_two_of_others_among_noise(split: str) -> No
         assert drawn["max"].labels[row] == shown.max()
         highest = np.lexsort((places[:, 1], places[:, 0]))[0]  # the left one of two
         assert drawn["top"].labels[row] == shown[highest]
+        told = [*sorted(set(shown.tolist())), 10, -1, -1][:3]  # the end, and nothing behind it
+        assert drawn["multi"].labels[row].tolist() == told
     for other in drawn.values():  # of the same images another question
         np.testing.assert_array_equal(other.pieces, five.pieces)
         np.testing.assert_array_equal(other.places, five.places)
@@ -188,7 +193,9 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         HaystackConfig(canvas_size=100)
     with pytest.raises(ValueError, match="num_clutter must be .*; got -2. -1 is as published"):
         HaystackConfig(num_clutter=-2)
-    with pytest.raises(ValueError, match="question must be one of majority, max, top, needle"):
+    with pytest.raises(
+        ValueError, match="question must be one of majority, max, top, multi, needle"
+    ):
         HaystackConfig("least")  # type: ignore[arg-type]
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from foveal.names import IGNORED
+from foveal.names import END, IGNORED
 
 ATTEMPTS, TRIES = 8, 32  # at a canvas of digits apart or a trail, and at the place of each
 DIRECTIONS = 8  # by the class of a digit, where the next lies: 0 up, 1 up and right, 2 right, ...
@@ -153,7 +153,7 @@ def classes_of(answer: str, digits: Sequence[str], with_end: bool) -> tuple[str,
         return tuple(f"{one}-{other}" for n, other in names for one in digits[: n + 1])
     if answer == "sum":
         return tuple(str(total) for total in range(2 * len(digits) - 1))
-    return (*digits, "end") if with_end else tuple(digits)
+    return (*digits, END) if with_end else tuple(digits)
 
 
 def labels_of(answer: str, labels: Tensor, counts: Tensor, end: int | None) -> Tensor:

@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
-from foveal.names import printable
+from foveal.names import END, printable
 from foveal.tasks.folder.pictures import count_files, find_pictures, is_hidden, is_picture
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
-END = "end"  # the class behind the last of a sequence
 SIZE_COLUMNS = ("height", "width")
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),

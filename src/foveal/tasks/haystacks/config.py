@@ -11,7 +11,9 @@ from foveal.tasks.augmentation import AugmentationConfig
 LARGEST_CANVAS = 16_384  # pixels a side
 SMALLEST_CANVAS = 144  # with room for five digits that do not overlap
 LARGE = 3000  # pixels a side of Megapixel MNIST with more noise
+DIGITS, ALIKE = 5, 3  # on an image, and how many of them are of one class
 AS_PUBLISHED = -1
+Question = Literal["majority", "max", "top", "multi", "needle"]
 MOST_IMAGES = 1_000_000
 
 
@@ -27,8 +29,9 @@ class HaystackConfig:
         ValueError: when made, if a value makes no sense.
     """
 
-    # majority: the class of the three; max: the largest digit; top: the one nearest the top
-    question: Literal["majority", "max", "top", "needle"] = "majority"
+    # majority: the class of the three; max: the largest digit; top: the one nearest the top; multi:
+    # all classes that are there
+    question: Question = "majority"
     digits: str = "mnist"  # "mnist", "uci", or the path of IDX files or of an image folder
     canvas_size: int = 1500  # pixels a side
     num_clutter: int = (
@@ -47,6 +50,11 @@ class HaystackConfig:
             num_clutter=Range(AS_PUBLISHED, 1_000_000, "-1 is as published."),
             train_images=Range(1, MOST_IMAGES),
         )
+
+    @property
+    def max_answers(self) -> int:
+        """Most classes that an answer is of."""
+        return 1 + DIGITS - ALIKE if self.question == "multi" else 1
 
     @property
     def pieces(self) -> int:

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.names import IGNORED
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages
-from foveal.tasks.haystacks.config import MOST_IMAGES, HaystackConfig
+from foveal.tasks.haystacks.config import ALIKE, DIGITS, MOST_IMAGES, HaystackConfig
 
 SEED = 15_001_500
 BLOCK = 1000  # images that come from one generator
 MOST_BLOCKS = MOST_IMAGES // BLOCK
 PATTERNS = 50  # of noise
-DIGITS, ALIKE = 5, 3  # on an image, and how many of them are of one class
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # of `Drawn`
 
@@ -34,7 +34,8 @@ class Drawn(NamedTuple):
             the order of painting.
         places: ``(n, N, 2)`` int16, (y, x) of their top left corners.
         sought: ``(n, N)`` bool, the digits that the question is about.
-        labels: ``(n,)`` int64.
+        labels: ``(n,)`` int64; ``(n, 3)`` where all classes are asked for, as sequences of labels
+            are (`foveal.model.rollout`), in rising order.
     """
 
     pieces: NDArray[np.int32]
@@ -112,11 +113,12 @@ class _Block:
             1, keepdim=True
         )
         answers = {
-            "majority": classes,
-            "max": shown.amax(1, keepdim=True),
-            "top": shown.gather(1, highest),
+            "majority": classes[:, 0],
+            "max": shown.amax(1),
+            "top": shown.gather(1, highest)[:, 0],
+            "multi": self._all_classes(shown),
         }
-        labels = answers[self.config.question][:, 0]
+        labels = answers[self.config.question]
         return self._together(chosen, places, noise, self._places(noise.shape[1]), labels)
 
     def needles(self, needle: int) -> Arrays:
@@ -129,6 +131,13 @@ class _Block:
             first, places[:, :1], others[:, 1:], places[:, 1:], there[:, 0]
         )
         return pieces, corners, sought & (there > 0).numpy(), labels
+
+    def _all_classes(self, shown: Tensor) -> Tensor:
+        """``(n, 3)``, the classes of ``(n, 5)`` digits, and the end if there are fewer."""
+        end = len(self.counts)
+        there = torch.zeros(len(shown), end, dtype=torch.bool).scatter(1, shown, value=True)
+        few = torch.arange(end).where(there, end).sort(1).values[:, : self.config.max_answers]
+        return few.masked_fill((few == end).cumsum(1) > 1, IGNORED)
 
     def _together(
         self, digits: Tensor, places: Tensor, clutter: Tensor, elsewhere: Tensor, labels: Tensor

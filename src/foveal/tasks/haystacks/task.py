@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.names import END
 from foveal.scene import Scene
 from foveal.scene.collages import Collage
 from foveal.scene.photographs import PhotographScene
@@ -46,6 +47,10 @@ class HaystackTask(Task):
             )
         self.needle = known.index(NEEDLE) if seeks else -1
         self.classes = ("absent", "present") if seeks else known
+        self.max_answers = config.max_answers
+        self.with_end = several = config.max_answers > 1
+        if several:
+            self.ordered, self.classes = False, (*known, END)
         self.image_size = (config.canvas_size, config.canvas_size)
         self.piece_size = self.digits.train.images.shape[1:]
         self._images: dict[str, list[Collage]] = {}
@@ -97,7 +102,9 @@ class HaystackTask(Task):
                 band: NDArray[np.uint8] = image.read(slice(top, top + height), width)[0]
                 return band
 
-            yield Shown(self.classes[label], squares, rows)
+            names = self.classes[:-1] if self.with_end else self.classes
+            told = [names[one] for one in np.atleast_1d(label) if 0 <= one < len(names)]
+            yield Shown(" ".join(told), squares, rows)
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Scene, Tensor]]:
         """See `Task.fixed_batches`: as they are."""
