@@ -82,7 +82,9 @@ class MapPolicy(Policy):
         with torch.autocast(hidden.device.type, enabled=False):
             weighing, *moving = self._queries(hidden[:, None]).unbind(2)
             seen = None if seen is None else seen[:, None]
-            weighed = weighing @ keys + self._stepped(hidden[:, None], feature_map, seen)
+            weighed = weighing @ keys
+            if self.steps is not None:
+                weighed = weighed + self._stepped(hidden[:, None], feature_map, seen)
             weights = self._weights(weighed, feature_map, seen).squeeze(1)
             cell = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
             # Where the others would be is left out.
@@ -123,13 +125,19 @@ class MapPolicy(Policy):
 
     def mark(self, location: Tensor, feature_map: Tensor, seen: Tensor) -> Tensor:
         """See `Policy.mark`."""
-        middles = feature_map[:, :2]
-        sizes = 2 * (middles[:, :, :1, :1] + 1)
-        off = (middles - location[:, :2, None, None]).abs() / sizes
-        off = off.amax(1)
-        near = off <= self.apart if self.apart else torch.zeros_like(seen, dtype=torch.bool)
-        last = nn.functional.one_hot(off.flatten(1).argmin(1), off[0].numel()).view_as(seen)
-        return ((seen | near) & NEAR | LAST * last).to(seen.dtype)
+        columns, rows, sizes = self._grid(feature_map)
+        across = (columns - location[:, :1]).abs() / sizes[:, :1]
+        down = (rows - location[:, 1:2]).abs() / sizes[:, 1:]
+        if self.apart:
+            near = (down <= self.apart)[:, :, None] & (across <= self.apart)[:, None]
+            seen = (seen | near) & NEAR
+        if self.steps is not None:
+            last = [
+                nn.functional.one_hot(off.argmin(1), off.shape[1]).to(seen.dtype)
+                for off in (down, across)
+            ]
+            seen = seen & NEAR | LAST * last[0][:, :, None] * last[1][:, None]
+        return seen
 
     def _near(self, choice: Tensor, std: float | Tensor, feature_map: Tensor) -> Tensor | None:
         """``(B, N, n)``, the cells whose Gaussians reach ``(B, N, 2)`` choices; None: all may."""
@@ -181,18 +189,24 @@ class MapPolicy(Policy):
                 image = torch.arange(len(near), device=near.device)[:, None, None]
                 moved = keys.transpose(1, 2)[image, near] @ queries[:, :, 1:].transpose(2, 3)
                 middles = middles[image, near]
-            weighed = weighed + self._stepped(hidden, feature_map, seen)
+            if self.steps is not None:
+                weighed = weighed + self._stepped(hidden, feature_map, seen)
         weights = self._weights(weighed, feature_map, seen)
         weights = weights if near is None else weights.gather(2, near)
         return weights, middles + self.moves * moved.tanh() * sizes[:, None, None]
 
+    @staticmethod
+    def _grid(feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x of columns ``(B, w)``, y of rows ``(B, h)``, sizes across and down ``(B, 2)``."""
+        places = feature_map[:, :2].detach().float()
+        # The first cell begins with the image, at -1.
+        return places[:, 0, 0], places[:, 1, :, 0], 2 * (places[:, :, 0, 0] + 1)
+
     def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""
-        middles = feature_map[:, :2].detach().float()
-        # The first begins with the image, at -1.
-        sizes = 2 * (middles[:, :, 0, 0] + 1)
+        middles = feature_map[:, :2].detach().float().flatten(2).transpose(1, 2)
         keys = feature_map[:, 2 : 2 + self.channels].float().flatten(2)
-        return middles.flatten(2).transpose(1, 2), sizes, keys
+        return middles, self._grid(feature_map)[2], keys
 
     def _queries(self, hidden: Tensor) -> Tensor:
         """``(B, N, 3, M)``: for weights, and for means across and down."""
@@ -217,10 +231,12 @@ class MapPolicy(Policy):
 
     def _weights(self, weighed: Tensor, feature_map: Tensor, seen: Tensor | None) -> Tensor:
         """``(B, N, h w)`` logarithms of weights, from what the keys say of each cell."""
-        prior = feature_map[:, 2 + self.channels :].float().flatten(2)
-        weighed = weighed + prior if prior.shape[1] else weighed
+        columns, rows, sizes = self._grid(feature_map)
+        across, down = columns - sizes[:, :1] / 2 >= 1, rows - sizes[:, 1:] / 2 >= 1
+        beyond = (down[:, :, None] | across[:, None]).flatten(1)
+        prior = feature_map[:, 2 + self.channels :].float().flatten(2).sum(1, keepdim=True)
+        # A number for each look and cell is much to write: no more often than it has to be.
+        weighed = weighed + prior.masked_fill(beyond[:, None], -torch.inf)
         if seen is not None:  # little, not nothing: there may be no other cell
-            weighed = weighed - UNLIKELY * (seen & NEAR).flatten(2)
-        middles, sizes, _ = self._cells(feature_map)
-        beyond = (middles - sizes[:, None] / 2 >= 1).any(-1)
-        return weighed.masked_fill(beyond[:, None], -torch.inf).log_softmax(-1)
+            weighed = weighed.sub_((seen & NEAR).flatten(2), alpha=UNLIKELY)
+        return weighed.log_softmax(-1)
