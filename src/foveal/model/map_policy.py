@@ -197,7 +197,7 @@ class MapPolicy(Policy):
 
     @staticmethod
     def _grid(feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x of columns ``(B, w)``, y of rows ``(B, h)``, sizes across and down ``(B, 2)``."""
+        """The x of columns ``(B, w)``, y of rows ``(B, h)``, sizes across and down ``(B, 2)``."""
         places = feature_map[:, :2].detach().float()
         # The first cell begins with the image, at -1.
         return places[:, 0, 0], places[:, 1, :, 0], 2 * (places[:, :, 0, 0] + 1)

@@ -67,6 +67,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     split = split_images(found.listing, config.held_out, config.split_seed, config.data)
     images = sum(entry.split == "train" for entry in split.entries)
     seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
+    # Each answer of several is found only after those before it.
+    seen *= found.listing.max_answers
     epochs = int(np.clip(round(seen / images), *lengths))
     wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *batches))
     fits = wanted
