@@ -68,8 +68,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     images = sum(entry.split == "train" for entry in split.entries)
     seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
     # Each answer of several is found only after those before it.
-    seen *= found.listing.max_answers
-    epochs = int(np.clip(round(seen / images), *lengths))
+    answers, (fewest, most) = found.listing.max_answers, lengths
+    epochs = int(np.clip(round(answers * seen / images), fewest, answers * most))
     wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *batches))
     fits = wanted
     in_memory = sizes[~np.array(found.large)]
