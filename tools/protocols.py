@@ -4,6 +4,7 @@
     python tools/protocols.py sizes cluttered-60     error on canvases of other sizes (test)
     python tools/protocols.py first mnist-28         what the first look leaves to do (validation)
     python tools/protocols.py stop cluttered-60      error, looks and time of its stops (test)
+    python tools/protocols.py anew cluttered-60      error on canvases drawn anew, by NumPy alone
 
 Any number of runs and models may be named, a column each; --out FILE.json keeps the figures too.
 All are single rollouts with the mean policy from random first locations, but for one from the
@@ -21,7 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from foveal.evaluation.classifier import evaluate, evaluation_of, judging, observe
 from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
@@ -29,12 +32,14 @@ from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.saved import load
 from foveal.tasks import TASKS, CanvasTask, TaskConfig
+from foveal.tasks.canvases.digits import load_digits
 from foveal.training.machine import commit, hardware
 
 LOOKS = 12  # at most
 SIZES = (60, 100, 200, 400, 1000)  # pixels a side, all with the 4 pieces of clutter of cluttered-60
 ROLLOUTS = 4  # from random first places
 TIMED, TURNS = 5, 6  # batches of the test split, and how often each is looked at
+BATCH = 500  # canvases drawn anew at once
 BLACK = 0.5  # less light than this in all of a glimpse is none
 Cells = Iterator[dict[str, Any]]
 
@@ -76,6 +81,39 @@ def first(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"first": name, **dataclasses.asdict(evaluation_of(int(some.sum()), len(some)))}
 
 
+@torch.no_grad()
+def anew(model: RecurrentAttention, task: TaskConfig) -> Cells:
+    """Yield the error on the test canvases, and on others of the same digits.
+
+    These are drawn here from what the authors published of theirs: pieces of other digits are
+    added, then the digit, all at uniform places, and the light is clipped.
+    """
+    own = evaluate(model, CanvasTask(task), "test")
+    yield {"canvases": "of the task", **dataclasses.asdict(own)}
+    test = load_digits(task.digits).test
+    digits, labels = test.images, test.labels
+    draw, side, piece = np.random.default_rng(1).integers, task.canvas_size, task.clutter_size
+    generator, wrong = torch.Generator().manual_seed(1), 0
+
+    def add(canvas: NDArray[np.int64], light: NDArray[np.uint8]) -> None:
+        y, x = (draw(side - length + 1) for length in light.shape)
+        canvas[y : y + len(light), x : x + light.shape[1]] += light
+
+    for first in range(0, len(digits), BATCH):
+        canvases = np.zeros((len(digits[first : first + BATCH]), side, side), dtype=np.int64)
+        for canvas, digit in zip(canvases, digits[first:], strict=False):
+            for _ in range(task.num_clutter):
+                other = digits[draw(len(digits))]
+                y, x = (draw(length - piece + 1) for length in other.shape)
+                add(canvas, other[y : y + piece, x : x + piece])
+            add(canvas, digit)
+        images = torch.from_numpy(canvases.clip(max=255)[:, None]).float() / 255
+        answers = model(images, generator=generator).logits.argmax(-1)
+        wrong += int((answers.numpy() != labels[first : first + BATCH]).sum())
+    found = evaluation_of(wrong, len(digits))
+    yield {"canvases": "drawn anew", **dataclasses.asdict(found)}
+
+
 def stop(model: RecurrentAttention, task: TaskConfig) -> Cells:
     """Yield what each stop is worth, and its processor time as a share of that of all looks."""
     data = CanvasTask(task)
@@ -103,7 +141,7 @@ def stop(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"stop": label, **found, "count": data.size("test"), "time": share}
 
 
-PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop)}
+PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew)}
 
 
 def measured(name: str, protocol: str) -> dict[str, Any]:
