@@ -1,8 +1,10 @@
 """Measure and draw what docs/performance.md shows: docs/cost.png, docs/step.png, docs/products.png.
 
     python tools/performance.py [--threads 2]
+    python tools/performance.py --rows cluttered-60-best cluttered-100-best --threads 1
 
-Takes some minutes on a machine that does nothing else.
+The second prints what a training step of rows takes, as a multiple of its products and convolutions
+within it. Takes some minutes on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.bench import in_turns
+from foveal.runs.paper.rows import ROWS
 from foveal.runs.recipes import RETINAS
 from foveal.training.machine import hardware
 from foveal.training.objective import ObjectiveConfig, hybrid_loss
@@ -34,6 +38,11 @@ KINDS = {
     "looks: indices, look-ups": ("gather", "clamp_", "floor_", "_to_copy"),
     "preparation": ("lerp", "lerp_"),
     "optimizer": ("_fused_adam_", "zero_"),
+}
+
+PRODUCTS = {
+    f"aten::{name}"
+    for name in (*KINDS["matrix products"], "mkldnn_convolution", "convolution_backward")
 }
 
 
@@ -122,6 +131,23 @@ def shares(task: str, core: str) -> Counter[str]:
     return Counter({kind: scale * time for kind, time in spent.items()})
 
 
+def of_row(name: str) -> float:
+    """A row's training step, as a multiple of the products and convolutions within it."""
+    run = ROWS[name].config
+    with tempfile.TemporaryDirectory() as directory:
+        where = {"directory": Path(directory), "device": "cpu"}
+        trainer = run.trainer(run.open(Path(directory), CPU), drawn=False, capture=False, **where)
+        learner, *optimizers = trainer.fabric.setup(trainer.learner, *trainer.optimizers)
+        trainer.wrapped, trainer.stepped = learner.train(), optimizers
+        for _ in range(STEPS // 3):
+            trainer._train_step()
+        with profile(activities=[ProfilerActivity.CPU]) as trace:
+            for _ in range(STEPS):
+                trainer._train_step()
+    spent = {event.key: event.self_cpu_time_total for event in trace.key_averages()}
+    return sum(spent.values()) / sum(time for key, time in spent.items() if key in PRODUCTS)
+
+
 def draw_step(pyplot: object) -> None:
     """Where the time of a training step goes."""
     figure, axes = pyplot.subplots(figsize=(8, 3), layout="constrained")  # type: ignore[attr-defined]
@@ -164,8 +190,13 @@ def draw_products(pyplot: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    torch.set_num_threads(parser.parse_args().threads)
+    parser.add_argument("--rows", nargs="+", choices=ROWS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    if options.rows:
+        print(hardware(CPU), {name: round(of_row(name), 2) for name in options.rows})
+        return
     matplotlib.use("Agg")
     from matplotlib import pyplot  # noqa: PLC0415 (after the choice of backend)
 
