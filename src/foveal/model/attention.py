@@ -8,25 +8,19 @@ was read (`foveal.geometry.to_scales`).
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from foveal import geometry
-from foveal.io import hub
-from foveal.io.card import save_with_card
-from foveal.io.files import config_from_dict
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, loaded, locate_model, read_config
 from foveal.model.config import RAMConfig
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
+from foveal.model.cost import counted
 from foveal.model.glimpse import GLIMPSE_NETWORKS, GlimpseScaling
 from foveal.model.policy import POLICIES, Policy, ZoomPolicy, followed
+from foveal.model.pretrained import Pretrained
 from foveal.model.rollout import Decision, Look, Rollout, Step, repeats
 from foveal.model.senses import Sensed, SenseNetworks
 from foveal.model.sensor import GlimpseSensor
@@ -34,7 +28,7 @@ from foveal.model.stop import StopHead
 from foveal.scene import Images, Scene, as_scene
 
 
-class RecurrentAttention(nn.Module):
+class RecurrentAttention(Pretrained):
     """The recurrent attention model: looks, remembers, decides where to look next, answers.
 
     In training mode locations are samples of the policy, in eval mode its means.
@@ -52,8 +46,7 @@ class RecurrentAttention(nn.Module):
         action_head: f_a, the answer.
         stop_head: whether to stop looking; None unless ``RAMConfig.stop``.
         context: what a coarse look at the whole tells before the first glimpse; None as published.
-        loaded_from: the directory that `from_pretrained` read, or None.
-        about: what its ``config.json`` says of it and of its training; nothing of a new one.
+        config, loaded_from, about: see `foveal.model.pretrained.Pretrained`.
 
     Examples:
         >>> model = RecurrentAttention(RAMConfig(glimpse_size=12, num_scales=3, num_glimpses=8))
@@ -62,13 +55,8 @@ class RecurrentAttention(nn.Module):
         (torch.Size([2, 10]), torch.Size([2, 8, 2]))
     """
 
-    config_class: ClassVar[type[RAMConfig]] = RAMConfig
-
     def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
-        self.about: Mapping[str, Any] = {}
+        super().__init__(config)
         size, scales, channels = config.glimpse_size, config.num_scales, config.num_channels
         self.sensor = GlimpseSensor(size, scales, config.scale_factor)
         self.scaling = GlimpseScaling(
@@ -488,54 +476,26 @@ class RecurrentAttention(nn.Module):
             stop=None if stops is None else stops.sigmoid(),
         )
 
-    # --- Images of one's own ----------------------------------------------------------------------
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers where it knows none."""
-        return tuple(map(str, self.about.get("classes") or range(self.config.num_classes)))
-
-    def predict(self, images: Any, **options: Any) -> Any:
-        """What it answers on image files, arrays or PIL images: see `foveal.predict`."""
-        return importlib.import_module("foveal").predict(self, images, **options)
-
     # --- What it costs ----------------------------------------------------------------------------
-
-    def count_parameters(self) -> int:
-        """Number of trained numbers."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def count_multiply_adds(self, num_glimpses: int = 1) -> int:
         """Multiply-adds of T glimpses an answer and of the context; the sensor's means left out."""
-        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
-
         config = self.config
         shape = (1, config.scales_read, config.num_channels, config.glimpse_size)
         weight = self.action_head.weight
-
-        # It knows the product that is added to another, but not in its place.
-        def in_place(_: object, one: Sequence[int], other: Sequence[int], **__: object) -> int:
-            return 2 * one[0] * one[1] * other[1]
-
-        def counter() -> FlopCounterMode:
-            mapping = {torch.ops.aten.addmm_: in_place}
-            return FlopCounterMode(display=False, custom_mapping=mapping)
-
         with torch.no_grad():
             place = weight.new_zeros(1, self.location_size)
             side = 1 if self.context is None else self.context.side
             thumbnail = self.thumbnail(weight.new_zeros(1, config.num_channels, side, side))
-            with counter() as once:
+            with counted() as once:
                 state, _ = self.first_state(1, thumbnail)
-            with counter() as each:
+            with counted() as each:
                 features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
                 senses = {name: place.new_zeros(1, width) for name, width in config.senses}
                 state = self.remember(features, state, senses)
                 self.decide(state, generator=torch.Generator(weight.device))
                 self.stops(state[0], self.action_head(state[0]))
-        looks = num_glimpses * config.max_answers
-        total: int = once.get_total_flops() + looks * each.get_total_flops()
-        return total // 2
+        return once() + num_glimpses * config.max_answers * each()
 
     def count_pixels_read(self, num_glimpses: int | None = None) -> int:
         """Numbers that T glimpses an answer bring in from one image, whatever the image's size.
@@ -549,61 +509,6 @@ class RecurrentAttention(nn.Module):
         glimpse = config.scales_read * config.glimpse_size**2
         thumbnail = 0 if self.context is None else self.context.side**2
         return config.num_channels * (looks * glimpse + thumbnail)
-
-    # --- As files ---------------------------------------------------------------------------------
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write ``config.json``, ``model.safetensors`` and a model card, each in one step.
-
-        Where the weights are still those that `from_pretrained` loaded, what was known of them
-        goes along: how they were made, what was measured, their card. Of trained ones only the
-        names of the classes do.
-
-        Raises:
-            OSError: if they cannot be written.
-        """
-        save_with_card(Path(directory), self, asdict(self.config), self.loaded_from)
-
-    def push_to_hub(self, model_id: str, **options: Any) -> str:
-        """Upload what `save_pretrained` writes to the Hugging Face Hub.
-
-        Args:
-            model_id: as in "someone/name"; made if it is not there.
-            options: of `huggingface_hub.ModelHubMixin.push_to_hub`: ``private``, ``token``,
-                ``branch``, ``commit_message``, ``create_pr`` and others.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            OSError: if the Hub refuses it or cannot be reached.
-        """
-        return hub.push(self.save_pretrained, model_id, **options)
-
-    @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
-        """Load a model in eval mode, on the CPU. Runs no code of its files.
-
-        Args:
-            model: a directory that `save_pretrained` or a finished run wrote; the name of a
-                pretrained model (``foveal models`` lists them), as in
-                ``RecurrentAttention.from_pretrained("cluttered-60")``; or that of a model on the
-                Hugging Face Hub, as in "someone/name", which is downloaded once.
-            revision: a branch, a tag or a commit of a model on the Hub.
-
-        Raises:
-            FileNotFoundError: if there is no such directory or name, or a file is missing.
-            OSError: if the Hub has no such model, or cannot be reached.
-            ValueError: if a file is damaged, another program's, or of another network; or a part of
-                it is not known here.
-        """
-        directory = locate_model(model, revision)
-        content = read_config(directory)
-        where = str(directory / CONFIG_FILE)
-        config = config_from_dict(cls.config_class, content.get("model"), where)
-        network = loaded(lambda: cls(config), directory / WEIGHTS_FILE)
-        network.loaded_from, network.about = directory, content
-        return network
 
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)

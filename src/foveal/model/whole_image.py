@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from foveal.model.config import MOST_CHANNELS, MOST_CLASSES, MOST_UNITS, check_weights
+from foveal.model.cost import Network, counted
 from foveal.model.glimpse import ConvGlimpseNetwork, ConvGlimpseSettings
 from foveal.names import Range, check_fields
 
@@ -41,7 +41,7 @@ class ReferenceConfig:
         )
 
 
-class ReferenceNetwork(nn.Module):
+class ReferenceNetwork(Network):
     """A network from whole images to an answer.
 
     Attributes:
@@ -60,18 +60,12 @@ class ReferenceNetwork(nn.Module):
         logits: Tensor = self.layers(images)
         return logits
 
-    def count_parameters(self) -> int:
-        """Count the trained numbers."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
     def count_multiply_adds(self) -> int:
-        """Count the multiply-adds for one image: half of the operations that PyTorch counts."""
-        from torch.utils.flop_counter import FlopCounterMode  # noqa: PLC0415 (slow to import)
-
+        """Count the multiply-adds for one image."""
         shape = (1, self.config.num_channels, *self.config.image_size)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with counted() as count:
             self(next(self.parameters()).new_zeros(shape))
-        return int(counter.get_total_flops()) // 2
+        return count()
 
 
 class FullyConnected(ReferenceNetwork):
@@ -148,7 +142,7 @@ class Bag(ReferenceNetwork):
         glimpses = windows.flatten(0, 1)[:, None]
         features = self.encoder(glimpses, glimpses.new_zeros(len(glimpses), 2))
         features = features.unflatten(0, windows.shape[:2])
-        scores = self.weight(torch.tanh(self.told(features)) * torch.sigmoid(self.gate(features)))
+        scores = self.weight(self.told(features).tanh() * self.gate(features).sigmoid())
         lit = (windows != 0).flatten(2).any(-1, keepdim=True)
         weights = scores.float().masked_fill(~lit, -1e9).softmax(1).masked_fill(~lit, 0)
         logits: Tensor = self.layers((weights * features).sum(1))
