@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/foveal demo
 
 test: .venv/installed
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations=15 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: .venv/installed
 	$(BIN)/ruff check .
