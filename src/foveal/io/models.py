@@ -187,7 +187,8 @@ def _no_larger_than(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterat
             return
         raise ValueError(
             f"{path} belongs to another configuration: it holds {most:,} numbers, and a {name} "
-            f"alone would be {tuple(parameter.shape)}."
+            f"alone would be {tuple(parameter.shape)}. Restore the weights that were saved beside "
+            f"{CONFIG_FILE}."
         )
 
     handle = register_module_parameter_registration_hook(check)
@@ -223,5 +224,6 @@ def _check_shapes(model: torch.nn.Module, got: Mapping[str, tuple[int, ...]], pa
         name = wrong[0]
         raise ValueError(
             f"{path} belongs to another configuration: {name} must be "
-            f"{wanted.get(name, 'absent')}; got {got.get(name, 'none')}."
+            f"{wanted.get(name, 'absent')}; got {got.get(name, 'none')}. Restore the weights that "
+            f"were saved beside {CONFIG_FILE}."
         )
