@@ -12,6 +12,7 @@ from foveal.runs.recipes import (
     RECIPES,
     agent_recipe,
     recipe,
+    usual_recipe,
 )
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, HAYSTACKS
 
@@ -30,8 +31,7 @@ def tasks(json: bool = False) -> None:
         acts = name in AGENT_TASKS
         recipes = list(AGENT_RECIPES if acts else RECIPES)
         recipes = [HAYSTACK_RECIPE] if name in HAYSTACKS else recipes
-        usual = "fast" if "fast" in recipes else HAYSTACK_RECIPE
-        model = (agent_recipe if acts else recipe)(name, usual).model
+        model = (agent_recipe if acts else recipe)(name, usual_recipe(name)).model
         if model.zoom:
             zooming.add(name)
         sizes = {size: getattr(model, size) for size in SIZES}

@@ -28,7 +28,8 @@ class TrainOptions:
 
     task: Annotated[str, tyro.conf.Positional]  # what to learn: see foveal tasks
     config: Run
-    recipe: str = "fast"  # fast; best: a coarse look at the whole first; paper: as published
+    # fast; best: a coarse look at the whole first, usual for several digits; paper: as published
+    recipe: str = "fast"
     out: Path | None = None  # run directory; runs/TASK-GLIMPSES-RECIPE-SEED if not given
     resume: Path | None = None  # go on with this run, exactly where it stopped
     device: str = "auto"  # cpu, cuda or auto

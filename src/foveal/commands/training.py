@@ -26,7 +26,7 @@ from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import choose, shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
-from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe
+from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe, usual_recipe
 from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
@@ -36,7 +36,6 @@ from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
 
-RECIPE, BEST = "fast", "best"  # where none is named
 # What --help shows of the flags of a configuration's parts; they are more than a hundred.
 COMMON = {
     *("network", "start", "seed", "lr", "epochs", "batch_size", "decisions", "num_envs"),
@@ -84,7 +83,7 @@ def read_options(
     task = arguments[0] if positional else "mnist-28"
     own = f"; images of your own: {shell_line(command, 'folder', '--data', task)}"
     choose(task, known, "task", own if Path(task).is_dir() else "")
-    usual_name = BEST if task in FOLDER_TASKS or task in HAYSTACKS else RECIPE
+    usual_name = usual_recipe(task)
     named = value_of("--recipe", arguments)
     name = usual_name if named is None else named
     found: Survey | None = None
