@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
+from foveal.tasks.canvases.painting import Layout, paint, scatter
 from foveal.tasks.canvases.several import (
     DIRECTIONS,
     apart,
@@ -59,26 +60,6 @@ class _Split:
         # Not by `bincount`, which would wait for a device.
         counts = (labels[:, None] == torch.arange(classes, device=labels.device)).sum(0)
         return cls(images, labels, labels.argsort(stable=True), counts)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where digits and clutter lie on a batch of canvases: (y, x) of their top left corners."""
-
-    digits: Tensor  # (B, M, h, w) uint8, augmented and magnified where the task does that
-    extents: Tensor  # (B, M, 2), (height, width) of each, 0 for one left out; beyond is black
-    labels: Tensor  # as `Task.batch` gives them
-    places: Tensor  # (B, M, 2), of the digits
-    pool: Tensor  # (P, h, w) uint8, digits that clutter is cut from
-    donors: Tensor  # (B, N), which of them each of N pieces is cut from; -1 for one left out
-    cuts: Tensor  # (B, N, 2), where in the donors
-    pieces: Tensor  # (B, N, 2), where on the canvas
-    sides: Tensor  # (B,), pixels a side of each canvas
-
-    def part(self, chosen: slice) -> Layout:
-        """The layout of some of the canvases."""
-        parts = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
-        return Layout(**parts | {"pool": self.pool})
 
 
 class CanvasTask(Task):
@@ -288,8 +269,8 @@ class CanvasTask(Task):
                     f"{LARGEST_WHOLE:,}). Write them to files with foveal make-dataset."
                 )
             if self._sparse:
-                return self._scatter(layout), layout.labels
-            canvases = self._paint(layout, side)
+                return scatter(layout, self.config), layout.labels
+            canvases = paint(layout, self.config, side)
         return canvases[:, None].float() / 255, layout.labels
 
     def render_rows(self, layout: Layout, top: int, height: int) -> Tensor:
@@ -313,7 +294,7 @@ class CanvasTask(Task):
             layout.pieces[:, touches[1]] + shift,
             layout.sides,
         )
-        return self._paint(band, height + 2 * margin)[0, margin:-margin].byte()
+        return paint(band, self.config, height + 2 * margin)[0, margin:-margin].byte()
 
     def block_size(self) -> int:
         """Canvases whose layouts are drawn together: a thousand, or one with very much clutter."""
@@ -377,65 +358,11 @@ class CanvasTask(Task):
         extents = (factors * self._sides_of(digits)).round_().clamp_(min=1).long()
         return magnify(digits, extents, self.digit_size), extents
 
-    def _paint(self, layout: Layout, rows: int) -> Tensor:
-        """Digits and clutter on ``rows`` of canvas; added, and clipped as one adds light.
-
-        What the paper did is not stated. With "over" the digit's own square stays free of clutter,
-        as in some re-implementations: an easier task.
-        """
-        batch, side = len(layout.places), self.config.canvas_size
-        piece = self.config.clutter_size
-        digits = layout.digits.reshape(batch, -1).int()
-        # int32: bytes would wrap round where pieces overlap.
-        canvas = torch.zeros(batch, rows * side, dtype=torch.int32, device=self.device)
-        digit_at = self._square(layout.places, *self.digit_size, side).view(batch, -1)
-        # Beyond a digit of its own size all is black, and may lie beyond the canvas.
-        canvas.scatter_add_(1, digit_at.clamp_(max=rows * side - 1), digits)
-        if layout.donors.shape[1]:
-            where = self._square(layout.pieces, piece, piece, side)
-            canvas.scatter_add_(1, where.view(batch, -1), self._clutter(layout))
-        return canvas.clamp_(max=255).view(batch, rows, side)
-
-    def _scatter(self, layout: Layout) -> SparseScene:
-        """As `_paint`, by the pixels that may be lit, on canvases of each layout's own side."""
-        batch, piece = len(layout.places), self.config.clutter_size
-        places = self._pixels(layout.places, *self.digit_size)
-        light = layout.digits.reshape(batch, -1).int()
-        if layout.donors.shape[1]:
-            places = torch.cat([places, self._pixels(layout.pieces, piece, piece)], dim=1)
-            light = torch.cat([light, self._clutter(layout)], dim=1)
-        return SparseScene(places, light, layout.sides[:, None].expand(-1, 2))
-
-    def _clutter(self, layout: Layout) -> Tensor:
-        """The pixels of the clutter, where they are seen: ``(B, N * piece * piece)``."""
-        piece = self.config.clutter_size
-        height, width = layout.pool.shape[1:]
-        source = self._square(layout.cuts, piece, piece, width)
-        source += layout.donors.clamp(min=0)[..., None] * (height * width)
-        light = layout.pool.view(-1)[source].int() * (layout.donors >= 0)[..., None]
-        if self.config.composition == "over" and layout.places.shape[1]:
-            inside = self._pixels(layout.pieces, piece, piece)[:, :, None] - layout.places[:, None]
-            under = ((inside >= 0) & (inside < layout.extents[:, None])).all(-1).any(-1)
-            return light.flatten(1).where(~under, 0)
-        return light.flatten(1)
-
-    def _pixels(self, corner: Tensor, height: int, width: int) -> Tensor:
-        """Where the pixels of rectangles at ``corner (B, N, 2)`` lie: ``(B, N * h * w, 2)``."""
-        rows, columns = (torch.arange(side, device=self.device) for side in (height, width))
-        inside = torch.cartesian_prod(rows, columns)
-        return (corner[:, :, None] + inside).flatten(1, 2)
-
     def _random_sides(self, batch: int, generator: torch.Generator | None) -> Tensor:
         """Sides of training canvases: as many from 100 to 200 pixels as from 200 to 400."""
         low, high = self.config.smallest_canvas, self.config.canvas_size
         share = random_rows(torch.rand, (batch,), generator, self.device)
         return (low * (high / low) ** share).round_().long()
-
-    def _square(self, corner: Tensor, height: int, width: int, row: int) -> Tensor:
-        """Flat indices ``(B, N, height * width)`` of rectangles at ``corner (B, N, 2)``, (y, x)."""
-        rows = torch.arange(height, device=self.device) * row
-        inside = (rows[:, None] + torch.arange(width, device=self.device)).view(-1)
-        return (corner[..., 0] * row + corner[..., 1])[..., None] + inside
 
     def _below(
         self,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from foveal.io.files import write_file
 from foveal.names import Range, check_value
 from foveal.tasks.canvases import pyramids
-from foveal.tasks.canvases.canvases import CanvasTask, Layout
+from foveal.tasks.canvases.canvases import CanvasTask
+from foveal.tasks.canvases.painting import Layout
 from foveal.tasks.haystacks.task import HaystackTask
 from foveal.tasks.task import Shown
 
