@@ -115,6 +115,7 @@ EPOCHS = {
     "cluttered-100-ram": 60,
     "random": 60,
     "center": 40,
+    "megapixel-1000": 36,
 }
 # How digits are changed, where it is not as in the recipe: by half as much. With three glimpses the
 # training error was above the validation error still, and 40 passes taught more on plain digits.
@@ -215,6 +216,7 @@ def _first_look(where: Literal["center", "learned"]) -> Row:
 def _hidden(name: str) -> Row:
     task = name.split("-", maxsplit=1)[0]
     config = haystack(replace(HAYSTACKS[task], **HIDDEN[name]))
+    config = config.altered(training={"epochs": EPOCHS.get(name, config.training.epochs)})
     asked, side = config.task.question, config.task.canvas_size
     title = f"{asked}, {side:,} x {side:,} pixels, {config.task.train_images:,} training images"
     return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), apart="beyond")
