@@ -25,7 +25,7 @@ LARGEST = 3_000_000  # bytes of weights
 
 def ship(row_name: str, name: str) -> None:
     row, result = ROWS[row_name], read_json(RESULTS / f"{row_name}.json")
-    better = min if row.measure == "error" else max
+    better = max if row.config.plays else min
     best = better(result["runs"], key=lambda run: run[f"validation_{row.measure}"])
     source = RUNS / row_name / f"seed-{best['seed']}"
     target = PRETRAINED / name
@@ -83,12 +83,15 @@ def _said_of_agent(row: Row, run: dict[str, Any]) -> dict[str, str]:
 def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
     training, moved = row.config.training, changed(row.config.task.augmentation)
     low, high = run["interval"]
+    single = ""
+    if "answer_error" in run:
+        single = f" of whole sequences, {run['answer_error']:.2f} % of single answers"
     amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
     transformed = f"; digits transformed anew each time: {amounts}" if moved else ""
     return {
         "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
         "split": "50,000 training, 10,000 validation, 10,000 test images",
-        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}); "
+        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; "
         + (
             f"the paper {row.paper:.2f} %"
             if row.paper

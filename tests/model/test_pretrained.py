@@ -26,7 +26,8 @@ def test_a_pretrained_model_loads_by_name_and_looks(name: str) -> None:
     side = (TASKS[CLASSIFIERS[name]].canvas_size or 28) if name in CLASSIFIERS else 24
     rollout = model(torch.rand(2, 1, side, side))
     assert not model.training
-    assert rollout.locations.shape == (2, model.config.num_glimpses, 2)
+    looks = model.config.num_glimpses * model.config.max_answers
+    assert rollout.locations.shape == (2, looks, 2)
 
 
 @pytest.mark.parametrize("name", NAMES)
