@@ -55,7 +55,7 @@ BEYOND = {
     "cluttered-100": ("best", "best-random", "best-center"),
     "cheung-1": ("best",),
     "cheung-2": ("best",),
-    "pairs": ("best", "best-8"),
+    "pairs": ("best", "best-8", "best-set"),
     "addition": ("best",),
     "row-3": ("best",),
     "digits-5": ("best",),
@@ -99,6 +99,7 @@ BEST_KNOWN = {
     "cheung-2": (24.1, "Cheung et al. 2016, learned lattice with zoom, scales drawn unstated how"),
     "pairs": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
     "pairs-8": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
+    "pairs-set": (5.0, "DRAM (Ba et al. 2015), how much clutter is not certain"),
     "addition": (2.5, "DRAM (Ba et al. 2015); a convolutional network 3.2"),
     "row-3": (1.5, "a recurrent spatial transformer (arXiv 1509.05329)"),
     "catch": (89.0, "samrudhdhirangrej, 15 million games"),
@@ -192,6 +193,11 @@ def _beyond(task: str, kind: str) -> Row:
     if control.isdecimal():
         config = config.altered(task={"num_clutter": int(control)})
         title += f", among {control} pieces"
+    elif control == "set":
+        answers = TASKS[task].num_digits[1]
+        changes = {"num_glimpses": looks // answers, "max_answers": answers, "num_classes": 10}
+        config = config.altered(task={"answer": "set"}, model=changes)
+        title += f", {looks // answers} for each digit of a set in any order"
     elif control == "oneshot":
         once: Any = {"one_shot": True}
         settings = replace(config.model.policy_settings, **once)
