@@ -1,6 +1,7 @@
 """Print the tables of protocols other than training's own that the documentation quotes.
 
-    python tools/protocols.py looks cluttered-60     error after 1 to 12 looks (validation)
+    python tools/protocols.py looks cluttered-60     error after 1 to 12 looks, or half as many
+                                                     again as in training (validation)
     python tools/protocols.py sizes cluttered-60     error on canvases of other sizes (test)
     python tools/protocols.py first mnist-28         what the first look leaves to do (validation)
     python tools/protocols.py stop cluttered-60      error, looks and time of its stops (test)
@@ -31,11 +32,11 @@ from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
 from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.saved import load
-from foveal.tasks import TASKS, CanvasTask, TaskConfig
+from foveal.tasks import TASKS, CanvasTask, HaystackConfig, HaystackTask, TaskConfig
 from foveal.tasks.canvases.digits import load_digits
 from foveal.training.machine import commit, hardware
 
-LOOKS = 12  # at most
+LOOKS = 12  # or more, where training took more
 SIZES = (60, 100, 200, 400, 1000)  # pixels a side, all with the 4 pieces of clutter of cluttered-60
 ROLLOUTS = 4  # from random first places
 TIMED, TURNS = 5, 6  # batches of the test split, and how often each is looked at
@@ -44,9 +45,11 @@ BLACK = 0.5  # less light than this in all of a glimpse is none
 Cells = Iterator[dict[str, Any]]
 
 
-def looks(model: RecurrentAttention, task: TaskConfig) -> Cells:
+def looks(model: RecurrentAttention, task: TaskConfig | HaystackConfig) -> Cells:
     """Yield the error after each number of looks."""
-    found = observe(model, CanvasTask(task), "validation", num_glimpses=LOOKS)
+    data = HaystackTask(task) if isinstance(task, HaystackConfig) else CanvasTask(task)
+    most = max(LOOKS, 3 * model.config.num_glimpses // 2)
+    found = observe(model, data, "validation", num_glimpses=most)
     for number, evaluation in enumerate(found.evaluations, 1):
         yield {"looks": number, **dataclasses.asdict(evaluation)}
 
