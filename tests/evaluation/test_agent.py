@@ -43,6 +43,18 @@ def test_short_and_long_games_weigh_the_same() -> None:
     assert "ball_distance" not in result.summary()
 
 
+def test_actions_are_drawn_by_how_likely_they_are() -> None:
+    """An action that earns is taken once in four times, and never where the likeliest is."""
+    agent = make_agent(num_classes=2)
+    with torch.no_grad():
+        agent.action_head.weight.zero_()
+        agent.action_head.bias.copy_(torch.tensor([3.0, 1.0]).log())
+    assert play(agent, COUNTDOWN, 300, 0).mean_return == 0
+    first, again = (play(agent, COUNTDOWN, 300, 0, sample=True) for _ in range(2))
+    assert first == again
+    assert sum(first.returns) / sum(first.lengths) == pytest.approx(0.25, abs=0.06)
+
+
 def test_it_looks_as_the_model_steps() -> None:
     """The same games, one look at a time by `RecurrentAttention.step`, first looks and all."""
     agent = make_agent()

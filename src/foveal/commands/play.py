@@ -27,6 +27,7 @@ def play(
     gif_episodes: int = 3,
     num_envs: int = 1000,
     seed: int = 0,
+    sample: bool = False,
     device: str = "auto",
     threads: int = 0,
     json: bool = False,
@@ -45,7 +46,8 @@ def play(
             glimpses.
         gif_episodes: games in the animation.
         num_envs: games played at once.
-        seed: of the games and the first looks.
+        seed: of the games, the first looks and sampled actions.
+        sample: draw actions by how likely they are, as in training, in place of the likeliest.
         device: cpu, cuda or auto.
         threads: cores for arithmetic; 0 for all.
         json: print one JSON object.
@@ -72,12 +74,14 @@ def play(
             seed,
             torch_device,
             num_envs=num_envs,
+            sample=sample,
             watch=film,
             listener=lambda ended: count(ended, episodes),
         )
     if film is not None and gif is not None:
         film.save(gif)
-    answer = {"model": model, **dataclasses.asdict(games), "seed": seed, **result.summary()}
+    answer = {"model": model, **dataclasses.asdict(games), "seed": seed, "sample": sample}
+    answer |= result.summary()
     if json:
         print_json(**answer, **({} if gif is None else {"gif": str(gif)}))
         return

@@ -1,4 +1,4 @@
-"""An agent playing with its mean policy: what it earns, and where it looked."""
+"""An agent playing: what it earns, and where it looked."""
 
 import math
 import statistics
@@ -80,12 +80,14 @@ def play(
     device: torch.device | str = "cpu",
     *,
     num_envs: int = 1000,
+    sample: bool = False,
     watch: Callable[[Moment], None] | None = None,
     listener: Callable[[int], None] | None = None,
 ) -> Result:
     """Play games with the mean policy and the likeliest action; `ValueError` if they do not fit.
 
-    As many games run at once as ``num_envs``, and each is followed by another until its share of
+    With ``sample`` actions are drawn by how likely they are, as in training; locations are not. As
+    many games run at once as ``num_envs``, and each is followed by another until its share of
     the episodes is played: a short game weighs no more than a long one. The agent is on the device,
     and left in the mode that it was in; the seed is of the games and of the first locations.
     ``watch`` is called with every look, the listener with the number of games that have ended, when
@@ -94,7 +96,7 @@ def play(
     games = Games(env, min(num_envs, episodes), device)
     try:
         check_fit(agent, games, env)
-        return _play(agent, games, episodes, seed, watch, listener)
+        return _play(agent, games, episodes, seed, sample, watch, listener)
     finally:
         games.close()
 
@@ -119,6 +121,7 @@ def _play(
     games: Games,
     episodes: int,
     seed: int,
+    sample: bool,
     watch: Callable[[Moment], None] | None,
     listener: Callable[[int], None] | None,
 ) -> Result:
@@ -136,6 +139,9 @@ def _play(
             away = _ball_distances(info, location, games.image_shape)
             step = agent.step(images, location, state, senses=senses, generator=generator)
             actions = step.logits.argmax(-1)
+            if sample:
+                chances = step.logits.float().softmax(-1).cpu()
+                actions = chances.multinomial(1, generator=generator)[:, 0].to(actions)
             turn = games.step(actions)
             if watch:
                 watch(Moment(images, location, actions, turn.rewards, turn.over))
