@@ -262,6 +262,8 @@ WRONG = {
         lambda: FoveaVector(Ticking()),
         "must be given a vector environment.*For one",
     ),
+    "a vector": (lambda: Fovea(ticking(2)), "got SyncVectorEnv.*take FoveaVector"),
+    "lists": (lambda: faulty().step({"motor": 2, "gaze": [[0], [1, 2]]}), r"got \[\[0\], \[1, 2\]"),
     "flat, mixed": (
         lambda: faulty(flat=True),
         "with grid=0 does not go. Pass grid=5, or flat",
@@ -308,6 +310,25 @@ def test_of_many_which_gaze_is_no_number() -> None:
         many.step({"motor": np.full(3, 2), "gaze": np.array([[0, 0], [0, np.nan], [0, 0]])})
 
 
+@pytest.mark.parametrize(("motors", "gazes"), [(3, 1), (3, 2), (2, 3), (4, 3)])
+@pytest.mark.parametrize("gaze", ["absolute", "relative"])
+def test_each_of_many_must_have_its_action(motors: int, gazes: int, gaze: str) -> None:
+    """One gaze would be that of all."""
+    many = FoveaVector(ticking(3), **EYE, gaze=gaze)
+    many.reset(seed=0)
+    with pytest.raises(ValueError, match=r"for each of 3 environments; got [1-4]"):
+        many.step({"motor": np.full(motors, 2), "gaze": np.zeros((gazes, 2))})
+
+
+def test_of_many_a_screen_that_changes_its_size_is_refused() -> None:
+    many = FoveaVector(ticking(3, faults={1: "size"}), **EYE)
+    many.reset(seed=2)
+    actions = {"motor": np.full(3, 2), "gaze": np.zeros((3, 2))}
+    many.step(actions)
+    with pytest.raises(ValueError, match="must keep the shape that their space says"):
+        many.step(actions)
+
+
 @pytest.mark.filterwarnings("ignore")  # Gymnasium warns of the worker's traceback
 @pytest.mark.parametrize(
     ("fault", "words"),
@@ -330,6 +351,13 @@ def test_an_environment_that_dies_in_a_worker_is_named(fault: str, words: str) -
     many.close()
     many.close()
     assert not any(worker.is_alive() for worker in many.env.processes)
+
+
+def test_closed_is_not_dead() -> None:
+    many = FoveaVector(ticking(2, vector=AsyncVectorEnv), **EYE)
+    many.close()
+    with pytest.raises(gymnasium.error.ClosedEnvironmentError):
+        many.reset()
 
 
 class Closing(Ticking):

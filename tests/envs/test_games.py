@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from foveal.envs import CATCH_ID, CatchGames, EnvConfig, Games
 from foveal.envs.catch import CatchConfig
@@ -352,3 +353,74 @@ def test_senses_are_chosen_and_the_last_ones_are_kept() -> None:
 def test_senses_that_are_no_numbers_are_refused(kind: str, senses: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Games(EnvConfig("test/Feeling-v0", (f"kind={kind}",) if kind else (), "auto", senses), 1)
+
+
+class Broken(Feeling):
+    """A fault of a kind shows at the first decision, or in the maker."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        if fault == "maker":
+            raise RuntimeError("no ROM")
+        self.fault = fault
+
+    def step(self, action: int) -> Any:
+        image, reward, *rest = super().step(action)
+        wrong = {"heading": np.int64(5), "text": np.array([0, 7]), "free": np.array([[np.nan, 0]])}
+        if self.fault in wrong:
+            image[self.fault] = wrong[self.fault]
+        elif self.fault == "raises":
+            raise KeyError("paddle")
+        elif self.fault == "reward":
+            reward = np.nan
+        else:
+            image["view"] = np.full_like(image["view"], np.float32(self.fault))
+        return image, reward, *rest
+
+
+gymnasium.register("test/Broken-v0", entry_point=Broken)
+gymnasium.register(
+    "test/BrokenWorkers-v0",
+    entry_point=Broken,
+    vector_entry_point=lambda num_envs: AsyncVectorEnv([partial(Broken, "raises")] * num_envs),
+)
+gymnasium.register(
+    "test/NoVector-v0", entry_point=Feeling, vector_entry_point=lambda **_: Feeling()
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("heading", r"sense 'heading' must be of Discrete\(6, start=-1\); got \[5\] of env"),
+        ("text", r"sense 'text' must be of MultiDiscrete.*; got \[0, 7\]"),
+        ("free", r"sense 'free' must be of Box.*; got \[nan, 0.0\] of environment 0 of 2"),
+        ("reward", "rewards of test/Broken-v0 must be numbers; got nan of environment 0 of 2"),
+        ("raises", "test/Broken-v0 failed with KeyError: 'paddle'. Mend it"),
+        ("nan", "must stay from 0 to 1, as its space says; got nan"),
+        ("37", "must stay from 0 to 1, as its space says; got 37"),
+        ("maker", "could not be made with fault=maker: no ROM"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's own, of the same
+def test_what_environments_get_wrong_is_named(fault: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):  # noqa: PT012
+        games = Games(EnvConfig("test/Broken-v0", (f"fault={fault}",)), 2)
+        games.reset(0)
+        games.step(torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_the_dead_in_workers_no_traceback_is_shown() -> None:
+    games = Games(EnvConfig("test/BrokenWorkers-v0"), 2)
+    games.reset(0)
+    level = gymnasium.logger.min_level
+    with pytest.raises(ChildProcessError, match="of 2 died in its worker: KeyError: .*paddle"):
+        games.step(torch.zeros(2, dtype=torch.long))
+    assert gymnasium.logger.min_level == level
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium misses its metadata
+def test_what_is_made_must_be_a_vector_environment() -> None:
+    with pytest.raises(ValueError, match="must be made as a gymnasium.vector.VectorEnv; its vec"):
+        Games(EnvConfig("test/NoVector-v0"), 2)

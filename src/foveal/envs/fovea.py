@@ -75,6 +75,11 @@ class Fovea(gymnasium.Wrapper[Seen, Any, Any, Any], RecordConstructorArgs):
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], **settings: Any) -> None:
+        if not isinstance(env, gymnasium.Env):
+            raise ValueError(
+                f"Fovea must be given an environment, as gymnasium.make makes it; got "
+                f"{_short(env)}. For a vector environment take FoveaVector."
+            )
         RecordConstructorArgs.__init__(self, **settings)
         super().__init__(env)
         self.eye = Eye(FoveaConfig(**settings), env.observation_space, env.action_space, str(env))
@@ -186,6 +191,12 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
             ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
         motor, gaze = self.eye.split(actions)
+        counts = {len(gaze), len(motor) if isinstance(motor, np.ndarray | list) else self.num_envs}
+        if counts != {self.num_envs}:
+            raise ValueError(
+                f"there must be a motor part and a gaze for each of {self.num_envs} environments; "
+                f"got {' and '.join(map(str, sorted(counts)))}."
+            )
         looked = self.eye.aim(self._looked, gaze)
         with naming_the_dead(self.env):
             observations, rewards, terminated, truncated, info = self.env.step(motor)
@@ -300,9 +311,9 @@ class Eye:
             ValueError: if a part is missing, or a gaze is not of its space.
         """
         if self.config.flat:
-            motor, gaze = self._unflattened(np.asarray(actions), batched)
+            motor, gaze = self._unflattened(_array(actions), batched)
         elif isinstance(actions, Mapping) and actions.keys() == {MOTOR, GAZE}:
-            motor, gaze = actions[MOTOR], np.asarray(actions[GAZE])
+            motor, gaze = actions[MOTOR], _array(actions[GAZE])
         else:
             got = sorted(map(str, actions)) if isinstance(actions, Mapping) else _short(actions)
             raise ValueError(
@@ -375,6 +386,15 @@ def _choices(motor: Any) -> list[int]:
     if isinstance(motor, MultiBinary):
         return [2] * int(np.prod(motor.shape))
     return [int(motor.n)] if isinstance(motor, Discrete) else [int(n) for n in motor.nvec.ravel()]
+
+
+def _array(value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError as problem:  # lists of several lengths
+        raise ValueError(
+            f"gazes and flat actions must be arrays of numbers; got {_short(value)}."
+        ) from problem
 
 
 def _numbers(gaze: NDArray[Any]) -> NDArray[Any]:

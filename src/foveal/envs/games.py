@@ -6,6 +6,7 @@ import ast
 import contextlib
 import functools
 import importlib.metadata
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -95,7 +96,7 @@ class Games:
     def __init__(
         self, config: EnvConfig, num_envs: int, device: torch.device | str = "cpu"
     ) -> None:
-        self.num_envs, self.device = num_envs, torch.device(device)
+        self.num_envs, self.device, self.name = num_envs, torch.device(device), config.env
         self.vector = _make(config, num_envs)
         space: Any = self.vector.single_observation_space
         self._screen = Screen.find(space, config.env_channels, config.env)
@@ -120,7 +121,7 @@ class Games:
 
     def reset(self, seed: int) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Any]]]:
         """Begin all games anew; images; and senses, as in `Turn`, with the environment's info."""
-        with naming_the_dead(self.vector):
+        with naming_the_dead(self.vector, self.name):
             observations, info = self.vector.reset(seed=seed)
         self._ended.zero_()
         images, senses = self._seen(observations)
@@ -129,8 +130,14 @@ class Games:
     def step(self, actions: Tensor) -> Turn:
         """One action, ``(B,)`` int64, in each game."""
         chosen = actions.cpu().numpy() + self._first_action
-        with naming_the_dead(self.vector):
+        with naming_the_dead(self.vector, self.name):
             observations, rewards, terminated, truncated, info = self.vector.step(chosen)
+        if not np.isfinite(rewards).all():
+            game = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise ValueError(
+                f"the rewards of {self.name} must be numbers; got {rewards[game]} of environment "
+                f"{game} of {self.num_envs}. Mend it, or wrap it."
+            )
         ended = torch.from_numpy(terminated | truncated)
         before, self._ended = self._ended, ended & (not self._at_once)
         final: tuple[Any, Any] = (None, None)
@@ -187,16 +194,25 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def naming_the_dead(vector: VectorEnv[Any, Any, Any]) -> Iterator[None]:
+def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterator[None]:
     """Where an environment dies in a worker process, say which, and of what; all are then ended.
 
     Raises:
         ChildProcessError: in place of what the dead left.
+        ValueError: in place of an error in this process, if there is a name for who failed, or
+            images have changed their shape.
     """
+    level, quiet = gymnasium.logger.min_level, name and not os.environ.get("FOVEAL_DEBUG")
+    if quiet and hasattr(vector.unwrapped, "processes"):
+        gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # they show tracebacks
     try:
         yield
     except Exception as problem:
         base: Any = vector.unwrapped
+        said = f"{type(problem).__name__}: {problem}"
+        shaped = isinstance(problem, ValueError) and "shape" in said
+        if shaped:
+            said += " (observations must keep the shape that their space says; scale them to it)"
         workers = getattr(base, "processes", ())
         if isinstance(problem, EOFError | OSError):  # a pipe ends before its process does
             ended = wait([worker.sentinel for worker in workers], timeout=1)
@@ -205,16 +221,21 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any]) -> Iterator[None]:
         dead = [
             f"{index} (exit code {worker.exitcode})" if worker.exitcode else str(index)
             for index, worker in enumerate(workers)
-            if base.parent_pipes[index] is None or not worker.is_alive()
+            if not base.closed and (base.parent_pipes[index] is None or not worker.is_alive())
         ]
+        if not dead and (name or shaped):
+            raise ValueError(
+                f"{name or vector} failed with {said}. Mend it; FOVEAL_DEBUG=1 shows where."
+            ) from problem
         if not dead:
             raise
         base._state = AsyncState.DEFAULT  # nothing more comes, or closing would wait for it
         base.close(terminate=True)
         raise ChildProcessError(
-            f"environment {', '.join(dead)} of {vector.num_envs} died in its worker: "
-            f"{type(problem).__name__}: {problem}"
+            f"environment {', '.join(dead)} of {vector.num_envs} died in its worker: {said}"
         ) from problem
+    finally:
+        gymnasium.logger.min_level = level
 
 
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -225,18 +246,25 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     elif config.env not in gymnasium.registry:
         _register_announced()
     try:
-        return gymnasium.make_vec(config.env, num_envs=num_envs, **options)
+        vector = gymnasium.make_vec(config.env, num_envs=num_envs, **options)
     except gymnasium.error.UnregisteredEnv as problem:
         hint = nearest(config.env, gymnasium.registry, cutoff=0.5)
         raise ValueError(
             f"env must be the id of a Gymnasium environment; got {config.env!r}. {problem}{hint} "
             "One that a package registers on import is MODULE:ID."
         ) from None
-    except (gymnasium.error.Error, ImportError, TypeError) as problem:
+    except Exception as problem:
         options_given = f" with {' '.join(config.env_options)}" if config.env_options else ""
+        said = str(problem) or type(problem).__name__
         raise ValueError(
-            f"env {config.env!r} could not be made{options_given}: {problem}"
+            f"env {config.env!r} could not be made{options_given}: {said}"
         ) from problem
+    if not isinstance(vector, VectorEnv):
+        raise ValueError(
+            f"env {config.env!r} must be made as a gymnasium.vector.VectorEnv; its "
+            f"vector_entry_point gave {vector}."
+        )
+    return vector
 
 
 @functools.cache

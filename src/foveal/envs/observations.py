@@ -85,7 +85,8 @@ class Screen:
         """The images of B observations, or of one.
 
         Raises:
-            ValueError: if they have another shape than the environment says.
+            ValueError: if they have another shape than the environment says, or values that are not
+                within its bounds.
         """
         images = np.asarray(observations if self.key is None else observations[self.key])
         images = images if batched else images[None]
@@ -95,6 +96,15 @@ class Screen:
                 f"says; got {images.shape[1:]}. Scale them to one size, as by "
                 "gymnasium.wrappers.ResizeObservation."
             )
+        if not (images.dtype == np.uint8 and self.span == 255):
+            slack = self.span / 1000
+            least, most = images.min(), images.max()
+            if not (self.low - slack <= least and most <= self.low + self.span + slack):
+                raise ValueError(
+                    f"the images of {self.name} must stay from {self.low:g} to "
+                    f"{self.low + self.span:g}, as its space says; got {least:g} to {most:g}. "
+                    "Mend the space, or scale them by a wrapper."
+                )
         frames: NDArray[Any] = images[..., None] if self.axis is None else images
         return Screens(frames, self.axis == 0, self.low, self.span)
 
@@ -119,15 +129,17 @@ class Sense:
         return gymnasium.spaces.flatdim(self.space)
 
     def read(self, observations: Mapping[str, Any]) -> Tensor:
-        """``(B, width)`` float32, of B observations."""
+        """``(B, width)`` float32, of B observations; `ValueError` if one is not of its space."""
         values = np.asarray(observations[self.key])
         values, space = values.reshape(len(values), -1), self.space
         if isinstance(space, Discrete | MultiDiscrete):
             counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.ravel()
-            first = np.cumsum(counts) - counts
+            first, chosen = np.cumsum(counts) - counts, values - np.ravel(space.start)
+            self._check(values, (chosen >= 0) & (chosen < counts))
             numbers = np.zeros((len(values), sum(counts)), np.float32)
-            np.put_along_axis(numbers, values - np.ravel(space.start) + first, 1, axis=1)
+            np.put_along_axis(numbers, chosen + first, 1, axis=1)
             return torch.from_numpy(numbers)
+        self._check(values, np.isfinite(values))
         numbers = values.astype(np.float32)
         if isinstance(space, Box):
             low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
@@ -135,6 +147,15 @@ class Sense:
             scaled = 2 * (values - low) / np.where(known, high - low, 1) - 1
             numbers = np.where(known, scaled, values).astype(np.float32)
         return torch.from_numpy(numbers)
+
+    def _check(self, values: NDArray[Any], right: NDArray[np.bool_]) -> None:
+        if not right.all():
+            game = int(np.flatnonzero(~right.all(1))[0])
+            raise ValueError(
+                f"the sense {self.key!r} must be of {self.space}; got {values[game].tolist()} of "
+                f"environment {game} of {len(values)}. Mend its space, or leave it out by "
+                "--env-senses."
+            )
 
 
 def find_senses(
