@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from foveal.envs.catch import CatchConfig, CatchEnv, CatchGames, CatchVectorEnv
-from foveal.envs.fovea import Fovea, FoveaConfig, FoveaVector
+from foveal.envs.eye import FoveaConfig
+from foveal.envs.fovea import Fovea, FoveaVector
 from foveal.envs.games import EnvConfig, Games, Turn, read_options
 
 CATCH_ID = "foveal/Catch-v0"  # registered by foveal itself
