@@ -176,6 +176,30 @@ def test_the_trainer_scores_no_look_that_is_never_taken(
     assert looked[:, 0].tolist() == [True, True, True, False, False, True, True]
 
 
+def test_rewards_are_clipped_and_the_score_is_the_games_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catch, where a ball is worth 7."""
+    shown = []
+    for clip in (False, True):
+        trainer = make_trainer(tmp_path / str(clip), config={"decisions": 4 * 32})
+        trainer.objective = dataclasses.replace(trainer.objective, clip_rewards=clip)
+        step = trainer.games.step
+
+        def worth(actions: torch.Tensor, step: Any = step) -> Any:
+            turn = step(actions)
+            return turn._replace(rewards=7 * turn.rewards)
+
+        monkeypatch.setattr(trainer.games, "step", worth)
+        trainer.run()
+        shown.append(next(line for line in read_metrics(trainer.directory) if "return" in line))
+        played = trainer._play(0.2)
+        assert set(played.rewards.unique().tolist()) == {0, 1 if clip else 7}
+        assert set(played.scores.unique().tolist()) == {0, 7}
+    assert shown[0]["return"] == shown[1]["return"] > 1
+    assert shown[1]["baseline_loss"] < shown[0]["baseline_loss"] / 5
+
+
 def test_an_agent_learns_to_catch(tmp_path: Path) -> None:
     """On 5 x 5 pixels with a ball that falls almost straight luck catches about half."""
     trainer = make_trainer(

@@ -90,7 +90,8 @@ class Played(NamedTuple):
         log_probs: ``(N, B)`` of the actions.
         location_log_probs: ``(N, B)`` of the choices.
         baselines: ``(N + 1, B)``.
-        rewards: ``(N, B)``.
+        rewards: ``(N, B)``, what is learned from; clipped if the objective says so.
+        scores: ``(N, B)``, the game's own.
         beyond: ``(N, B)``, what a game that was cut short, and begun anew at once, was worth still.
         played: ``(N, B)`` bool, whether the action counted.
         terminated, over: ``(N, B)`` bool; see `foveal.envs.Turn`.
@@ -108,6 +109,7 @@ class Played(NamedTuple):
     location_log_probs: Tensor
     baselines: Tensor
     rewards: Tensor
+    scores: Tensor
     beyond: Tensor
     played: Tensor
     terminated: Tensor
@@ -232,7 +234,7 @@ class ControlTrainer(Engine):
                 sums += torch.stack([terms.total, terms.entropy, terms.baseline, norm]).detach()
                 number += 1
         loss, entropy, baseline, norm = sums / number
-        gain = played.rewards.sum() / played.over.sum().clamp(min=1)
+        gain = played.scores.sum() / played.over.sum().clamp(min=1)
         # What the baselines are regressed to, and the places looked at by choice.
         counts, chosen = played.played.float(), looked.float()
         decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
@@ -252,7 +254,7 @@ class ControlTrainer(Engine):
 
     def _play(self, std: float) -> Played:
         """N decisions in each game, from where the games stand."""
-        agent, generator = self.agent, self.generator
+        agent, generator, clip = self.agent, self.generator, self.objective.clip_rewards
         if self.games.all_over:
             self.images, (self.sensed, _) = self.games.reset(self._seed())
             self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
@@ -292,7 +294,8 @@ class ControlTrainer(Engine):
                 "log_probs": logits.log_softmax(-1).gather(1, actions).squeeze(1),
                 "location_log_probs": step.log_prob,
                 "baselines": self.critic(step.state[0], logits),
-                "rewards": turn.rewards * turn.played,
+                "rewards": (turn.rewards.clamp(-1, 1) if clip else turn.rewards) * turn.played,
+                "scores": turn.rewards * turn.played,
                 "played": turn.played,
                 "beyond": beyond,
                 "terminated": ended,

@@ -34,6 +34,7 @@ class ControlObjective:
     detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
     entropy_weight: float = 0.005  # of the entropy of the actions, at the start; it falls to 0
     standardize_advantages: bool = True  # divide them by their standard deviation in the batch
+    clip_rewards: bool = False  # learn from rewards within [-1, 1]; returns shown are the game's
 
     def __post_init__(self) -> None:
         share, weight = Range(0, 1), Range(0, 1e6)
