@@ -17,7 +17,7 @@ from foveal.io.card import CARD_FILE, model_card
 from foveal.io.files import changed, read_json, write_file, write_json
 from foveal.io.models import CONFIG_FILE, PRETRAINED, WEIGHTS_FILE
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.tasks import DESCRIPTIONS
+from foveal.tasks import DESCRIPTIONS, HAYSTACKS
 
 RESULTS, RUNS = Path("results"), Path("runs/reproduce")
 LARGEST = 3_000_000  # bytes of weights
@@ -86,11 +86,14 @@ def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
     single = ""
     if "answer_error" in run:
         single = f" of whole sequences, {run['answer_error']:.2f} % of single answers"
+    split = "50,000 training, 10,000 validation, 10,000 test images"
+    if row.task in HAYSTACKS:
+        split = f"{row.config.task.train_images:,} training, 1,000 validation, 1,000 test images"
     amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
     transformed = f"; digits transformed anew each time: {amounts}" if moved else ""
     return {
         "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
-        "split": "50,000 training, 10,000 validation, 10,000 test images",
+        "split": split,
         "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; "
         + (
             f"the paper {row.paper:.2f} %"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from foveal.evaluation.classifier import evaluate
 from foveal.io.files import read_json
 from foveal.io.models import locate_model, pretrained_models
 from foveal.runs.saved import load
-from foveal.tasks import TASKS, CanvasTask
+from foveal.tasks import HAYSTACKS, TASKS
 
 NAMES = pretrained_models()
 CLASSIFIERS = {name: name.removesuffix("-best") for name in NAMES if name != "catch"}
@@ -23,7 +24,8 @@ AGENTS = [name for name in NAMES if name not in CLASSIFIERS]
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pretrained_model_loads_by_name_and_looks(name: str) -> None:
     model = RecurrentAttention.from_pretrained(name)
-    side = (TASKS[CLASSIFIERS[name]].canvas_size or 28) if name in CLASSIFIERS else 24
+    known = TASKS | HAYSTACKS
+    side = (known[CLASSIFIERS[name]].canvas_size or 28) if name in CLASSIFIERS else 24
     rollout = model(torch.rand(2, 1, side, side))
     assert not model.training
     looks = model.config.num_glimpses * model.config.max_answers
@@ -43,9 +45,9 @@ def test_it_is_small_and_its_card_says_what_its_result_says(name: str) -> None:
 
 @pytest.mark.skipif("FOVEAL_DATA" not in os.environ, reason="needs MNIST; FOVEAL_DATA is not set")
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_its_recorded_error_is_repeated_exactly(name: str) -> None:
+def test_its_recorded_error_is_repeated_exactly(name: str, tmp_path: Path) -> None:
     saved = load(name)
-    task = CanvasTask(saved.run.task)
+    task = saved.run.open(tmp_path, torch.device("cpu"))
     error = evaluate(saved.model, task, "test").error
     assert error == read_json(locate_model(name) / "result.json")["error"]
 
