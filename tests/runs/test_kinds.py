@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveal import RecurrentAttention
+from foveal import RecurrentAttention, cli
 from foveal.envs import EnvConfig
 from foveal.io.files import read_tensors, write_json
 from foveal.io.models import save_model
@@ -171,3 +171,26 @@ def test_how_far_a_run_is() -> None:
         1 / 3
     )
     assert AGENT.done([{"step": 5}]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("labels", [("3 1", "1 3"), ("3 1", "1 1")])
+def test_distinct_answers_are_for_classes_that_come_once(
+    labels: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = ["path,label"]
+    for number in range(12):
+        Image.new("L", (12, 12), 9 * number).save(f"{number}.png")
+        rows.append(f"{number}.png,{labels[number % 2]}")
+    Path("list.csv").write_text("\n".join(rows), encoding="utf-8")
+    small = "--epochs 1 --glimpse-size 6 --num-glimpses 1 --distinct"
+    line = f"train folder --data list.csv {small} --recipe fast --out run --separator"
+    refused = labels[1] == "1 1"
+    assert cli.main([*line.split(), " "]) == (2 if refused else 0)
+    assert ("Leave out --distinct." in capsys.readouterr().err) == refused
+    if refused:
+        assert cli.main(["train", "row-3", "--digits", "uci", "--distinct"]) == 2
+        assert "Leave out --distinct." in capsys.readouterr().err

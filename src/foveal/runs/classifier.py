@@ -147,6 +147,11 @@ class ClassifierRun(Run):
                 f"them; got {given[0]} and {given[1]}. Pass --max-answers {wanted[0]} "
                 f"--{'' if wanted[1] else 'no-'}with-end."
             )
+        if self.model.distinct and task.repeats:
+            raise ValueError(
+                "distinct answers never repeat a class, and the images have classes that come "
+                "twice, which could not be answered. Leave out --distinct."
+            )
         if self.model.glimpse_size > max(task.image_size):
             raise ValueError(
                 f"glimpse_size must be at most the image's {max(task.image_size)} pixels; got "

@@ -29,6 +29,7 @@ class Task(ABC):
     max_answers: int = 1  # most labels of an image; with more than 1, they are sequences
     with_end: bool = False  # whether sequences differ in length: the last class is their end
     ordered: bool = True  # whether the answers have to be in the labels' order
+    repeats: bool = False  # whether a sequence may have a class twice
     num_channels: int = 1  # of the images
     one_size: bool = True  # whether all images are of that size
     made_on_device: bool = False  # whether batches need no host: steps may be a CUDA graph

@@ -169,8 +169,10 @@ class FolderTask(Task):
                 "Choose another, or rename the class."
             )
         told = torch.full((len(listing.entries), self.max_answers), IGNORED)
+        self.repeats = False
         for entry, row in zip(listing.entries, told, strict=True):
             names = listing.names(entry)
+            self.repeats |= len(set(names)) < len(names)
             if strangers := [name for name in names if name not in labels]:
                 raise ValueError(
                     f"{listing.path(entry)} is of class {strangers[0]!r}, which the model "
