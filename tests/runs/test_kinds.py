@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveal import RecurrentAttention, cli
+from foveal import RAMConfig, RecurrentAttention, cli
 from foveal.envs import EnvConfig
 from foveal.io.files import read_tensors, write_json
 from foveal.io.models import save_model
@@ -194,3 +194,12 @@ def test_distinct_answers_are_for_classes_that_come_once(
     if refused:
         assert cli.main(["train", "row-3", "--digits", "uci", "--distinct"]) == 2
         assert "Leave out --distinct." in capsys.readouterr().err
+
+
+def test_images_smaller_than_any_thumbnail_are_told_the_way_without(tmp_path: Path) -> None:
+    model = RAMConfig(glimpse_size=1, policy="map", context="conv")
+    run = CanvasRun(task=TaskConfig(digits="uci"), model=model)
+    task = run.open(tmp_path, torch.device("cpu"))
+    task.image_size = (1, 1)
+    with pytest.raises(ValueError, match="or --context none --policy learned"):
+        run.trainer(task, drawn=False, capture=False)

@@ -168,7 +168,8 @@ class ClassifierRun(Run):
         if side > max(task.image_size):
             raise ValueError(
                 f"the context's thumbnail must be at most the image's {max(task.image_size)} "
-                f"pixels; got {side}. Pass a smaller --thumbnail-size."
+                f"pixels; got {side}. Pass a smaller --thumbnail-size, or --context none "
+                "--policy learned."
             )
         return network
 
