@@ -128,7 +128,12 @@ class Games:
         return images, (senses, info)
 
     def step(self, actions: Tensor) -> Turn:
-        """One action, ``(B,)`` int64, in each game."""
+        """One action, ``(B,)`` int64, in each game.
+
+        Raises:
+            ValueError: if a reward is not a number, what is observed is not as the spaces say, or an
+                environment fails.
+        """
         chosen = actions.cpu().numpy() + self._first_action
         with naming_the_dead(self.vector, self.name):
             observations, rewards, terminated, truncated, info = self.vector.step(chosen)

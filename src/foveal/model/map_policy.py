@@ -234,9 +234,11 @@ class MapPolicy(Policy):
         columns, rows, sizes = self._grid(feature_map)
         across, down = columns - sizes[:, :1] / 2 >= 1, rows - sizes[:, 1:] / 2 >= 1
         beyond = (down[:, :, None] | across[:, None]).flatten(1)
-        prior = feature_map[:, 2 + self.channels :].float().flatten(2).sum(1, keepdim=True)
         # A number for each look and cell is much to write: no more often than it has to be.
-        weighed = weighed + prior.masked_fill(beyond[:, None], -torch.inf)
+        prior = torch.zeros_like(beyond, dtype=weighed.dtype)
+        if feature_map.shape[1] > 2 + self.channels:
+            prior = feature_map[:, -1].float().flatten(1)
+        weighed = weighed + prior.masked_fill(beyond, -torch.inf)[:, None]
         if seen is not None:  # little, not nothing: there may be no other cell
             weighed = weighed.sub_((seen & NEAR).flatten(2), alpha=UNLIKELY)
         return weighed.log_softmax(-1)
