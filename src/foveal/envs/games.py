@@ -131,8 +131,8 @@ class Games:
         """One action, ``(B,)`` int64, in each game.
 
         Raises:
-            ValueError: if a reward is not a number, what is observed is not as the spaces say, or an
-                environment fails.
+            ValueError: if a reward is not a number, what is observed is not as the spaces say, or
+                an environment fails.
         """
         chosen = actions.cpu().numpy() + self._first_action
         with naming_the_dead(self.vector, self.name):
