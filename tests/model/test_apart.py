@@ -128,12 +128,16 @@ def test_a_map_begins_with_what_is_lit() -> None:
     lit[..., 4:8, 20:24] = 1  # all of the cell in the second row, the sixth column
     config = dataclasses.replace(COARSE, context_settings=settings, policy_settings=MapSettings())
     made = RecurrentAttention(config).eval()
+    assert made.context is not None
     with torch.no_grad():
-        made.location_policy.queries.weight.zero_()
-        made.location_policy.queries.bias.zero_()
+        for parameter in made.location_policy.queries.parameters():
+            parameter[4:].zero_()  # of the means' offsets; those of weights begin with nothing
+    hidden, prior = torch.randn(2, 1, made.config.core_size), feature_map[:, -1:]
+    weights = made.location_policy.cell_weights(hidden, feature_map)
+    wanted = prior.flatten(2).softmax(-1).view_as(prior)
+    torch.testing.assert_close(weights, wanted, msg="with nothing else, whatever the features are")
     look = made(lit, num_glimpses=1)
     torch.testing.assert_close(look.locations[0, 0], torch.tensor([4 / 7, -4 / 7]))
-    assert made.context is not None
     made.context.light.data.fill_(1)  # or every look is there, and none less likely than another
     made.train()(lit).log_probs.sum().backward()
     assert made.context.light.grad != 0, "how much light counts is learned"

@@ -45,6 +45,15 @@ def test_rows_ask_what_their_names_say() -> None:
     assert (tasks["needle-1024"].canvas_size, tasks["needle-1024"].train_images) == (1024, 11_276)
 
 
+def test_all_classes_are_asked_for_as_a_set_of_answers_that_share_the_looks() -> None:
+    for looks, each in ((16, 5), (2, 1)):
+        run = haystack(HaystackConfig("multi", digits="uci", train_images=8))
+        made, _ = run.altered(model={"num_glimpses": looks}).completed()
+        assert (made.model.max_answers, made.model.num_glimpses) == (3, each)
+        assert (made.model.end, made.model.distinct, made.model.num_classes) == (10, True, 11)
+        assert made.completed()[0] == made, "a run that goes on stays as it is"
+
+
 def test_a_run_from_training_to_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from foveal.io.files import config_from_dict
 from foveal.model.attention import RecurrentAttention
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.paper.rows import ROWS
-from foveal.runs.recipes import RECIPES, recipe
+from foveal.runs.recipes import RECIPES, recipe, usual_recipe
 from foveal.tasks import TASKS
 from foveal.tasks.augmentation import AugmentationConfig
 
@@ -78,3 +78,17 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ValueError, match="unknown recipe 'quick'; it must be one of paper, fast, b"
     ):
         recipe("mnist-28", "quick")
+
+
+def test_the_usual_recipe_is_that_of_the_rows() -> None:
+    for name in TASKS:
+        row = next((row for row in ROWS.values() if row.task == name and not row.apart), None)
+        usual = recipe(name, usual_recipe(name)).model
+        several = recipe(name, "best").model.max_answers > 1 or name in ("pairs", "addition")
+        assert (usual.context != "none") == several, name
+        assert row is None or usual.context == "none"
+    assert [usual_recipe(name) for name in ("catch", "control", "folder")] == [
+        "fast",
+        "fast",
+        "best",
+    ]

@@ -370,7 +370,7 @@ def usual_recipe(task: str) -> str:
     one's own images are found by a coarse look at the whole first.
     """
     one_digit = task in TASKS and TASKS[task].num_digits[1] == 1
-    return "fast" if one_digit or task in AGENT_TASKS else HAYSTACK_RECIPE
+    return "fast" if one_digit or task in AGENT_TASKS else "best"
 
 
 def recipe(task: str, name: str) -> CanvasRun | HaystackRun:

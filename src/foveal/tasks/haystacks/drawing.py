@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.names import IGNORED
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages
 from foveal.tasks.haystacks.config import ALIKE, DIGITS, MOST_IMAGES, HaystackConfig
 
@@ -133,11 +132,10 @@ class _Block:
         return pieces, corners, sought & (there > 0).numpy(), labels
 
     def _all_classes(self, shown: Tensor) -> Tensor:
-        """``(n, 3)``, the classes of ``(n, 5)`` digits, and the end if there are fewer."""
+        """``(n, 3)``, the two or three classes of ``(n, 5)`` digits, and the end behind two."""
         end = len(self.counts)
         there = torch.zeros(len(shown), end, dtype=torch.bool).scatter(1, shown, value=True)
-        few = torch.arange(end).where(there, end).sort(1).values[:, : self.config.max_answers]
-        return few.masked_fill((few == end).cumsum(1) > 1, IGNORED)
+        return torch.arange(end).where(there, end).sort(1).values[:, : self.config.max_answers]
 
     def _together(
         self, digits: Tensor, places: Tensor, clutter: Tensor, elsewhere: Tensor, labels: Tensor
