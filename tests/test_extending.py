@@ -36,6 +36,20 @@ def foveal(module: str, line: str, place: Path, code: int = 0) -> str:
     return ran.stdout if code == 0 else ran.stderr
 
 
+def commands(module: str, lines: list[str], place: Path) -> None:
+    """Command lines one after another in one process, which imports PyTorch once."""
+    script = "import sys; from foveal.cli import main\nfor line in sys.argv[1:]:\n"
+    script += f"    assert main(['--import', {module!r}, *line.split()]) == 0, line"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *lines],
+        cwd=place,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-800:]
+
+
 def test_a_dram_goes_through_every_command(tmp_path: Path) -> None:
     (tmp_path / "dram.py").write_text((ROOT / "examples" / "dram.py").read_text())
     parts = f"--core dram --context dram --glimpse-network dram --filters 4 {TINY}"
@@ -46,14 +60,11 @@ def test_a_dram_goes_through_every_command(tmp_path: Path) -> None:
     assert config["model"]["glimpse_settings"] == {"filters": 4}
     found = json.loads(foveal("dram", "evaluate run --json --threads 1", tmp_path))
     assert found["error"] == trained["error"]
-    foveal("dram", "train --resume run --json", tmp_path)
-    foveal("dram", "look run --out look.png", tmp_path)
-    foveal("dram", "predict run look.png --threads 1", tmp_path)
-    foveal("dram", "export run --out run.onnx", tmp_path)
     games = "--decisions 2000 --num-envs 20 --validation-episodes 4 --test-episodes 4"
-    foveal("dram", f"train catch {parts} {games} --json --out catch", tmp_path)
-    foveal("dram", "play catch --episodes 4 --json", tmp_path)
-    foveal("dram", "export catch --one-step --out catch.onnx", tmp_path)
+    lines = ["train --resume run --json", "look run --out look.png", "predict run look.png"]
+    lines += ["export run --out run.onnx", f"train catch {parts} {games} --json --out catch"]
+    lines += ["play catch --episodes 4 --json", "export catch --one-step --out catch.onnx"]
+    commands("dram", lines, tmp_path)
     missing = foveal("", "evaluate run", tmp_path, code=2)
     assert "'dram'" in missing
     assert "--import" in missing
