@@ -166,7 +166,7 @@ def _best(task: str) -> CanvasRun:
             FAST_TRAINING,
             optimizer="muon-conv",
             # A canvas of several digits teaches as many.
-            epochs={1: 30, 2: 16}.get(TASKS[task].num_digits[1], 12),
+            epochs={1: 30, 2: 32, 3: 24}.get(TASKS[task].num_digits[1], 12),
             batch_size=256,
             final_location_std=0.03,
             validate_every=2,
