@@ -72,6 +72,9 @@ class Still(gymnasium.Env[np.ndarray, np.int64]):
         super().reset(seed=seed, options=options)
         return self.screen, {}
 
+    def step(self, _: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self.screen.copy(), 0.0, False, False, {}
+
 
 gymnasium.register("test/Still-v0", entry_point=Still)
 gymnasium.register(
@@ -158,6 +161,54 @@ def test_a_game_cut_short_and_begun_at_once_shows_its_last_scene(
     turns = [games.step(torch.zeros(2, dtype=torch.long)) for _ in range(3)]
     assert all(torch.equal(turn.terminated, turn.over) for turn in turns)
     assert any(turn.over.any() for turn in turns)
+
+
+def test_the_last_images_are_seen_at_once_and_none_of_the_game_before() -> None:
+    def seen(images: torch.Tensor) -> list[list[int]]:
+        return [[round(10 * value) for value in two] for two in images[:, :, 0, 0].tolist()]
+
+    none = torch.zeros(2, dtype=torch.long)
+    games = Games(EnvConfig("test/Countdown-v0", env_stack=2), 2)
+    assert games.image_shape == (2, 4, 5)
+    assert seen(games.reset(0)[0]) == [[2, 2], [3, 3]]
+    turns = [seen(games.step(none).images) for _ in range(4)]
+    assert [first for first, _ in turns] == [[2, 1], [1, 0], [2, 2], [2, 1]]
+    assert [second for _, second in turns] == [[3, 2], [2, 1], [1, 0], [3, 3]]
+    at_once = Games(EnvConfig("test/CountdownAtOnce-v0", env_stack=2), 2)
+    at_once.reset(0)
+    at_once.step(none)
+    turn = at_once.step(none)
+    assert seen(turn.images) == [[2, 2], [2, 1]]
+    assert turn.final_images is not None
+    assert seen(turn.final_images)[0] == [1, 0]
+
+
+def test_an_action_may_last_several_frames_of_which_two_are_seen() -> None:
+    games = Games(EnvConfig("test/Countdown-v0", env_skip=2), 2)
+    games.reset(0)
+    turn = games.step(torch.ones(2, dtype=torch.long))
+    assert turn.rewards.tolist() == [2, 2]
+    assert turn.over.tolist() == [True, False]
+    # 1 and 0 are left in one game, 2 and 1 in the other: the brighter pixel is seen.
+    assert turn.images[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_colours_become_grey() -> None:
+    for channel, share in enumerate((0.299, 0.587, 0.114)):
+        options = ("shape=(4, 5, 3)", "high=255", "dtype=uint8", f"lit=(0, 0, {channel})")
+        games = Games(EnvConfig("test/Still-v0", options, env_grey=True, env_stack=3), 1)
+        assert games.image_shape == (3, 4, 5)
+        images = games.reset(0)[0]
+        assert images[0, :, 0, 0].tolist() == pytest.approx(3 * [share])
+        assert images.sum() == pytest.approx(3 * share)
+    with pytest.raises(ValueError, match=r"3 channels, in colour; those .* have 1\. Leave it out"):
+        Games(EnvConfig("test/Countdown-v0", env_grey=True), 1)
+
+
+@pytest.mark.parametrize("wrong", [{"env_skip": 0}, {"env_stack": 0}, {"env_stack": 1001}])
+def test_frames_are_counted_from_one(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be .* 1 to 1,?000; got"):
+        EnvConfig(**wrong)
 
 
 def test_catch_is_the_same_through_gymnasium() -> None:

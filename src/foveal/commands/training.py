@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -28,6 +28,7 @@ from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe, usual_recipe
 from foveal.runs.run import Completed, Run, changes, train_run
+from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig
 from foveal.tasks.folder.task import Survey, survey
 from foveal.tasks.task import Task
@@ -106,22 +107,26 @@ def read_options(
         with contextlib.suppress(ValueError):  # said when all flags are read
             images = images if share is None else dataclasses.replace(images, held_out=float(share))
         config, reasons = suggest(images, found, name)
+    check_heard(arguments)
+    # They follow from the images, or from the games.
+    fixed = () if task in (*TASKS, *HAYSTACKS) else FOLLOWING
+    fixed = (*fixed, "stop") if task in AGENT_TASKS else fixed
     # The settings of the parts that flags choose become flags by that.
     words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
     chosen: Any = {part: word for part, word in words.items() if word is not None}
-    check_heard(arguments)
-    fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
-    # They follow from the images, or from the games.
-    fixed = () if task in (*TASKS, *HAYSTACKS) else FOLLOWING
-    usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
-    options: Options = parse(
-        type(usual),
-        command,
-        arguments if positional else [task, *arguments],
-        usual,
-        common=COMMON,
-        fixed=(*fixed, "stop") if task in AGENT_TASKS else fixed,
-    )
+
+    def read() -> Options:
+        fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
+        usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
+        words = arguments if positional else [task, *arguments]
+        return cast(Options, parse(type(usual), command, words, usual, common=COMMON, fixed=fixed))
+
+    options = read()
+    asked = options.config  # type: ignore[attr-defined]
+    if task == "control" and asked.env.env:
+        fitted, reasons = suggest_for_screens(asked.env)
+        config = config.altered(model=fitted)
+        options = read()
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
     changed = changes(options.config, config)  # type: ignore[attr-defined]

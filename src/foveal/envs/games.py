@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +18,14 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.wrappers import MaxAndSkipObservation
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.envs.observations import Screen, find_senses
-from foveal.names import check_fields, import_here, nearest
+from foveal.names import Range, check_fields, import_here, nearest
+
+LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to a grey image (ITU-R BT.601)
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,21 @@ class EnvConfig:
     # Where the channels of its images are; auto: the axis that is shorter than both others.
     env_channels: Literal["auto", "first", "last"] = "auto"
     env_senses: tuple[str, ...] | None = None  # used of a Dict beside its image; all if not given
+    # frames for each action, of which the last two are seen, of each pixel the brighter one
+    env_skip: int = 1
+    env_grey: bool = False  # images in colour become grey (ITU-R BT.601)
+    env_stack: int = 1  # the last images seen at once, as channels, the oldest first
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, env_skip=Range(1, 1000), env_stack=Range(1, 1000))
 
 
 class Turn(NamedTuple):
     """What one action in each of B games led to.
 
     Attributes:
-        images: ``(B, C, H, W)`` float in [0, 1], the scene after it.
+        images: ``(B, C, H, W)`` float in [0, 1], the scene after it; of several stacked as
+            channels the oldest first, and all the same where a game begins.
         senses: ``(B, width)`` of each sense beside the image, by name.
         rewards: ``(B,)`` float.
         played: ``(B,)`` bool; False where the game had ended before, and the action only began the
@@ -100,7 +109,16 @@ class Games:
         self.vector = _make(config, num_envs)
         space: Any = self.vector.single_observation_space
         self._screen = Screen.find(space, config.env_channels, config.env)
-        self.image_shape = self._screen.image_shape
+        channels, height, width = self._screen.image_shape
+        if config.env_grey and channels != 3:
+            raise ValueError(
+                f"--env-grey must be of images of 3 channels, in colour; those of {config.env} "
+                f"have {channels}. Leave it out."
+            )
+        self._grey, self._stack = config.env_grey, config.env_stack
+        channels = self._stack * (1 if self._grey else channels)
+        self.image_shape = (channels, height, width)
+        self._last = torch.empty(0)  # what was seen last, of each game
         self._senses = find_senses(space, self._screen, config.env_senses)
         self.senses = {key: sense.width for key, sense in self._senses.items()}
         actions = self.vector.single_action_space
@@ -125,7 +143,8 @@ class Games:
             observations, info = self.vector.reset(seed=seed)
         self._ended.zero_()
         images, senses = self._seen(observations)
-        return images, (senses, info)
+        self._last = images.repeat(1, self._stack, 1, 1)
+        return self._last, (senses, info)
 
     def step(self, actions: Tensor) -> Turn:
         """One action, ``(B,)`` int64, in each game.
@@ -150,16 +169,20 @@ class Games:
             keys = [] if self._screen.key is None else [self._screen.key, *self.senses]
             last, known = _final(observations, info, keys, self.num_envs)
             terminated = terminated | (truncated & ~known)
-            final = self._seen(last)
+            final_images, final_senses = self._seen(last)
+            final = self._stacked(final_images), final_senses
+        fresh = (ended if self._at_once else before).to(self.device)
         images, senses = self._seen(observations)
+        first = images.repeat(1, self._stack, 1, 1)
+        self._last = torch.where(fresh[:, None, None, None], first, self._stacked(images))
         return Turn(
-            images=images,
+            images=self._last,
             senses=senses,
             rewards=torch.from_numpy(rewards).float().to(self.device),
             played=~before.to(self.device),
             terminated=torch.from_numpy(terminated).to(self.device),
             over=ended.to(self.device),
-            fresh=(ended if self._at_once else before).to(self.device),
+            fresh=fresh,
             info=info,
             final_images=final[0],
             final_senses=final[1],
@@ -167,8 +190,14 @@ class Games:
 
     def _seen(self, observations: Any) -> tuple[Tensor, dict[str, Tensor]]:
         images = self._screen.read(observations).whole().to(self.device)
+        if self._grey:
+            images = torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
         senses = {key: sense.read(observations) for key, sense in self._senses.items()}
         return images, {key: numbers.to(self.device) for key, numbers in senses.items()}
+
+    def _stacked(self, images: Tensor) -> Tensor:
+        """What is seen of games that go on: the images before, but for the oldest, and these."""
+        return torch.cat((self._last[:, images.shape[1] :], images), 1)
 
     @property
     def all_over(self) -> bool:
@@ -245,6 +274,9 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterato
 
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     options = read_options(config.env_options)
+    if config.env_skip > 1:  # vector environments of their own kind take no wrappers
+        skipping = [partial(MaxAndSkipObservation, skip=config.env_skip)]
+        options = {"vectorization_mode": "sync", "wrappers": skipping} | options
     module, sign, _ = config.env.partition(":")
     if sign:
         import_here(module)
@@ -259,7 +291,9 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
             "One that a package registers on import is MODULE:ID."
         ) from None
     except Exception as problem:
-        options_given = f" with {' '.join(config.env_options)}" if config.env_options else ""
+        skip = [f"--env-skip {config.env_skip}"] if config.env_skip > 1 else []
+        given = " ".join((*config.env_options, *skip))
+        options_given = f" with {given}" if given else ""
         said = str(problem) or type(problem).__name__
         raise ValueError(
             f"env {config.env!r} could not be made{options_given}: {said}"

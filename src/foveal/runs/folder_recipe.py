@@ -35,6 +35,19 @@ STEPS = 10  # an epoch at least, so that few images still make many steps
 MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 
 
+def glimpse_for(short: int) -> int:
+    """The glimpse size for images or screens whose shorter side has so many pixels."""
+    return next((g for limit, g in GLIMPSE_SIZES if short <= limit), LARGEST_GLIMPSE)
+
+
+def scales_for(size: int, reach: float) -> int:
+    """How many scales it takes until the coarsest patch has so many pixels a side."""
+    scales = 1
+    while size * 2 ** (scales - 1) < reach and scales < MOST_SCALES:
+        scales += 1
+    return scales
+
+
 class Reason(NamedTuple):
     """Why flags have the defaults that they have, in words."""
 
@@ -52,17 +65,14 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
     best = name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
-    size = next((g for limit, g in GLIMPSE_SIZES if short <= limit), LARGEST_GLIMPSE)
-    reach = COVERED * long
+    size, reach = glimpse_for(short), COVERED * long
     looks = 6 if short <= 40 else 8
     if best:
         side, looks = side or max(long // 2, ConvContextSettings().receptive_field), 4
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
     several = found.listing.max_answers > 1
     looks = 2 if several else looks
-    scales = 1
-    while size * 2 ** (scales - 1) < reach and scales < MOST_SCALES:
-        scales += 1
+    scales = scales_for(size, reach)
     channels = 1 if found.grey else 3
     split = split_images(found.listing, config.held_out, config.split_seed, config.data)
     images = sum(entry.split == "train" for entry in split.entries)

@@ -1,0 +1,62 @@
+"""Defaults for an environment: what its screens suggest, and why."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foveal.envs import EnvConfig, Games
+from foveal.model.config import RAMConfig
+from foveal.runs.folder_recipe import Reason, glimpse_for, scales_for
+
+SCREENS = 64  # that are looked at, each after an action at random
+CONTRAST = 0.25  # root mean square of what a photograph, or a game in colour, shows at least
+MOST_GAIN = 50.0
+
+
+def suggest_for_screens(env: EnvConfig) -> tuple[dict[str, Any], list[Reason]]:
+    """What of `RAMConfig` follows from the screens of an environment, and the reasons in words.
+
+    Raises `ValueError` if there is no such environment, or its screens are no images.
+    """
+    screens = _screens(env)
+    _, channels, height, width = screens.shape
+    size = glimpse_for(min(height, width))
+    scales = scales_for(size, max(height, width))
+    power = float(screens.square().mean())
+    gain = float(np.clip(CONTRAST / power**0.5, 1, MOST_GAIN)) if power else 1.0
+    # A pixel that is lit alone is a quarter as bright in the average of 2 x 2, and all of them have
+    # a quarter of the power; where neighbours are alike both are as before.
+    coarse = float(nn.functional.avg_pool2d(screens, 2, ceil_mode=True).square().mean())
+    coarser = float(np.clip(power / coarse, 1, 4)) if coarse else 1.0
+    gain, coarser = float(f"{gain:.2g}"), float(f"{coarser:.2g}")
+    widest = size * RAMConfig.scale_factor ** (scales - 1)
+    reasons = [
+        Reason(
+            ("--glimpse-size", "--num-scales"),
+            f"--glimpse-size {size} --num-scales {scales}: screens of {height} x {width} pixels "
+            f"({channels} channel{'s' if channels > 1 else ''}); the coarsest patch has {widest}",
+        ),
+        Reason(
+            ("--glimpse-gain", "--scale-gain"),
+            f"--glimpse-gain {gain:g} --scale-gain {coarser:g}: of black 0 to white 1, pixels are "
+            f"at {power**0.5:.2g} (root mean square), and averages of 2 x 2 at {coarse**0.5:.2g}",
+        ),
+    ]
+    fitted = {"glimpse_size": size, "num_scales": scales}
+    return fitted | {"glimpse_gain": gain, "scale_gain": coarser}, reasons
+
+
+def _screens(env: EnvConfig) -> Tensor:
+    """``(64, C, H, W)`` screens of one game after another, whose actions are drawn."""
+    games = Games(env, 1)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        seen = [games.reset(0)[0]]
+        for _ in range(SCREENS - 1):
+            action = torch.randint(games.num_actions, (1,), generator=generator)
+            seen.append(games.step(action).images)
+    finally:
+        games.close()
+    return torch.cat(seen)

@@ -1,0 +1,34 @@
+"""What screens suggest, against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from foveal.envs import EnvConfig
+from foveal.runs.screens import suggest_for_screens
+from tests.envs import test_games  # it registers what is still
+
+assert test_games.Still
+
+
+@pytest.mark.parametrize(
+    ("shape", "lit", "wanted"),
+    [
+        # One pixel of 24 x 24: its root mean square is 1/24, and 1/4 of that is in averages.
+        ((24, 24), (0, 0), (8, 3, 6.0, 4.0)),
+        # All lit: averages are as bright. The coarsest patch of 12 x 2^5 reaches across 210.
+        ((210, 160, 3), (), (12, 6, 1.0, 1.0)),
+        # Two rows of 32, in one average: as bright there. 1/16 is lit, at 0.25.
+        ((32, 32), [0, 1], (8, 3, 1.0, 1.0)),
+        # A row of 16: two of the four pixels that are averaged are lit, 1/4 at 1/2 in power.
+        ((16, 16), 0, (4, 3, 1.0, 2.0)),
+    ],
+)
+def test_sizes_and_gains_follow_from_the_screen(
+    shape: tuple[int, ...], lit: object, wanted: tuple[float, ...]
+) -> None:
+    options = (f"shape={shape}", "high=255", "dtype=uint8")
+    found, reasons = suggest_for_screens(EnvConfig("test/Still-v0", (*options, f"lit={lit}")))
+    assert tuple(found.values()) == pytest.approx(wanted)
+    assert "--glimpse-size" in reasons[0].words
+    assert "--glimpse-gain" in reasons[1].words
