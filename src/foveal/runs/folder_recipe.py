@@ -27,6 +27,7 @@ SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of t
 # Pixels a side of the thumbnail, by the longer side of the images (median).
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
+MAPPED = 5  # pixels of the longer side at least, or a cell of the map sees more than there is
 SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
 STRENGTH = 10.0  # where the answer to the thumbnail found something, the gaze begins
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
@@ -60,15 +61,15 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
 
     Raises `ValueError` if there is no such recipe, or the images cannot be split.
     """
-    base = recipe("cluttered-60", name)
     sizes = found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
-    best = name == "best"
+    best = name == "best" and long >= MAPPED
+    base = recipe("cluttered-60", "best" if best else "fast" if name == "best" else name)
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
-    size, reach = glimpse_for(short), COVERED * long
+    size, reach = min(glimpse_for(short), long), COVERED * long
     looks = 6 if short <= 40 else 8
     if best:
-        side, looks = side or max(long // 2, ConvContextSettings().receptive_field), 4
+        side, looks = side or max(long // 2, _small_map(long).receptive_field), 4
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
     several = found.listing.max_answers > 1
     looks = 2 if several else looks
@@ -129,6 +130,9 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     run = FolderRun(
         task=config, model=base.model, objective=base.objective, training=base.training
     ).altered(model=sizes_of_model, training=length)
+    if name == "best" and not best:
+        words = f"no thumbnail: images under {MAPPED} pixels are smaller than a cell of a map sees"
+        reasons.append(Reason(("--context",), words))
     if name == "fast":
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
@@ -138,6 +142,13 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         told = _of_context(side, share, augmentation)
         return _with_context(run, side, augmentation), [*reasons, *told]
     return run, reasons
+
+
+def _small_map(side: int) -> ConvContextSettings:
+    """The context of the recipe, with fewer convolutions where a cell would see more than all."""
+    layers = range(1, ConvContextSettings.context_layers + 1)
+    contexts = [ConvContextSettings(context_layers=n, thumbnail_size=SMALL) for n in layers]
+    return [c for c in contexts if c.receptive_field <= side][-1]
 
 
 def _augmentation(found: Survey, short: int) -> AugmentationConfig:
@@ -154,7 +165,7 @@ def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -
     context = ConvContextSettings(
         thumbnail_size=side,
         map_stride=4 if large else 1,
-        context_layers=5 if large else 3,
+        context_layers=5 if large else _small_map(side).context_layers,
         thumbnail_gain=1.0,
         map_strength=STRENGTH if large else 0.0,
     )

@@ -324,16 +324,32 @@ def test_defaults_come_from_the_sizes_of_the_images(tmp_path: Path) -> None:
     assert any(f"--glimpse-size {model.glimpse_size}" in reason.words for reason in reasons)
 
 
+def suggested(place: Path, side: int, name: str) -> FolderRun:
+    for label in "ab":
+        (place / label).mkdir()
+        for number in range(3):
+            Image.new("L", (side, side)).save(place / label / f"{number}.png")
+    return suggest(FolderConfig(data=str(place)), survey(str(place)), name)[0]
+
+
+@pytest.mark.parametrize("side", [1, 4, 5, 6, 7, 8, 9, 12, 28])
+def test_defaults_fit_into_images_of_a_few_pixels(side: int, tmp_path: Path) -> None:
+    """The thumbnail too, where an image has room for a cell of its map."""
+    model = suggested(tmp_path, side, "best").model
+    assert model.glimpse_size <= side
+    assert model.context == ("conv" if side >= 5 else "none")
+    logits = RecurrentAttention(model)(torch.rand(2, 1, side, side)).logits
+    assert logits.shape == (2, 2)
+    if side >= 5:
+        assert model.context_settings.thumbnail_size <= side
+
+
 @pytest.mark.parametrize(
     ("side", "size", "scales"), [(28, 8, 3), (60, 12, 3), (100, 12, 4), (512, 16, 6), (3000, 24, 8)]
 )
 def test_defaults_for_some_sizes(side: int, size: int, scales: int, tmp_path: Path) -> None:
     """28, 60 and 100 are the paper's: glimpses of 8, 12 and 12 pixels there too."""
-    for label in "ab":
-        (tmp_path / label).mkdir()
-        for number in range(3):
-            Image.new("L", (side, side)).save(tmp_path / label / f"{number}.png")
-    config, _ = suggest(FolderConfig(data=str(tmp_path)), survey(str(tmp_path)), "fast")
+    config = suggested(tmp_path, side, "fast")
     assert (config.model.glimpse_size, config.model.num_scales) == (size, scales)
     needed = config.training.batch_size * side**2 * scales * 4
     assert config.training.batch_size == 1 or needed <= 2**31
