@@ -174,9 +174,10 @@ def _best(task: str) -> CanvasRun:
     )
     if best.task.arrangement == "trail":
         return _follower(best)
-    if best.task.answer == "sum":
-        # One digit alone says little of it: a gaze that began anywhere had nothing to learn from,
-        # and left the digits. It begins with what is lit, and looks at no place twice.
+    if best.task.answer == "sum" or best.task.arrangement == "apart":
+        # One digit alone says little of a sum, and the thumbnail most of what is told of digits
+        # apart: a gaze that began anywhere had nothing to learn from, and left the digits. It
+        # begins with what is lit, and looks at no place twice.
         return best.altered(
             model={
                 "policy_settings": MapSettings(apart=2.0, moves=0.0),
