@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from foveal import RAMConfig, RecurrentAttention
-from foveal.runs.export import export_model
 from tests.conftest import TINY
 
 SENSING = dataclasses.replace(TINY, senses=(("heading", 4), ("speed", 2)), sense_features=5)
@@ -131,8 +130,3 @@ def test_senses_where_there_are_none_are_refused() -> None:
 def test_impossible_senses_are_refused(given: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RAMConfig(senses=given, sense_features=4096)
-
-
-def test_export_says_that_it_takes_no_senses(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"senses heading \(4\), .* graph does not take"):
-        export_model(sensing(), tmp_path / "model.onnx", one_step=True)

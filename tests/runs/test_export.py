@@ -150,6 +150,29 @@ def test_a_model_that_zooms_is_exported_whole_and_step_by_step(suffix: str, tmp_
     np.testing.assert_allclose(locations, rollout.locations.numpy(), atol=1e-5)
 
 
+def test_senses_beside_the_image_are_inputs(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    senses = (("heading", 4), ("speed", 2))
+    model = RecurrentAttention(dataclasses.replace(SMALL, senses=senses)).eval()
+    images, headings, speeds = torch.rand(3, 1, 47, 90), torch.tensor([0, 3, 1]), torch.rand(3, 2)
+    known = {"heading": headings, "speed": speeds}
+    one_hot = torch.eye(4)[headings]
+    whole, step = tmp_path / "model.onnx", tmp_path / "step.pt2"
+    assert export_model(model, whole).inputs[-2:] == ("sense_heading", "sense_speed")
+    fed = {"images": images, "sense_heading": one_hot, "sense_speed": speeds}
+    logits = session(whole).run(None, {name: value.numpy() for name, value in fed.items()})[0]
+    state = model.initial_state(3)
+    names = export_model(model, step, one_step=True).inputs
+    assert names == ("images", "location", "hidden", "sense_heading", "sense_speed")
+    place = torch.zeros(3, 2)
+    with torch.no_grad():
+        rollout = model(images, senses=known, first_location=place)
+        wanted = model.step(images, place, state, senses=known)
+        got = torch.export.load(step).module()(images, place, *state, one_hot, speeds)
+    np.testing.assert_allclose(logits, rollout.logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(got[0], wanted.logits.numpy(), atol=1e-4)
+
+
 def test_the_loop_of_the_docs_stops_where_the_model_does(tmp_path: Path) -> None:
     torch.manual_seed(3)
     model = RecurrentAttention(dataclasses.replace(SMALL, num_glimpses=5, stop=True)).eval()

@@ -47,7 +47,7 @@ class SenseNetworks(nn.Module):
             )
         parts = [features]
         for (name, width), network in zip(self.widths.items(), self.networks, strict=True):
-            numbers = _numbers(name, given[name], width, len(features)).to(features.device)
+            numbers = _numbers(name, given[name], width, features.shape[0]).to(features.device)
             parts.append(torch.relu(network(numbers)))
         return torch.cat(parts, dim=1) if parts[1:] else features
 
@@ -63,6 +63,8 @@ def _numbers(name: str, given: Tensor, width: int, batch: int) -> Tensor:
     Raises:
         ValueError: if they are not of that sense.
     """
+    if torch.compiler.is_exporting():  # a graph looks at no values
+        return given.float()
     whole = given.ndim == 1 and not given.is_floating_point()
     if len(given) == batch and whole and bool(((given >= 0) & (given < width)).all()):
         return nn.functional.one_hot(given.long(), width).float()

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import io
 import json
 import logging
@@ -21,7 +22,6 @@ from torch import Tensor
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.senses import described
 from foveal.runs.graphs import MEANINGS, OPEN_SIZES, Exportable, OneGlimpse, UnrolledGlimpses
 from foveal.scene.preparation import AS_IT_IS, Preparation
 
@@ -91,18 +91,13 @@ def export_model(
             f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "
             "take. Export all looks: leave out --one-step."
         )
-    if model.config.senses:
-        raise ValueError(
-            f"the model senses {described(model.senses.widths)} beside the image, which an "
-            "exported graph does not take. Export one without senses."
-        )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)
     still = copy.deepcopy(model).requires_grad_(False).eval()
     module = OneGlimpse(still, prepare) if one_step else UnrolledGlimpses(still, prepare, looks)
     if out.suffix.lower() == ".onnx":
         content = _onnx_file(module, about or {})
-        run = _onnx_runner(content)
+        run = _onnx_runner(content, module.inputs)
     else:
         content = _program_file(module)
         run = _program_runner(content)
@@ -188,11 +183,11 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     import onnx  # noqa: PLC0415 (an extra)
 
     images, *others = module.example(2, 61, 47)
-    open_sizes: list[Any] = _shapes(module, OPEN_SIZES["images"], {0: "batch"})
-    optional = module.inputs[1] if others and isinstance(module, UnrolledGlimpses) else None
+    open_sizes = _shapes(module, OPEN_SIZES["images"], {0: "batch"})
+    optional = "first_location" if "first_location" in module.inputs else None
     if optional:
         # One row, which the graph expands to the batch: so one location may do for all images.
-        others, open_sizes = [torch.zeros(1, 2)], [OPEN_SIZES["images"], {}]
+        others[0], open_sizes[1] = torch.zeros(1, 2), ({}, *open_sizes[1][1:])
     with _quietly():
         program = torch.onnx.export(
             module,
@@ -216,6 +211,8 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     meanings = MEANINGS | {"images": module.prepare.said()}
     for value in (*file.graph.input, *file.graph.output):
         meaning = meanings.get(value.name) or meanings.get(value.name.removeprefix("next_"))
+        if value.name in module.sensed:
+            meaning = "what is known beside the image: its numbers, a class as one-hot"
         value.doc_string = (
             meaning or f"the core's state: first that of its start, then next_{value.name}"
         )
@@ -226,17 +223,13 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     return content
 
 
-def _onnx_runner(content: bytes) -> Run:
+def _onnx_runner(content: bytes, names: Sequence[str]) -> Run:
     import onnxruntime  # noqa: PLC0415 (an extra)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3  # it warns of inputs with defaults
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [
-        *(value.name for value in session.get_inputs()),
-        *(value.name for value in session.get_overridable_initializers()),
-    ]
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
@@ -260,9 +253,10 @@ def _program_file(module: Exportable) -> bytes:
 
 
 def _shapes(module: Exportable, images: Any, others: Any) -> list[Any]:
-    """What is left open of each input; those of a state are one to its ``forward``."""
-    parts = len(module.inputs) - 2
-    return [images, *([others] if parts >= 0 else ()), *([(others,) * parts] if parts > 0 else ())]
+    """What is left open of each input, as its ``forward`` takes them: some of them one by one."""
+    named = len(inspect.signature(module.forward).parameters) - 1
+    parts = (others,) * (len(module.inputs) - named)
+    return [images, *[others] * (named - 1), *([parts] if parts else [])]
 
 
 def _program_runner(content: bytes) -> Run:

@@ -2,7 +2,8 @@
 
 The glimpses are unrolled: there is no loop, and the batch and the images' height and width are left
 open. The graph reads windows from the images, as `GlimpseSensor` does for a single look. It has no
-randomness: it takes the policy's mean, and its first location is an input.
+randomness: it takes the policy's mean, and its first location is an input. Each sense beside the
+image is one more input, ``sense_NAME``, last.
 """
 
 from collections.abc import Sequence
@@ -39,10 +40,13 @@ class Exportable(nn.Module):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     num_glimpses = 1
+    state: tuple[str, ...] = ()  # names of its parts among the inputs
 
     def __init__(self, model: RecurrentAttention, prepare: Preparation) -> None:
         super().__init__()
         self.model, self.prepare = model, prepare
+        self.widths = model.senses.widths  # of each sense
+        self.sensed = tuple(f"sense_{name}" for name in self.widths)  # their inputs
 
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs of an exported model, which answered ``got``."""
@@ -57,7 +61,17 @@ class Exportable(nn.Module):
             images = (256 * images).to(torch.uint8)
         # Some of them outside the image, which are clamped.
         size = (batch, self.model.location_size)
-        return images, torch.rand(size, generator=generator) * 2.4 - 1.2
+        location = torch.rand(size, generator=generator) * 2.4 - 1.2
+        example = {"images": images, "first_location": location, "location": location}
+        sizes = [*zip(self.state, self.model.state_sizes, strict=bool(self.state))]
+        sizes += zip(self.sensed, self.widths.values(), strict=True)
+        for name, count in sizes:
+            example[name] = torch.rand(batch, count, generator=generator)
+        return tuple(example[name] for name in self.inputs)
+
+    def senses(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Those among the inputs, the last of them, by name."""
+        return dict(zip(self.widths, inputs[len(inputs) - len(self.widths) :], strict=True))
 
     def about(self) -> dict[str, Any]:
         """What a file says of it: its metadata."""
@@ -74,42 +88,35 @@ class UnrolledGlimpses(Exportable):
     def __init__(self, model: RecurrentAttention, prepare: Preparation, num_glimpses: int) -> None:
         super().__init__(model, prepare)
         self.num_glimpses = num_glimpses
-        if model.location_policy.chooses_first:
-            self.inputs = ("images",)
+        first = () if model.location_policy.chooses_first else ("first_location",)
+        self.inputs = ("images", *first, *self.sensed)
 
-    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """See `Exportable.example`; no location where the model chooses the first itself."""
-        return super().example(batch, height, width)[: len(self.inputs)]
-
-    def forward(
-        self, images: Tensor, first_location: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, C, H, W)`` images and a ``(B, 2)`` or ``(1, 2)`` location to the `outputs`.
+    def forward(self, images: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, C, H, W)`` images, a ``(B, 2)`` or ``(1, 2)`` location and senses to the `outputs`.
 
         ``(B, K)`` logits after the last glimpse, or ``(B, A, K)`` of each of a sequence of answers,
         ``(B, T, K)`` probabilities after each, and the
-        ``(B, T, 2)`` locations looked at. A model that chooses its first location takes the images
-        alone.
+        ``(B, T, 2)`` locations looked at. A model that chooses its first location takes none.
         """
-        return self._look(images, first_location, None)
+        return self._look(images, others, None)
 
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of each look that an exported model took: no rounding adds up."""
-        return self._look(inputs[0], inputs[1] if inputs[1:] else None, got[2])
+        return self._look(inputs[0], inputs[1:], got[2])
 
     def _look(
-        self, images: Tensor, first_location: Tensor | None, path: Tensor | None
+        self, images: Tensor, others: Sequence[Tensor], path: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        images = self.prepare(images)
-        first = first_location
-        if first is not None:
-            first = first.clamp(-1, 1).expand(images.shape[0], 2)
+        images, senses, first = self.prepare(images), self.senses(others), None
+        if "first_location" in self.inputs:
+            first = others[0].clamp(-1, 1).expand(images.shape[0], 2)
         location, state = self.model.begin(images, location=first)
         locations, logits = [], []
         total = self.num_glimpses * self.model.config.max_answers
         for look in range(total):
             locations.append(location)
-            step = self.model.step(images, location if path is None else path[:, look], state)
+            place = location if path is None else path[:, look]
+            step = self.model.step(images, place, state, senses=senses)
             logits.append(step.logits)
             location, state = step.next_location, step.state
             if (look + 1) % self.num_glimpses == 0 and look + 1 < total:
@@ -128,18 +135,20 @@ class OneGlimpse(Exportable):
         state = model.core.state_names
         if len(state) != len(model.state_sizes):
             state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
-        self.inputs = ("images", "location", *state)
+        self.state = state
+        self.inputs = ("images", "location", *state, *self.sensed)
         self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
         if model.stop_head is not None:
             self.outputs += ("stop",)
 
-    def forward(self, images: Tensor, location: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """``(B, C, H, W)`` frames, ``(B, 2)`` where to look and the state to the `outputs`.
+    def forward(self, images: Tensor, location: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """``(B, C, H, W)`` frames, ``(B, 2)`` where to look, state and senses to the `outputs`.
 
         ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, the state, ``(B,
         size)`` each, and ``(B,)`` the probability of stopping if the model decides that.
         """
-        step = self.model.step(self.prepare(images), location.clamp(-1, 1), state)
+        state, senses = others[: len(self.model.state_sizes)], self.senses(others)
+        step = self.model.step(self.prepare(images), location.clamp(-1, 1), state, senses=senses)
         given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state)
         return given if step.stop is None else (*given, step.stop)
 
@@ -147,10 +156,3 @@ class OneGlimpse(Exportable):
         """What PyTorch makes of the inputs."""
         outputs: tuple[Tensor, ...] = self(*inputs)
         return outputs
-
-    def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Random inputs, for as many images of this size."""
-        generator = torch.Generator().manual_seed(CHECK_SEED + 1)
-        shapes = [(batch, size) for size in self.model.state_sizes]
-        state = [torch.rand(*shape, generator=generator) for shape in shapes]
-        return *super().example(batch, height, width), *state
