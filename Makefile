@@ -11,7 +11,7 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations=15 $(TRACED)
 
-# Tracing every line nearly doubles the time of exports and subprocesses' set-up.
+# Tracing every line nearly doubles the time of exports.
 coverage: TRACED := --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 coverage: test
 

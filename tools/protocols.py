@@ -6,6 +6,8 @@
     python tools/protocols.py first mnist-28         what the first look leaves to do (validation)
     python tools/protocols.py stop cluttered-60      error, looks and time of its stops (test)
     python tools/protocols.py anew cluttered-60      error on canvases drawn anew, by NumPy alone
+    python tools/protocols.py near RUN               error of two digits by how near they are, and
+                                                     where both were looked at (validation)
 
 Any number of runs and models may be named, a column each; --out FILE.json keeps the figures too.
 All are single rollouts with the mean policy from random first locations, but for one from the
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +32,10 @@ from numpy.typing import NDArray
 
 from foveal.evaluation.classifier import evaluate, evaluation_of, judging, observe
 from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
+from foveal.geometry import to_pixels
 from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
+from foveal.model.rollout import matched
 from foveal.runs.saved import load
 from foveal.tasks import TASKS, CanvasTask, HaystackConfig, HaystackTask, TaskConfig
 from foveal.tasks.canvases.digits import load_digits
@@ -42,6 +47,8 @@ ROLLOUTS = 4  # from random first places
 TIMED, TURNS = 5, 6  # batches of the test split, and how often each is looked at
 BATCH = 500  # canvases drawn anew at once
 BLACK = 0.5  # less light than this in all of a glimpse is none
+DISTANCES = (0, 6, 12, 20, 73)  # pixels between two digits' corners, across or down
+NEAR = 8  # pixels from a digit's middle, across and down, is a look at it
 Cells = Iterator[dict[str, Any]]
 
 
@@ -144,7 +151,33 @@ def stop(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"stop": label, **found, "count": data.size("test"), "time": share}
 
 
-PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew)}
+@torch.no_grad()
+def near(model: RecurrentAttention, task: TaskConfig) -> Cells:
+    """Yield the error on two digits by how far they are apart, and where looks were at both."""
+    data, side = CanvasTask(task), task.canvas_size
+    gaps, missed, met = [], [], []
+    for layout in data.fixed_layouts("validation"):
+        images, labels = data.render(layout)
+        rollout = model(images)
+        wanted = labels.view(len(labels), -1)
+        if not data.ordered:
+            wanted = matched(wanted, rollout.answer_logits, model.config.end)
+        missed.append((rollout.answer_logits.argmax(-1) != wanted).any(1))
+        gaps.append((layout.places[:, 0] - layout.places[:, 1]).abs().amax(1))
+        middles = layout.places.flip(-1) + layout.digits.shape[-1] // 2
+        looks_at = to_pixels(rollout.locations, side, side)[:, :, None] - middles[:, None]
+        met.append((looks_at.abs().amax(-1) <= NEAR).any(1).all(1))
+    gap, wrong, both = torch.cat(gaps), torch.cat(missed), torch.cat(met)
+    groups = {
+        f"{low} to {high - 1} pixels apart": (gap >= low) & (gap < high)
+        for low, high in itertools.pairwise(DISTANCES)
+    }
+    for name, some in {**groups, "both looked at": both, "all": gap >= 0}.items():
+        found = evaluation_of(int(wrong[some].sum()), int(some.sum()))
+        yield {"digits": name, **dataclasses.asdict(found)}
+
+
+PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew, near)}
 
 
 def measured(name: str, protocol: str) -> dict[str, Any]:

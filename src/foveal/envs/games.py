@@ -9,7 +9,6 @@ import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +23,7 @@ from torch import Tensor
 
 from foveal.envs.observations import Screen, find_senses
 from foveal.names import Range, check_fields, import_here, nearest
-
-LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to a grey image (ITU-R BT.601)
+from foveal.scene.files.sources import LUMA
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,7 @@ class Games:
             final = self._stacked(final_images), final_senses
         fresh = (ended if self._at_once else before).to(self.device)
         images, senses = self._seen(observations)
-        first = images.repeat(1, self._stack, 1, 1)
-        self._last = torch.where(fresh[:, None, None, None], first, self._stacked(images))
+        self._last = self._stacked(images, fresh)
         return Turn(
             images=self._last,
             senses=senses,
@@ -195,9 +192,14 @@ class Games:
         senses = {key: sense.read(observations) for key, sense in self._senses.items()}
         return images, {key: numbers.to(self.device) for key, numbers in senses.items()}
 
-    def _stacked(self, images: Tensor) -> Tensor:
-        """What is seen of games that go on: the images before, but for the oldest, and these."""
-        return torch.cat((self._last[:, images.shape[1] :], images), 1)
+    def _stacked(self, images: Tensor, fresh: Tensor | None = None) -> Tensor:
+        """The images before, but for the oldest, and these; in a fresh game these alone."""
+        if self._stack == 1:
+            return images
+        stacked = torch.cat((self._last[:, images.shape[1] :], images), 1)
+        if fresh is None:
+            return stacked
+        return torch.where(fresh[:, None, None, None], images.repeat(1, self._stack, 1, 1), stacked)
 
     @property
     def all_over(self) -> bool:
@@ -275,7 +277,7 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterato
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     options = read_options(config.env_options)
     if config.env_skip > 1:  # vector environments of their own kind take no wrappers
-        skipping = [partial(MaxAndSkipObservation, skip=config.env_skip)]
+        skipping = [functools.partial(MaxAndSkipObservation, skip=config.env_skip)]
         options = {"vectorization_mode": "sync", "wrappers": skipping} | options
     module, sign, _ = config.env.partition(":")
     if sign:

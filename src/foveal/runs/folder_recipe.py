@@ -63,8 +63,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     """
     sizes = found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
-    best = name == "best" and long >= MAPPED
-    base = recipe("cluttered-60", "best" if best else "fast" if name == "best" else name)
+    asked, name = name, "fast" if name == "best" and long < MAPPED else name
+    base, best = recipe("cluttered-60", name), name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size, reach = min(glimpse_for(short), long), COVERED * long
     looks = 6 if short <= 40 else 8
@@ -130,7 +130,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     run = FolderRun(
         task=config, model=base.model, objective=base.objective, training=base.training
     ).altered(model=sizes_of_model, training=length)
-    if name == "best" and not best:
+    if name != asked:
         words = f"no thumbnail: images under {MAPPED} pixels are smaller than a cell of a map sees"
         reasons.append(Reason(("--context",), words))
     if name == "fast":

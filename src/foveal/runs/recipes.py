@@ -165,7 +165,7 @@ def _best(task: str) -> CanvasRun:
         training=dataclasses.replace(
             FAST_TRAINING,
             optimizer="muon-conv",
-            # A canvas of several digits teaches as many.
+            # A canvas of several digits teaches as many; 12 were too few for three in a row.
             epochs={1: 30, 2: 16, 3: 24}.get(TASKS[task].num_digits[1], 12),
             batch_size=256,
             final_location_std=0.03,
