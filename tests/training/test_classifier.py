@@ -142,7 +142,7 @@ def test_a_run_begun_before_a_measure_was_added_goes_on_the_same(tmp_path: Path)
     write_tensors(old / CHECKPOINT_FILE, tensors, about)
     between = make_trainer(old, config)
     between.restore()
-    between.save(0.0)
+    between.save()
     trainer = make_trainer(old, config)
     trainer.restore()
     trainer.run()
@@ -243,12 +243,12 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
-    trainer.save(0.0)
+    trainer.save()
     good = (tmp_path / CHECKPOINT_FILE).read_bytes()
     with torch.no_grad():
         trainer.model.action_head.weight[0, 0] = math.inf  # type: ignore[union-attr,index]
     with pytest.raises(TrainingDiverged):
-        trainer.save(0.0)
+        trainer.save()
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
 
 
@@ -256,7 +256,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_trainer(tmp_path)
-    trainer.save(0.0)
+    trainer.save()
     good = (tmp_path / CHECKPOINT_FILE).read_bytes()
 
     def full(_descriptor: int) -> None:
@@ -265,13 +265,13 @@ def test_a_full_disk_keeps_the_older_checkpoint(
     monkeypatch.setattr(os, "fsync", full)
     trainer.step = 5
     with pytest.raises(OSError, match="No space left on device.*what was there before"):
-        trainer.save(1.0)
+        trainer.save()
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
     assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["last.safetensors"]
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
-    make_trainer(tmp_path).save(0.0)
+    make_trainer(tmp_path).save()
     path = tmp_path / CHECKPOINT_FILE
     other = make_trainer(tmp_path, TrainConfig(**{**vars(BRIEF), "lr": 1e-4}))
     with pytest.raises(ValueError, match="belongs to another configuration"):
@@ -323,7 +323,7 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
-    make_trainer(tmp_path).save(0.0)
+    make_trainer(tmp_path).save()
     content = (tmp_path / CHECKPOINT_FILE).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"]["about"])["step"] == 0

@@ -204,7 +204,7 @@ def train_run(
                 task.save(directory)
             write_json(directory / CONFIG_FILE, content)
             if config.start is not None:
-                trainer.save(0.0)  # it may be gone when the run goes on
+                trainer.save()  # it may be gone when the run goes on
     images = "" if task is None else f"{task.size('train'):,} training images; "
     steps = f"{trainer.total_steps:,} steps of {trainer.seen_per_step:,} {trainer.SEEN}"
     tell(f"{images}{steps}{f', from step {trainer.step:,} on' if trainer.step else ''}")
@@ -231,6 +231,7 @@ def train_run(
         f"{trainer.SEEN}_seen": outcome.seen,
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 1),
+        "processor_seconds": round(outcome.processor_seconds, 1),
         "seed": config.training.seed,
         "command": about["command"],
         "commit": commit(),

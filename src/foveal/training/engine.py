@@ -81,13 +81,15 @@ class Outcome:
     Attributes:
         steps: of the optimizer's schedule.
         seen: images, or decisions in an environment.
-        seconds: of all its processes.
+        seconds: of all the processes that it took one after another.
+        processor_seconds: that they computed, on all cores; of several at once the first one's.
         validation: what the last validation measured, by name.
     """
 
     steps: int
     seen: int
     seconds: float
+    processor_seconds: float
     validation: dict[str, float]
 
 
@@ -131,7 +133,7 @@ class Engine(ABC):
         self.optimization = config
         self.device = torch.device(device)
         self.step = 0
-        self.seconds = 0.0  # of the processes before this one
+        self.seconds = self.processor_seconds = 0.0  # see `Outcome`
         self.validation: dict[str, float] = {}
         self.fabric = make_fabric(self.device, config.precision, all_used=self._all_used())
         self.writes = rank() == 0  # one process of several keeps the run directory
@@ -187,8 +189,8 @@ class Engine(ABC):
     def _run(self) -> Outcome:
         config = self.optimization
         self.learner.train()
-        began = saved = time.monotonic()
-        first_step = self.step
+        first_step, before, saved = self.step, self.seconds, self.seconds
+        self._clock = time.monotonic(), time.process_time()
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
         with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
             while self.step < self.total_steps:
@@ -196,33 +198,41 @@ class Engine(ABC):
                 self.counted += 1
                 self.step += 1
                 ended = self.step == self.total_steps
-                elapsed = time.monotonic() - began
-                rate = (self.step - first_step) * self.seen_per_step / elapsed
+                self._count_time()
+                rate = (self.step - first_step) * self.seen_per_step / (self.seconds - before)
                 if self.step % config.log_every == 0 or ended:
-                    self._report(journal, self.seconds + elapsed, rate, self._read_totals())
+                    self._report(journal, rate, self._read_totals())
                 if ended or self._validation_due():
                     self.validation = self._validate_once()
-                    self._report(journal, self.seconds + elapsed, rate, {})
+                    self._report(journal, rate, {})
                     if self.illustrate and self.writes and self._illustration_due():
                         picture = self.illustrate()
                         if picture is not None:
                             journal.show("scanpaths", picture, self.step)
                 stopping = self._any(signalled.is_set())
-                due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                self._count_time()
+                due = self.seconds - saved > 60 * config.checkpoint_minutes
                 if due or ended or stopping:
-                    self.save(self.seconds + time.monotonic() - began)
-                    saved = time.monotonic()
+                    self.save()
+                    saved = self.seconds
                 if stopping and not ended:
                     raise TrainingStopped(f"stopped at step {self.step:,} of {self.total_steps:,}")
-        self.seconds += time.monotonic() - began
-        return Outcome(self.step, self.step * self.seen_per_step, self.seconds, self.validation)
+        self._count_time()
+        spent = self.seconds, self.processor_seconds
+        return Outcome(self.step, self.step * self.seen_per_step, *spent, self.validation)
+
+    def _count_time(self) -> None:
+        now = time.monotonic(), time.process_time()
+        self.seconds += now[0] - self._clock[0]
+        self.processor_seconds += now[1] - self._clock[1]
+        self._clock = now
 
     @property
     def progress(self) -> float:
         """How much of the run is done, 0 to 1."""
         return self.step / self.total_steps
 
-    def save(self, seconds: float) -> None:
+    def save(self) -> None:
         """Write the checkpoint, unless the state is no longer finite.
 
         Raises:
@@ -242,7 +252,8 @@ class Engine(ABC):
             "identity": fingerprint(self._identity),
             "step": self.step,
             "total_steps": self.total_steps,
-            "seconds": seconds,
+            "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "counted": self.counted,
             "validation": self.validation,
         }
@@ -291,6 +302,8 @@ class Engine(ABC):
         self.totals.zero_()[: self.known] = totals[: self.known]
         self.step, self.counted = about["step"], about["counted"]
         self.seconds, self.validation = about["seconds"], about["validation"]
+        # Older checkpoints do not say it.
+        self.processor_seconds = about.get("processor_seconds", self.seconds)
 
     def _rate(self) -> float:
         """The learning rate at this step of the run."""
@@ -362,7 +375,7 @@ class Engine(ABC):
         return self._summarize(means)
 
     def _report(
-        self, journal: Journal | NoJournal, seconds: float, rate: float, measures: dict[str, float]
+        self, journal: Journal | NoJournal, rate: float, measures: dict[str, float]
     ) -> None:
         epoch = self._epoch()
         line: dict[str, Any] = {"step": self.step}
@@ -373,7 +386,7 @@ class Engine(ABC):
             line[f"{self.SEEN}_per_second"] = rate
         else:
             line |= self.validation
-        line["seconds"] = round(seconds, 1)
+        line["seconds"] = round(self.seconds, 1)
         journal.write(line)
         if self.listener and self.writes:
             report = Progress(
