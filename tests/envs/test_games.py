@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import itertools
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -51,6 +52,22 @@ class Steering(Countdown):
         self.action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
 
 
+class Pulling(Countdown):
+    """Actions are whole numbers of a space of a given kind, and those taken are kept."""
+
+    taken: ClassVar[list[Any]] = []
+
+    def __init__(self, space: str) -> None:
+        super().__init__()
+        self.action_space = eval(f"gymnasium.spaces.{space}")
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        self.taken.append(np.asarray(action).tolist())
+        return self._image(), 0.0, False, False, {}
+
+
+gymnasium.register("test/Pulling-v0", entry_point=Pulling)
 gymnasium.register("test/Countdown-v0", entry_point=Countdown)
 gymnasium.register("test/Steering-v0", entry_point=Steering)
 
@@ -115,6 +132,32 @@ def test_games_that_begin_anew_with_the_next_action() -> None:
         got = torch.stack([getattr(turn, name) for turn in turns], dim=1)
         assert torch.equal(got, torch.tensor(wanted, dtype=torch.bool)), name
     assert torch.stack([t.rewards * t.played for t in turns]).sum(0).tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("space", "wanted"),
+    [
+        ("Discrete(3, start=-1)", [-1, 0, 1]),
+        ("MultiDiscrete([2, 3])", [list(pair) for pair in itertools.product(range(2), range(3))]),
+        ("MultiDiscrete([3, 2], start=[5, -1])", [[5 + k // 2, k % 2 - 1] for k in range(6)]),
+        ("MultiDiscrete([[2], [2]])", [[[0], [0]], [[0], [1]], [[1], [0]], [[1], [1]]]),
+        ("MultiBinary(2)", [[0, 0], [0, 1], [1, 0], [1, 1]]),
+    ],
+)
+def test_each_combination_of_whole_numbers_is_an_action(space: str, wanted: list[Any]) -> None:
+    games = Games(EnvConfig("test/Pulling-v0", (f"space={space!r}",)), 2)
+    games.reset(0)
+    assert games.num_actions == len(wanted)
+    Pulling.taken.clear()
+    for k in range(games.num_actions):
+        games.step(torch.tensor([k, games.num_actions - 1 - k]))
+    assert Pulling.taken[0::2] == wanted
+    assert Pulling.taken[1::2] == wanted[::-1]
+
+
+def test_too_many_combinations_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"at most 4,096 combinations; got 8,192 of MultiBinary"):
+        Games(EnvConfig("test/Pulling-v0", ("space='MultiBinary(13)'",)), 1)
 
 
 def test_games_that_begin_anew_at_once() -> None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
+from foveal.envs.actions import WHOLE, choices, of_space
 from foveal.envs.observations import Screen
 from foveal.model.sensor import GlimpseSensor
 from foveal.names import Range, check_fields
@@ -154,8 +155,8 @@ class Eye:
     def _flat(self, name: str) -> gymnasium.Space[Any]:
         """Motor and gaze in one space of the kind that the motor's is."""
         motor, gaze = self.motor, len(self.places)
-        if isinstance(motor, Discrete | MultiDiscrete | MultiBinary) and self.config.grid:
-            return MultiDiscrete([*_choices(motor), gaze])
+        if isinstance(motor, WHOLE) and self.config.grid:
+            return MultiDiscrete([*choices(motor), gaze])
         if isinstance(motor, Box) and motor.dtype.kind == "f" and not self.config.grid:
             low, high = np.append(motor.low, [-1, -1]), np.append(motor.high, [1, 1])
             return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
@@ -170,14 +171,10 @@ class Eye:
         if actions.shape[batched:] != wanted:
             raise ValueError(f"an action must be of the shape {wanted}; got {actions.shape}.")
         motor: Any = self.motor
-        if isinstance(motor, Box):
-            parts, gaze = actions[..., :-2], actions[..., -2:]
-        else:
-            parts, gaze = actions[..., :-1], actions[..., -1]
-        if not isinstance(motor, Box | MultiBinary):
-            parts = parts + np.ravel(motor.start)
+        if not isinstance(motor, Box):
+            return of_space(motor, actions[..., :-1]), actions[..., -1]
         shape = (*actions.shape[:batched], *motor.shape)
-        return parts.reshape(shape).astype(motor.dtype), gaze
+        return actions[..., :-2].reshape(shape).astype(motor.dtype), actions[..., -2:]
 
 
 def _places(config: FoveaConfig) -> NDArray[np.float64]:
@@ -187,13 +184,6 @@ def _places(config: FoveaConfig) -> NDArray[np.float64]:
     if config.gaze == "relative":
         line = np.linspace(-1, 1, side) if side > 1 else np.zeros(side)
     return np.stack([np.tile(line, side), np.repeat(line, side)], axis=1)
-
-
-def _choices(motor: Any) -> list[int]:
-    """How many values each whole number of a motor's space has."""
-    if isinstance(motor, MultiBinary):
-        return [2] * int(np.prod(motor.shape))
-    return [int(motor.n)] if isinstance(motor, Discrete) else [int(n) for n in motor.nvec.ravel()]
 
 
 def _array(value: Any) -> NDArray[Any]:

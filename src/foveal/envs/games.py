@@ -21,6 +21,7 @@ from gymnasium.wrappers import MaxAndSkipObservation
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.envs.actions import Together
 from foveal.envs.observations import Screen, find_senses
 from foveal.names import Range, check_fields, import_here, nearest
 from foveal.scene.files.sources import LUMA
@@ -93,11 +94,12 @@ class Games:
     Attributes:
         image_shape: ``(C, H, W)``.
         senses: the numbers of each sense beside the image, by name.
-        num_actions: how many there are.
+        num_actions: how many there are; of several whole numbers at once, their combinations.
 
     Raises:
         ValueError: if there is no such environment, it takes no such options, or it observes no
-            image, or two, or anything else that is no numbers, or its actions are not discrete.
+            image, or two, or anything else that is no numbers, or its actions are not discrete, or
+            have too many combinations.
     """
 
     def __init__(
@@ -119,13 +121,8 @@ class Games:
         self._last = torch.empty(0)  # what was seen last, of each game
         self._senses = find_senses(space, self._screen, config.env_senses)
         self.senses = {key: sense.width for key, sense in self._senses.items()}
-        actions = self.vector.single_action_space
-        if not isinstance(actions, gymnasium.spaces.Discrete):
-            raise ValueError(
-                f"the actions of {config.env} must be discrete (gymnasium.spaces.Discrete); got "
-                f"{actions}. Choose another environment, or wrap it."
-            )
-        self.num_actions, self._first_action = int(actions.n), int(actions.start)
+        self._actions = Together(self.vector.single_action_space, config.env)
+        self.num_actions = self._actions.count
         mode = self.vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         if mode == AutoresetMode.DISABLED:
             raise ValueError(
@@ -151,7 +148,7 @@ class Games:
             ValueError: if a reward is not a number, what is observed is not as the spaces say, or
                 an environment fails.
         """
-        chosen = actions.cpu().numpy() + self._first_action
+        chosen = self._actions.of(actions.cpu().numpy())
         with naming_the_dead(self.vector, self.name):
             observations, rewards, terminated, truncated, info = self.vector.step(chosen)
         if not np.isfinite(rewards).all():

@@ -19,6 +19,7 @@ WANTED = (
     "a Box of (height, width) or (height, width, channels), of uint8, bool, or numbers from 0 to 1"
 )
 
+NUMBERS = Box | Discrete | MultiBinary | MultiDiscrete  # what senses may be
 WIDEST = 1e6  # that bounds are apart, to be known ones
 
 
@@ -180,11 +181,12 @@ def find_senses(
             raise ValueError(
                 f"{screen.name} has no sense {key!r}; beside the image it has {listed}."
             )
-        if not isinstance(parts[key], Box | Discrete | MultiBinary | MultiDiscrete):
+        if not isinstance(parts[key], NUMBERS):
+            others = [str(name) for name, part in parts.items() if isinstance(part, NUMBERS)]
             raise ValueError(
                 f"the sense {key!r} of {screen.name} must be a Box, Discrete, MultiBinary or "
-                f"MultiDiscrete; got {parts[key]}. Name those to be used, as in --env-senses "
-                "direction, or encode it by a wrapper."
+                f"MultiDiscrete; got {parts[key]}. Leave it out, by "
+                f"{' '.join(['--env-senses', *others])}, or encode it by a wrapper."
             )
         senses[key] = Sense(key, parts[key])
     return senses
