@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from foveal.envs import CATCH_ID, CatchGames, EnvConfig, Games
+from foveal.envs import CATCH_ID, CatchGames, EnvConfig, Fovea, Games
 from foveal.envs.catch import CatchConfig
 from foveal.envs.games import read_options
 
@@ -153,6 +153,42 @@ def test_each_combination_of_whole_numbers_is_an_action(space: str, wanted: list
         games.step(torch.tensor([k, games.num_actions - 1 - k]))
     assert Pulling.taken[0::2] == wanted
     assert Pulling.taken[1::2] == wanted[::-1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "lit", "channel"),
+    [
+        ((2, 3, 8, 9), (1, 2, 4, 5), 5),
+        ((2, 8, 9, 3), (1, 4, 5, 2), 5),
+        ((4, 8, 9, 1), (2, 4, 5), 2),
+    ],
+)
+def test_several_images_at_once_are_channels(
+    shape: tuple[int, ...], lit: tuple[int, ...], channel: int
+) -> None:
+    """As `gymnasium.wrappers.FrameStackObservation` stacks them: the first of four axes."""
+    games = still(shape, 255, "uint8", lit)
+    images, _ = games.reset(0)
+    assert games.image_shape == images.shape[1:] == (shape[0] * min(shape[1:]), 8, 9)
+    assert images.nonzero().tolist() == [[game, channel, 4, 5] for game in range(2)]
+
+
+def test_our_agent_sees_through_a_fovea_as_any_trainer_does() -> None:
+    """What Fovea cuts out is an image of one channel a scale, and its gaze a part of the action."""
+    gymnasium.register(
+        "test/FoveaCatch-v0",
+        entry_point=lambda: Fovea(gymnasium.make(CATCH_ID), glimpse_size=6, grid=2, flat=True),
+    )
+    games = Games(EnvConfig("test/FoveaCatch-v0"), 2)
+    plain = Fovea(gymnasium.make(CATCH_ID), glimpse_size=6, grid=2, flat=True)
+    images, _ = games.reset(3)
+    assert (games.image_shape, games.senses, games.num_actions) == ((3, 6, 6), {"gaze": 2}, 12)
+    seen, _ = plain.reset(seed=3)
+    assert np.array_equal(images[0], seen["glimpse"][:, 0])
+    turn = games.step(torch.tensor([2 * 4 + 1, 0]))  # the paddle right, the eye at the top right
+    seen, *_ = plain.step(np.array([2, 1]))
+    assert np.array_equal(turn.images[0], seen["glimpse"][:, 0])
+    assert turn.senses["gaze"].tolist() == [[0.5, -0.5], [-0.5, -0.5]]
 
 
 def test_too_many_combinations_are_refused() -> None:

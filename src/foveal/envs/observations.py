@@ -16,7 +16,8 @@ from torch import Tensor
 from foveal.scene.screens import Screens
 
 WANTED = (
-    "a Box of (height, width) or (height, width, channels), of uint8, bool, or numbers from 0 to 1"
+    "a Box of (height, width), (height, width, channels) or several of them, (number, height, "
+    "width, channels), of uint8, bool, or numbers from 0 to 1"
 )
 
 NUMBERS = Box | Discrete | MultiBinary | MultiDiscrete  # what senses may be
@@ -29,8 +30,9 @@ class Screen:
 
     Attributes:
         key: its name among them; None where the image is the whole observation.
-        shape: as the environment gives it.
-        axis: which of three axes has the channels, 0 or 2; None of two axes.
+        shape: as the environment gives it; of four axes the first is of several images, as of
+            frames stacked or of the scales of a glimpse, which become channels.
+        axis: which of the last three axes has the channels, 0 or 2; None of two axes.
         low: the value that is black.
         span: from black to white.
         name: of the environment, for people.
@@ -70,7 +72,7 @@ class Screen:
                 "gymnasium.wrappers.FilterObservation."
             )
         (key,), box = images, parts[images[0]]
-        axis = None if len(box.shape) == 2 else _channel_axis(channels, box.shape, name)
+        axis = None if len(box.shape) == 2 else _channel_axis(channels, box.shape[-3:], name)
         low = float(box.low.min())
         return cls(key, box.shape, axis, low, float(box.high.max()) - low, name)
 
@@ -79,8 +81,11 @@ class Screen:
         """``(C, H, W)``."""
         if self.axis is None:
             return (1, self.shape[0], self.shape[1])
-        height, width = (side for axis, side in enumerate(self.shape) if axis != self.axis)
-        return self.shape[self.axis], height, width
+        *count, first, second, third = self.shape
+        several = count[0] if count else 1
+        if self.axis == 0:
+            return several * first, second, third
+        return several * third, first, second
 
     def read(self, observations: Any, *, batched: bool = True) -> Screens:
         """The images of B observations, or of one.
@@ -107,6 +112,11 @@ class Screen:
                     "Mend the space, or scale them by a wrapper."
                 )
         frames: NDArray[Any] = images[..., None] if self.axis is None else images
+        if frames.ndim == 5:
+            frames = frames if self.axis == 0 else np.moveaxis(frames, 1, -2)
+            channels, height, width = self.image_shape
+            merged = (channels, height, width) if self.axis == 0 else (height, width, channels)
+            frames = frames.reshape(len(frames), *merged)
         return Screens(frames, self.axis == 0, self.low, self.span)
 
 
@@ -193,11 +203,11 @@ def find_senses(
 
 
 def _is_image(space: gymnasium.Space[Any]) -> bool:
-    return isinstance(space, Box) and len(space.shape) in (2, 3) and _has_known_range(space)
+    return isinstance(space, Box) and len(space.shape) in (2, 3, 4) and _has_known_range(space)
 
 
 def _channel_axis(channels: str, shape: tuple[int, ...], name: str) -> int:
-    """Where the channels are among three axes: 0 or 2."""
+    """Where the channels are among the three axes of an image: 0 or 2."""
     if channels != "auto":
         return 0 if channels == "first" else 2
     if shape[0] < min(shape[1:]):
@@ -205,7 +215,7 @@ def _channel_axis(channels: str, shape: tuple[int, ...], name: str) -> int:
     if shape[2] < min(shape[:2]):
         return 2
     raise ValueError(
-        f"the observations of {name} have the shape {shape}: whether the channels are first "
+        f"the images that {name} observes have the shape {shape}: whether the channels are first "
         "or last cannot be told from it. Pass --env-channels first or last; to a wrapper, "
         'channels="first" or "last".'
     )
