@@ -283,6 +283,26 @@ def test_a_failed_run_is_named_and_the_others_finish(
     assert "small-conv, seed 0: test error" in out
 
 
+def test_a_damaged_run_is_named_and_the_other_seeds_make_the_row(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["reproduce", "small-ram", "--quick", "--jobs", "1", "--seeds"]
+    assert cli.main([*line, "0", "1"]) == 0
+    (small / "runs/quick/small-ram/seed-0/result.json").write_text('{"error": 1')
+    path = small / "runs/quick/small-ram/seed-1/result.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["commit"], "another"))
+    capsys.readouterr()
+    assert cli.main([*line, "0", "1", "2"]) == 1
+    err = capsys.readouterr().err
+    assert "1 run(s) failed: small-ram, seed 0: runs/quick/small-ram/seed-0/result.json must" in err
+    assert re.search("left out.*seed-0/result.json must be JSON.* Remove it", err)
+    result = json.loads((small / "runs/quick/results/small-ram.json").read_text())
+    assert result["seeds"] == [1, 2]
+    assert result["commits"] == sorted(["another", result["runs"][1]["commit"]])
+    assert cli.main([*line, "2"]) == 0
+    assert "; of different commits, " in capsys.readouterr().out
+
+
 def test_several_seeds_pool_into_one_interval() -> None:
     runs = [
         {"error": error, "seed": seed, "protocol": "one rollout"}

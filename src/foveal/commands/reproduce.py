@@ -13,8 +13,10 @@ from rich.table import Table
 
 from foveal.commands.console import (
     FAILED,
+    INTERRUPTED,
     Stop,
     bars,
+    left_out,
     print_json,
     say,
     show_table,
@@ -119,11 +121,12 @@ def reproduce(
         _list(plan, json)
         return
     waiting = [(row, seed) for row in plan.rows for seed in plan.seeds]
-    if len(waiting) == 1 or plan.jobs == 1:
-        for row, seed in waiting:
-            _train_here(plan, row, seed, json)
+    if len(waiting) == 1:
+        _train_here(plan, *waiting[0], json)
     else:
-        _train_apart(plan, waiting, json)
+        train = _train_in_turn if plan.jobs == 1 else _train_apart
+        if failed := train(plan, waiting, json):
+            raise Stop(f"{len(failed)} run(s) failed: {' '.join(failed)}", FAILED)
     _show(plan, json)
 
 
@@ -192,13 +195,31 @@ def _train_here(plan: _Plan, row: Row, seed: int, json: bool) -> None:
         _collect(plan, row)
 
 
+def _train_in_turn(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> list[str]:
+    """Train runs one after another; those that could not be, and why."""
+    failed = []
+    for row, seed in waiting:
+        try:
+            _train_here(plan, row, seed, json)
+        except (OSError, ValueError, Stop) as problem:
+            if isinstance(problem, Stop) and problem.exit_code == INTERRUPTED:
+                raise
+            failed.append(f"{row.name}, seed {seed}: {problem}")
+    return failed
+
+
 def _collect(plan: _Plan, row: Row) -> None:
-    """Write the row's result from those of its seeds that have finished."""
+    """Write the row's result from those of its seeds that have finished and can be read."""
     found = sorted(
         plan.directory(row, 0).parent.glob(f"seed-*/{RESULT_FILE}"),
         key=lambda path: int(path.parent.name.removeprefix("seed-")),
     )
-    results = [read_json(path) for path in found]
+    results = []
+    for path in found:
+        try:
+            results.append(read_json(path))
+        except ValueError as problem:
+            left_out("reproduce", f"{problem} Remove it, and give the same command again.")
     if len(results) == 1:
         command = results[0]["command"]
     else:
@@ -209,8 +230,8 @@ def _collect(plan: _Plan, row: Row) -> None:
     write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
 
 
-def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> None:
-    """Train runs in processes of their own, ``plan.jobs`` at once."""
+def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> list[str]:
+    """Train runs in processes of their own, ``plan.jobs`` at once; those that failed, and why."""
     waiting, failed = list(waiting), []
     running: dict[Worker, tuple[Row, int, TaskID]] = {}
     with bars(quiet=json, counted=False) as shown, workers() as start:
@@ -233,8 +254,7 @@ def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> Non
                 elif not json:
                     result = read_json(plan.directory(row, seed) / RESULT_FILE)
                     say(f"{row.name}, seed {seed}: {_in_words(row, result)}")
-    if failed:
-        raise Stop(f"{len(failed)} run(s) failed: {' '.join(failed)}", FAILED)
+    return failed
 
 
 def _log(plan: _Plan, row: Row, seed: int) -> Path:
@@ -275,7 +295,7 @@ def _show(plan: _Plan, json: bool) -> None:
         low, high = result["interval"]
         say(
             f"{row.name}: {_in_words(row, result)} (95 % interval {low:.2f} to {high:.2f}; "
-            f"{len(result['seeds'])} seed(s)){paper}; {_minutes(result)}"
+            f"{len(result['seeds'])} seed(s)){paper}; {_minutes(result)}{_of_commits(result)}"
         )
     say(f"The table of all rows: {plan.out / 'README.md'}")
 
@@ -284,3 +304,8 @@ def _minutes(result: dict[str, Any]) -> str:
     """How long each seed took; of results from before it was kept, by the clock."""
     spent = [run.get("processor_seconds", run["seconds"]) for run in result["runs"]]
     return f"{', '.join(f'{seconds / 60:.1f}' for seconds in spent)} minutes"
+
+
+def _of_commits(result: dict[str, Any]) -> str:
+    commits = sorted({str(run["commit"]) for run in result["runs"]})
+    return f"; of different commits, {', '.join(commits)}" if len(commits) > 1 else ""

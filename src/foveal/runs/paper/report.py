@@ -42,6 +42,7 @@ def row_result(
         "protocol": results[0]["protocol"],
         "config": asdict(row.config),
         "seeds": [result["seed"] for result in results],
+        "commits": sorted({str(result.get("commit")) for result in results}),
         "runs": list(results),
     } | ({"quick": True, "paper": None} if quick else {})
 
