@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
-from foveal.training.capture import CapturedStep, CudaGraph, Graph
+from foveal.training.capture import WARM_UP, CapturedStep, CudaGraph, Graph
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.engine import TrainingStopped
 from foveal.training.journal import read_metrics
@@ -232,6 +234,46 @@ def test_what_cannot_be_recorded_goes_on_as_it_is_and_says_why_once(
     for name, value in weights(called).items():
         torch.testing.assert_close(weights(fallen)[name], value, rtol=1e-3, atol=1e-4)
     assert torch.equal(called.generator.get_state(), fallen.generator.get_state())
+
+
+def test_what_a_failed_recording_computed_is_gone_before_the_step_is_called() -> None:
+    computed: list[weakref.ref[Tensor]] = []
+
+    class Full(Calls):
+        def record(self, function: Callable[[], Tensor]) -> None:
+            result = function()
+            computed.append(weakref.ref(result))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    alive: list[bool] = []
+
+    def function(number: Tensor | float) -> Tensor:
+        alive.append(any(result() is not None for result in computed))
+        return torch.ones(3) * number
+
+    step = CapturedStep(function, Full())
+    for _ in range(WARM_UP + 2):
+        step(0.5)
+    assert alive == [False] * (WARM_UP + 3)
+
+
+def test_what_is_left_of_another_run_is_gone_before_a_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Run:
+        def __init__(self) -> None:
+            self.itself = self
+
+    cuda = Cuda(monkeypatch, fails=False)
+    gc.disable()
+    try:
+        left = weakref.ref(Run())
+        assert left() is not None
+        generator: Any = Cuda.Named(cuda, "ours")
+        CudaGraph(torch.device("cuda", 0), generator)
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_inputs_lie_where_they_lay_and_have_the_values_of_the_call() -> None:

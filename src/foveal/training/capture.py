@@ -10,6 +10,7 @@ the graph moves on; and nothing may be read on the host in between.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -77,6 +78,8 @@ class CapturedStep:
             except RuntimeError as problem:
                 log.warning("steps are not captured as a CUDA graph: %s", _cause(problem))
                 self.graph, self.inputs = None, []
+            # Only now: the error held on to all that was computed in the recording.
+            if self.graph is None:
                 return self.function(*inputs)
         return self.graph.replay()
 
@@ -102,6 +105,9 @@ class CudaGraph:
 
     def __init__(self, device: torch.device, generator: torch.Generator) -> None:
         self.device, self.generator = device, generator
+        # The graph of an earlier run of this process, and its memory, may be part of a cycle: they
+        # go now, to make room for this one, and not in the middle of its recording.
+        gc.collect()
         # Kernels can only be recorded away from the default stream, and what autograd and cuBLAS
         # keep for each stream should be there before.
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
