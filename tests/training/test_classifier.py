@@ -284,6 +284,17 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
         make_trainer(tmp_path).restore()
 
 
+def test_a_checkpoint_of_another_kind_of_device_is_refused_as_such(tmp_path: Path) -> None:
+    make_trainer(tmp_path).save()
+    path = tmp_path / CHECKPOINT_FILE
+    tensors, about = read_tensors(path)
+    seed_and_offset = torch.zeros(16, dtype=torch.uint8)  # the state of a GPU's generator
+    write_tensors(path, tensors | {"generator": seed_and_offset}, about)
+    words = "random numbers of another kind of device than cpu.*pass --device cuda"
+    with pytest.raises(ValueError, match=words):
+        make_trainer(tmp_path).restore()
+
+
 def test_the_rate_and_the_exploration_fall_as_stated(tmp_path: Path) -> None:
     assert [TrainConfig().remaining(p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     trainer = make_trainer(tmp_path)

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from foveal import randomness
 from foveal.io.files import read_tensors
 from foveal.training import parallel
+from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.journal import read_metrics
+from foveal.training.machine import DeviceFailed
+from foveal.training.objective import ObjectiveConfig
+from foveal.training.parallel import ProcessLost
+from tests.conftest import Halves
 
 # SGD without momentum: rounding does not grow, as it would where matrices are orthogonalized.
 SMALL = (
@@ -101,6 +107,33 @@ def test_a_dead_process_ends_the_job_which_can_go_on() -> None:
         time.sleep(0.2)
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), DeviceFailed, "not enough memory"),
+        (torch.AcceleratorError("CUDA error: launch failure"), DeviceFailed, "the device failed"),
+        (RuntimeError("Connection closed by peer"), ProcessLost, "process 1 of 2 lost touch"),
+    ],
+)
+def test_a_device_that_fails_is_no_lost_process(
+    problem: RuntimeError,
+    kind: type[Exception],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(nn.Linear(3, 2), Halves(), TrainConfig(), ObjectiveConfig(), tmp_path)
+
+    def fail() -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        raise problem
+
+    monkeypatch.setattr(trainer, "_train_step", fail)
+    with pytest.raises(kind, match=words):
+        trainer.run()
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:

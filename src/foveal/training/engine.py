@@ -180,7 +180,8 @@ class Engine(ABC):
         try:
             precise = fast_products(self.device, self.optimization.precision)
             alone = hold(self.directory) if self.writes else nullcontext()
-            with alone, device_failures_explained(self.batch), precise:
+            # The device's own failures first: to several processes all others are a lost one.
+            with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
                 return self._run()
         finally:
             del self.wrapped, self.stepped
@@ -192,7 +193,7 @@ class Engine(ABC):
         first_step, before, saved = self.step, self.seconds, self.seconds
         self._clock = time.monotonic(), time.process_time()
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
-        with keeping as journal, stop_on_signal() as signalled, lost_processes_explained():
+        with keeping as journal, stop_on_signal() as signalled:
             while self.step < self.total_steps:
                 self.totals += self._train_step()
                 self.counted += 1
@@ -294,6 +295,12 @@ class Engine(ABC):
         weights = {name: value for name, value in tensors.items() if name.startswith(wanted)}
         load_state(self.learner, weights, path)
         load_state_tensors(self.optimizers, tensors)
+        if tensors["generator"].shape != self.generator.get_state().shape:
+            other = "cuda" if self.device.type == "cpu" else "cpu"
+            raise ValueError(
+                f"{path} has the random numbers of another kind of device than {self.device}. "
+                f"Go on where the run was: pass --device {other}."
+            )
         self.generator.set_state(tensors["generator"])
         # A checkpoint from before a measure was added goes on with those that it has; the others
         # begin with the next reading.
