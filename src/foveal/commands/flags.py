@@ -140,6 +140,12 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu or cuda; got {name!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"got device {name!r}, but PyTorch finds no GPU here. Use --device cpu.")
+    own = os.environ.get("LOCAL_RANK")
+    if device.type == "cuda" and own is not None and device.index != int(own):
+        raise ValueError(
+            f"got device {name!r}, but torchrun gives each of its processes a GPU of its own. "
+            "Use --device cuda."
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"got device {name!r}, but there are {torch.cuda.device_count()} GPU(s), from cuda:0."
