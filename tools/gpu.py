@@ -28,7 +28,7 @@ from foveal.commands.flags import choose_device
 from foveal.io.files import write_json
 from foveal.runs.recipes import recipe
 from foveal.runs.run import train_run
-from foveal.training.journal import read_metrics
+from foveal.training.engine import Progress
 from foveal.training.machine import commit, hardware
 
 TESTS = ("tests/training/test_capture.py", "tests/model/test_sensor.py")
@@ -63,9 +63,14 @@ def main() -> None:
 def parts(device: torch.device, quick: bool) -> dict[str, Callable[[float], Any]]:
     """What is measured, by name; each is told how many seconds are left."""
     train = partial(trained, device=device, quick=quick)
-    rates = {
+    rates = {  # of as many steps each
         f"{task}, {'captured' if capture else 'eager'}, batch {batch}": partial(
-            train, task, capture=capture, epochs=8, batch_size=batch, precision="bf16-mixed"
+            train,
+            task,
+            capture=capture,
+            epochs=batch // 256,
+            batch_size=batch,
+            precision="bf16-mixed",
         )
         for task in ("mnist-28", "cluttered-100")
         for batch in (2048, 16384)
@@ -83,7 +88,8 @@ def parts(device: torch.device, quick: bool) -> dict[str, Callable[[float], Any]
 
 def tests(left: float) -> str:
     """The last line of the tests that need a GPU."""
-    return _output("-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, left=left)[-1]
+    options = ("-q", "-p", "no:cacheprovider", "-k", "on_a_gpu or cuda")
+    return _output("-m", "pytest", *options, *TESTS, left=left)[-1]
 
 
 def bench(device: torch.device, quick: bool, left: float) -> Any:
@@ -114,19 +120,37 @@ def trained(
     config = config.altered(training={"log_every": 1 if quick else 20})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    pace = Pace()
     with tempfile.TemporaryDirectory() as directory:
         about = {"name": task, "recipe": "fast", "command": "python tools/gpu.py"}
         place = Path(directory)
-        result = train_run(config, about, place, device, judged=judged, capture=capture)
-        lines = [line for line in read_metrics(place) if "loss" in line]
-    seconds, steps = (lines[-1][key] - lines[0][key] for key in ("seconds", "step"))
+        result = train_run(config, about, place, device, pace, judged=judged, capture=capture)
     kept = ("error", "validation_error", "seconds", "images_seen", "parameters")
     return {
-        # From the first reading on, by when a step may have been recorded.
-        "images_per_second": round(steps * config.training.batch_size / max(seconds, 1e-9)),
+        "images_per_second": round(pace.steps * config.training.batch_size / pace.seconds),
         "peak_mb": torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else 0,
         **{key: result[key] for key in kept if key in result},
     }
+
+
+class Pace:
+    """Listens to a training: the time of its steps, without validations.
+
+    Each reading of the metrics has waited for the device. From the first one on, by when a step may
+    have been recorded.
+    """
+
+    def __init__(self) -> None:
+        self.steps, self.seconds = 0, 0.0
+        self.last: tuple[int, float] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        now = progress.step, time.perf_counter()
+        if self.last is not None and not progress.validated:
+            self.steps += now[0] - self.last[0]
+            self.seconds += now[1] - self.last[1]
+        if self.last is not None or not progress.validated:
+            self.last = now
 
 
 def _output(*words: str, left: float) -> list[str]:
