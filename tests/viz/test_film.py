@@ -11,7 +11,17 @@ from PIL import Image
 
 from foveal.evaluation.agent import Moment
 from foveal.model.attention import RecurrentAttention
-from foveal.viz.film import Film, check_film, contact_sheet, film_of, frame, save_film
+from foveal.viz.film import (
+    SCREEN,
+    Film,
+    _outline,
+    _screen,
+    check_film,
+    contact_sheet,
+    film_of,
+    frame,
+    save_film,
+)
 from foveal.viz.theme import THEMES
 from tests.conftest import TINY
 from tests.viz.test_drawing import rgb
@@ -26,6 +36,18 @@ def test_a_frame_shows_no_more_than_has_been_seen_by_then() -> None:
     ]
     assert unseen == sorted(unseen, reverse=True)
     assert unseen[0] > unseen[-1] > 0
+
+
+@pytest.mark.parametrize("size", [(40_000, 40_000), (40_000, 40), (40, 40_000)])
+def test_a_square_of_less_than_a_pixel_is_a_point_at_its_place(size: tuple[int, int]) -> None:
+    """The eye is at three quarters of the image's longer side, and so is the point."""
+    squares = {0: (int(0.75 * size[1]), int(0.75 * size[0]), 24)}
+    longer = int(np.argmax(size))
+    screen = _screen(np.zeros((1, 1), dtype=np.float32), size)
+    _outline(screen, squares, size)
+    drawn = np.argwhere(np.asarray(screen).any(-1))
+    assert len(drawn)
+    assert drawn[:, longer].mean() == pytest.approx(0.75 * SCREEN, abs=2)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -211,18 +211,24 @@ def _screen(pixels: NDArray[np.float32], image_size: tuple[int, int]) -> Image.I
     return as_picture(pixels).convert("RGB").resize(size, method)
 
 
+def _zoom(screen: Image.Image, image_size: tuple[int, int]) -> float:
+    """How much an image is enlarged on its screen, of which the shorter side may be rounded up."""
+    return max(screen.size) / max(image_size)
+
+
 def _outline(
     screen: Image.Image, squares: Mapping[int, Square], image_size: tuple[int, int]
 ) -> None:
     """Draw the square of every scale, the finest on top; what lies outside the image is cut."""
-    lines, zoom = ImageDraw.Draw(screen), screen.width / image_size[1]
+    lines, zoom = ImageDraw.Draw(screen), _zoom(screen, image_size)
     for scale, (left, top, side) in reversed(list(squares.items())):
-        corners = (left * zoom, top * zoom, (left + side) * zoom - 1, (top + side) * zoom - 1)
+        x, y, length = left * zoom, top * zoom, max(side * zoom - 1, 0)  # of a huge image: a point
+        corners = (x, y, x + length, y + length)
         lines.rectangle(corners, outline=scale_color(scale), width=2)
 
 
 def _draw_fixations(screen: Image.Image, path: Scanpath, look: int) -> None:
-    draw, zoom = ImageDraw.Draw(screen), screen.width / path.image_size[1]
+    draw, zoom = ImageDraw.Draw(screen), _zoom(screen, path.image_size)
     points = [(x * zoom, y * zoom) for x, y in path.centers[: look + 1].tolist()]
     colors = [answer_color(path.answer_at(number)) for number in range(len(points))]
     for number, color in enumerate(colors[1:], start=1):
