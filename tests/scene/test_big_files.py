@@ -132,6 +132,20 @@ def test_damaged_large_files_stop_neither_evaluation_nor_training(
     assert cli.main(["evaluate", "run", "--strict"]) == 2
 
 
+def test_a_file_with_many_faults_is_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of its tiles is missing at a place of its own, and each look meets others."""
+    for i in range(4):
+        write(f"data/{i % 2}/{i}.tif", 200, seed=i)
+    cut = Path("data/0/0.tif")
+    cut.write_bytes(cut.read_bytes()[:3000])
+    code = cli.main(["evaluate", "model", "--data", "data", "--num-glimpses", "9", "--json"])
+    out, err = capsys.readouterr()
+    assert (code, json.loads(out)["count"]) == (1, 3)
+    first, last = err.splitlines()
+    assert first.startswith("foveal evaluate: left out: data/0/0.tif is damaged or cut off")
+    assert last == "foveal evaluate: 1 file(s) could not be read and were left out."
+
+
 def test_a_large_file_is_shown_as_if_it_were_read_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

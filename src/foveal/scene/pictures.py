@@ -1,6 +1,7 @@
 """Pictures of any sizes, and large files among them, as batches that a model takes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -46,14 +47,14 @@ def stay_bytes(pictures: Sequence[Picture]) -> bool:
 def as_batch(
     pictures: list[Picture],
     device: torch.device,
-    report: Callable[[str], None] | None = None,
+    report: Callable[[str, str], None] | None = None,
     thumbnails: Sequence[dict[int, Tensor]] | None = None,
 ) -> PaddedImages | list[PatchSource]:
     """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
 
-    Where there is a ``report``, it is told what is wrong where a source cannot be read, which then
-    stops nothing (`foveal.scene.sources.GuardedSource`), and the ``thumbnails`` of each source are
-    kept; what it raises is passed on.
+    Where there is a ``report``, it is told the name of a source that cannot be read, and what is
+    wrong, which then stops nothing (`foveal.scene.sources.GuardedSource`), and the ``thumbnails``
+    of each source are kept; what it raises is passed on.
     """
     whole = [picture for picture in pictures if not isinstance(picture, Source)]
     if len(whole) == len(pictures):
@@ -65,7 +66,10 @@ def as_batch(
     if report is None:
         return list(sources)
     kept = thumbnails or [{} for _ in sources]
-    return [GuardedSource(source, report, k) for source, k in zip(sources, kept, strict=True)]
+    return [
+        GuardedSource(source, partial(report, source.name), k)
+        for source, k in zip(sources, kept, strict=True)
+    ]
 
 
 def close_sources(pictures: Iterable[Picture]) -> None:

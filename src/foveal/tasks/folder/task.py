@@ -141,6 +141,7 @@ class FolderTask(Task):
         self.device = torch.device(device)
         self.classes = classes or listing.classes
         self.problems: list[str] = listing.problems
+        self._left_out: set[str] = set()  # the names of files that went bad since
         self._door = door
         prepare = AS_IT_IS if door is None else door.preparation
         sizes = {prepare.size(*size) for size in listing.sizes.tolist()}
@@ -400,19 +401,20 @@ class FolderTask(Task):
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)
         for place, picture in zip(places, pictures, strict=True):
+            name = str(self._store.paths[place])
             try:
                 if isinstance(picture, Exception):
                     raise picture
-                name = str(self._store.paths[place])
                 yield place, self._door(picture, name) if self._door else picture
             except (OSError, ValueError) as problem:
-                self._report(str(problem))
+                self._report(name, str(problem))
 
-    def _report(self, problem: str) -> None:
-        """Take note of a file that is left out, once."""
+    def _report(self, name: str, problem: str) -> None:
+        """Take note of a file that is left out, once, whatever else is wrong with it."""
         if self.config.strict:
             raise ValueError(f"{problem} (--strict)")
-        if problem not in self.problems:
+        if name not in self._left_out:
+            self._left_out.add(name)
             self.problems.append(problem)
             self.on_problem(problem)
 
