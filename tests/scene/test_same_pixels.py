@@ -6,6 +6,7 @@ Each is written from known numbers, and its colours are worked out here from the
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -341,3 +342,52 @@ def test_jpegs_of_the_old_style_are_not_called_damaged(tmp_path: Path) -> None:
         file.pages[0].tags["Compression"].overwrite(6)  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"not read \(JPEG in the old style .*Convert it to PNG"):
         read_picture(path, 3)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "jpeg"])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_pieces_that_are_cut_off_are_not_guessed(
+    tmp_path: Path, compression: str, tiled: bool
+) -> None:
+    """The second half of a tile or strip is zeros: what a decoder makes of it is no image."""
+    path = tmp_path / "half.tif"
+    pieces: dict[str, Any] = {"tile": (32, 32)} if tiled else {"rowsperstrip": 32}
+    pixels = RANDOM.integers(0, 256, (96, 64), np.uint8)
+    tifffile.imwrite(path, pixels, compression=compression, **pieces)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        start, length = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[start + length // 2 : start + length] = bytes(length - length // 2)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"half.tif (is damaged or|has a tile that cannot)"):
+        read_picture(path, 1)
+
+
+def test_a_list_of_tiles_that_is_cut_off_is_damage_and_not_black(tmp_path: Path) -> None:
+    """Some programs write the list of tiles last, where a broken download ends before it."""
+    path = tmp_path / "cut.tif"
+    pixels = RANDOM.integers(1, 256, (128, 128), np.uint8)
+    tifffile.imwrite(path, pixels, tile=(32, 32), compression="zlib")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages.first.tags
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag, end = tags[name], len(content)
+            size = tag.valuebytecount
+            content += content[tag.valueoffset : tag.valueoffset + size]
+            content[tag.offset + 8 : tag.offset + 12] = end.to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_picture(path, 1), pixels[None])
+    path.write_bytes(content[:-8])
+    with pytest.raises(ValueError, match=r"cut.tif is damaged .*its list of tiles ends before"):
+        read_picture(path, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_among_the_files_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    for read in (probe, lambda path: read_picture(path, 3), open_source):
+        with pytest.raises(FileNotFoundError, match=r"pipe.png is neither a file nor a directory"):
+            read(path)

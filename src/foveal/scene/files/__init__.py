@@ -76,12 +76,12 @@ def is_large(path: str | Path, *, large: int = LARGE) -> bool:
 
 def _head(path: Path) -> bytes:
     with naming(path):
-        try:
-            with path.open("rb", buffering=0) as file:
-                return file.read(8)
-        except (FileNotFoundError, IsADirectoryError):
-            what = "is a directory" if path.is_dir() else "is missing"
-            raise FileNotFoundError(f"{path} {what}. Correct the path.") from None
+        if not path.is_file():  # of a pipe nothing may ever come
+            what = "is neither a file nor a directory" if path.exists() else "is missing"
+            what = "is a directory" if path.is_dir() else what
+            raise FileNotFoundError(f"{path} {what}. Correct the path.")
+        with path.open("rb", buffering=0) as file:
+            return file.read(8)
 
 
 __all__ = [

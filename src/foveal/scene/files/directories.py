@@ -65,7 +65,10 @@ class LeanFile:
         return b"".join(parts)
 
     def tile(self, directory: int, number: int) -> tuple[int, int] | None:
-        """Place and size of a tile, in bytes; None if the directory at this place has none such."""
+        """Place and size of a tile, in bytes; None if the directory at this place has none such.
+
+        Raises `EOFError` if the file ends before it says.
+        """
         tables = [self.tables.get((directory, tag)) for tag in (TILE_OFFSETS, TILE_SIZES)]
         if any(table is None or number >= table.length for table in tables):
             return None
@@ -74,7 +77,9 @@ class LeanFile:
 
     def _entry(self, table: Table, number: int) -> int:
         data = self.read_at(table.start + number * table.number.size, table.number.size)
-        return int(table.number.unpack(data)[0]) if len(data) == table.number.size else 0
+        if len(data) < table.number.size:  # 0 would stand for a tile that was left out, as black
+            raise EOFError(f"its list of tiles ends before tile {number}")
+        return int(table.number.unpack(data)[0])
 
     # What tifffile asks of a file.
 

@@ -28,6 +28,7 @@ ORIENTATION = 274  # the tag
 REVERSED = {2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}
 OLD_JPEG, DEFLATES = 6, (8, 32946)
 JPEGS = (OLD_JPEG, 7, 34892, 33007)  # compressions whose tables may lie outside the tiles
+JPEG_END = b"\xff\xd9"  # which nothing else in a JPEG is: its decoder makes what is missing grey
 AXES = ("YX", "YXS", "SYX", "CYX")  # of an image: rows, columns, samples or channels
 
 # What tifffile says of a damaged file is said in the error, and logged for those who listen.
@@ -224,6 +225,8 @@ class TiffSource(Source):
                 f"a tile should end at byte {offset + size:,}, and the file has {self._file.size:,}"
             )
         tables = {"jpegtables": page.jpegtables} if key.compression in JPEGS else {}
+        if tables and key.compression != OLD_JPEG and JPEG_END not in data:
+            raise EOFError(f"the JPEG of tile {index} has no end")
         with naming(self.path, "has a tile that cannot be decoded"):
             try:
                 tile: NDArray[Any] = key.decode(data, index, **tables)[0][0]
@@ -241,9 +244,12 @@ def _last_rows(key: Any, data: bytes, index: int) -> bytes:
     across = key.imagewidth * (key.samplesperpixel if key.planarconfig == 1 else 1)
     strips = -(-key.imagelength // key.rowsperstrip)
     rows = min(key.rowsperstrip, key.imagelength - index % strips * key.rowsperstrip)
-    return zlib.compress(
-        zlib.decompressobj().decompress(data, rows * -(-across * key.bitspersample // 8)), 0
-    )
+    row, stream = -(-across * key.bitspersample // 8), zlib.decompressobj()
+    pixels = stream.decompress(data, key.rowsperstrip * row)
+    stream.decompress(stream.unconsumed_tail, 1)  # to its end, where its checksum is
+    if not stream.eof:
+        raise EOFError(f"strip {index} is cut off, or longer than it may be")
+    return zlib.compress(pixels[: rows * row], 0)
 
 
 class _TileCache:
