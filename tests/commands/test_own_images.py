@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from foveal import RAMConfig, RecurrentAttention
+from foveal import RAMConfig, RecurrentAttention, cli
 from tests.tasks.folder.test_folder import write_bars
 from tests.tasks.folder.test_pictures import bad_files
 from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
@@ -317,3 +317,26 @@ def test_evaluate_scales_and_inverts(foveal: Foveal, tmp_path: Path) -> None:  #
     code, _, err = foveal("look mnist-28 --digits uci --invert")
     assert code == 2
     assert "--fit and --invert are for image files" in err
+
+
+def test_a_class_of_which_no_image_can_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bars(Path("bars"), 20)
+    for number in range(6):
+        copy = Path("bars", "third", f"{number}.png")
+        copy.parent.mkdir(exist_ok=True)
+        whole = Path("bars", "lying", f"1{number}.png").read_bytes()
+        copy.write_bytes(whole if number < 2 else whole[: len(whole) // 2])
+    line = "train folder --data bars --recipe fast --epochs 1 --workers 0 --threads 1"
+    for number in (0, 1):
+        Path("bars", "third", f"{number}.png").write_text("text")
+        wanted = 2 if number == 0 else 0
+        assert cli.main([*line.split(), "--out", f"run{number}"]) == wanted
+        err = capsys.readouterr().err
+        if wanted:  # one is left, and what became of the others is said
+            assert "has 1 image of class 'third'; at least 3 are needed" in err
+            assert re.search(r"5 could not be read; the first: .*0.png is not a PNG", err)
+    assert "left out: the class 'third', of which no image can be read." in err
+    assert json.loads(Path("run1", "config.json").read_text())["classes"] == ["lying", "standing"]

@@ -23,7 +23,7 @@ from foveal.commands.flags import HELP, parse
 from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
-from foveal.names import choose, shell_line
+from foveal.names import END, choose, shell_line
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe, usual_recipe
@@ -174,6 +174,9 @@ def made_ready(
     if task is not None:
         for problem in task.problems[len(known) :]:
             report(problem)
+        for name in found.classes if found else ():
+            if name not in (*task.classes, END):
+                report(f"the class {name!r}, of which no image can be read.")
         task.on_problem = report
         if not quiet:
             splits = ("train", "validation", "test")

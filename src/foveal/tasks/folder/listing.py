@@ -396,9 +396,10 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     name = name or str(listing.root)
     classes = listing.classes[:-1] if listing.with_end else listing.classes
     if len(classes) < 2:
-        raise ValueError(
+        raise _too_few(
+            listing,
             f"{name} has one class only, {classes[0]!r}: there is nothing to tell apart. "
-            "Add a subfolder (or rows) of another class."
+            "Add a subfolder (or rows) of another class.",
         )
     present = {entry.split or "train" for entry in listing.entries}
     wanted = [split for split in ("validation", "test") if split not in present]
@@ -410,12 +411,13 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
             if e.split == "train" and (not label or listing.names(e) == [label])
         ]
         if not mine:
-            raise ValueError(f"{name} has no training images of class {label!r}. Add some.")
+            raise _too_few(listing, f"{name} has no training images of class {label!r}. Add some.")
         if len(mine) <= len(wanted):
-            raise ValueError(
+            raise _too_few(
+                listing,
                 f"{name} has {len(mine)} image{'s' * (len(mine) > 1)} of class {label!r}; "
                 f"at least {1 + len(wanted)} are needed, one for each split. Add some, or leave "
-                "the class out."
+                "the class out.",
             )
         share = max(1, round(held_out * len(mine)))
         share = min(share, (len(mine) - 1) // max(1, len(wanted)))
@@ -425,8 +427,15 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
                 entries[mine[place]] = replace(entries[mine[place]], split=split)
     trained = {label for e in entries if e.split == "train" for label in listing.names(e)}
     if unseen := [label for label in classes if label not in trained]:
-        raise ValueError(f"{name} has no training images of class {unseen[0]!r}. Add some.")
+        raise _too_few(listing, f"{name} has no training images of class {unseen[0]!r}. Add some.")
     return replace(listing, entries=entries)
+
+
+def _too_few(listing: Listing, words: str) -> ValueError:
+    """What is said of images that cannot be split: also of those that could not be read."""
+    bad = listing.problems
+    left_out = f" {len(bad):,} could not be read; the first: {bad[0]}" if bad else ""
+    return ValueError(words + left_out)
 
 
 def write_split(listing: Listing, path: Path) -> None:

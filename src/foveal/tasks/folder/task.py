@@ -76,6 +76,7 @@ class Survey:
     listing: Listing  # the files that seem sound, with sizes; what is wrong with the others
     grey: bool  # whether none is in colour
     large: list[bool]  # of each file, whether it is read by windows
+    classes: tuple[str, ...] = ()  # those of all files, sound or not
 
 
 def survey(data: str, on_progress: Listener | None = None, separator: str = "") -> Survey:
@@ -104,7 +105,7 @@ def survey(data: str, on_progress: Listener | None = None, separator: str = "") 
     if not good:
         raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
     sound = replace(listing, entries=good, problems=[*listing.problems, *problems])
-    return Survey(sound, grey, large)
+    return Survey(sound, grey, large, listing.classes)
 
 
 class FolderTask(Task):
