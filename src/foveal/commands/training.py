@@ -29,7 +29,7 @@ from foveal.runs.folder_recipe import Reason, suggest
 from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe, usual_recipe
 from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.runs.screens import suggest_for_screens
-from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig
+from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask
 from foveal.tasks.folder.task import Survey, survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Progress
@@ -178,6 +178,9 @@ def made_ready(
             if name not in (*task.classes, END):
                 report(f"the class {name!r}, of which no image can be read.")
         task.on_problem = report
+        if isinstance(task, FolderTask) and task.short_of_memory:
+            words = "memory ended before --cache-gb: fewer images stay decoded, the others are"
+            complain(command, f"{words} decoded again each time. A smaller --cache-gb leaves more.")
         if not quiet:
             splits = ("train", "validation", "test")
             sizes = ", ".join(f"{task.size(split):,} {split}" for split in splits)

@@ -9,6 +9,7 @@ level, the pixel counts by the part that lies inside.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +38,11 @@ def explained(
     words = " ".join(str(problem).split())[:200] or type(problem).__name__
     if isinstance(problem, (OSError, ValueError)) and str(problem).startswith(f"{path} "):
         return problem  # said already
+    full = isinstance(problem, OSError) and problem.errno == errno.ENOMEM
+    if isinstance(problem, MemoryError) or full:
+        return NoMemory(f"{path} takes more memory than there is. Scale it down, or cut it up.")
     if isinstance(problem, OSError) and problem.errno is not None:
         return type(problem)(f"{path} cannot be read ({problem.strerror}).")
-    if isinstance(problem, MemoryError):
-        return ValueError(f"{path} takes more memory than there is. Scale it down, or cut it up.")
     if "imagecodecs" in words:
         return ValueError(
             f"{path} needs a codec that is not here; pip install --upgrade imagecodecs brings it."
@@ -51,6 +53,10 @@ def explained(
             f"{path} is of a kind that is not read ({words}). Convert it to PNG or a plain TIFF."
         )
     return ValueError(f"{path} {damage} ({words}). Fetch it again, or remove it.")
+
+
+class NoMemory(ValueError):
+    """A file that takes more memory than there is."""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from foveal.scene.files import Source, is_large, open_source
+from foveal.scene.files.sources import NoMemory
 from foveal.tasks.folder.pictures import Bytes, read_picture
 
 CHUNK = 8  # files a message to a worker
@@ -97,16 +98,19 @@ class PictureStore:
     """The decoded pictures of a list of files, kept in memory up to a budget; large ones never.
 
     The first that are read are kept, up to ``budget`` bytes, and none is put out for another: an
-    epoch reads each once, in a new order, so that one is worth as much as another.
+    epoch reads each once, in a new order, so that one is worth as much as another. Where there is
+    no memory left to decode one, half of those that are kept are given up, and none is kept after.
     """
 
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
         self.paths, self.decoder, self.budget = paths, decoder, budget
         self.kept: dict[int, Bytes | Large] = {}
+        self.gave_way = False  # whether memory ended before the budget
 
     def stream(self, indices: Sequence[int]) -> Iterator[Decoded]:
         """What the files of these indices hold, or why they cannot be read, in order."""
         absent = [index for index in indices if index not in self.kept]
+        needed = set(indices) - set(absent)
         decoded = self.decoder.stream(self.paths[index] for index in absent)
         expected = iter(absent)
         upcoming = next(expected, None)
@@ -116,12 +120,23 @@ class PictureStore:
                 continue
             picture = next(decoded)
             upcoming = next(expected, None)
+            while isinstance(picture, NoMemory) and self._gave_way(needed):
+                picture = _attempt(self.paths[index], self.decoder.num_channels)
             if isinstance(picture, Large):
                 self.kept[index] = picture
             elif isinstance(picture, np.ndarray) and picture.nbytes <= self.budget:
                 self.kept[index] = picture
                 self.budget -= picture.nbytes
             yield picture
+
+    def _gave_way(self, needed: set[int]) -> bool:
+        """Give up half of what is kept and not needed now; whether there was any."""
+        held = [i for i, p in self.kept.items() if isinstance(p, np.ndarray) and i not in needed]
+        for index in held[: -(-len(held) // 2)]:
+            del self.kept[index]
+        if held:
+            self.budget, self.gave_way = 0, True
+        return bool(held)
 
 
 def with_sources(

@@ -329,6 +329,11 @@ class FolderTask(Task):
         counts = labels[labels != IGNORED].bincount(minlength=len(self.classes))
         return (counts.sum() / (len(self.classes) * counts)).to(self.device)
 
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether fewer decoded images are kept than `FolderConfig.cache_gb` says."""
+        return self._store.gave_way
+
     def size(self, split: str) -> int:
         """Number of images in a split."""
         return len(self._places[split])

@@ -1,0 +1,82 @@
+"""Where there is too little memory for the images that are to stay decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foveal import cli
+from foveal.scene.files import naming
+from foveal.tasks.folder import decoding
+from foveal.tasks.folder.decoding import Decoder, PictureStore
+from foveal.tasks.folder.pictures import read_picture
+from tests.tasks.folder.test_folder import examined, write_bars
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch, stores: list[PictureStore], most: int) -> None:
+    """No picture can be decoded while as many are kept."""
+
+    def read(path: Path, num_channels: int) -> object:
+        if any(len(store.kept) >= most for store in stores):
+            with naming(path):
+                raise MemoryError
+        return read_picture(path, num_channels)
+
+    monkeypatch.setattr(decoding, "read_picture", read)
+
+
+def test_what_is_kept_gives_way_to_what_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = sorted(write_bars(tmp_path).rglob("*.png"))
+    store = PictureStore(paths, Decoder(3, 0), 2**30)
+    narrow(monkeypatch, [store], 6)
+    for _ in range(2):
+        for path, found in zip(paths, store.stream(range(len(paths))), strict=True):
+            np.testing.assert_array_equal(found, read_picture(path, 3))
+    assert store.gave_way
+    assert 0 < len(store.kept) < 6
+
+
+def test_where_nothing_gives_way_the_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(write_bars(tmp_path).rglob("*.png"))
+    store = PictureStore([path], Decoder(3, 0), 2**30)
+    narrow(monkeypatch, [store], 0)
+    (found,) = store.stream([0])
+    assert str(found).startswith(f"{path} takes more memory than there is")
+
+
+def test_no_sound_image_is_left_out_for_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: list[PictureStore] = []
+    made = PictureStore.__init__
+
+    def noted(self: PictureStore, *given: object) -> None:
+        made(self, *given)  # type: ignore[arg-type]
+        stores.append(self)
+
+    monkeypatch.setattr(PictureStore, "__init__", noted)
+    narrow(monkeypatch, stores, 6)
+    task = examined(write_bars(tmp_path))
+    assert task.problems == []
+    assert len(task.listing.entries) == 24
+    assert task.short_of_memory
+
+
+def test_a_command_without_memory_ends_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for problem in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+
+        def fail(*_: object, problem: Exception = problem) -> int:
+            raise problem
+
+        monkeypatch.setattr(cli, "_call", fail)
+        assert cli.main(["predict", "mnist-28"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("foveal predict: there is not enough memory. ")
