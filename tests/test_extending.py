@@ -12,10 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from foveal import CORES, PartSettings, RAMConfig, RecurrentAttention
+from foveal import CORES, CanvasTask, PartSettings, RAMConfig, RecurrentAttention, TaskConfig
+from foveal.evaluation.classifier import evaluate, observe
 from foveal.model.core import RNNCore
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +123,72 @@ def test_a_part_that_gives_a_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatc
     wanted = r"the glimpse network 'mlp' must give features of \(B, 256\); got \(2, 3\)"
     with pytest.raises(ValueError, match=wanted):
         model(torch.rand(2, 1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "must give features as a tensor of floats; got a NoneType"),
+        (torch.zeros(2, 256).long(), "as a tensor of floats; got torch.int64"),
+        (torch.zeros(1, 256), r"of \(B, 256\); got \(1, 256\), of 2 image"),
+    ],
+)
+def test_a_part_that_gives_no_floats_of_each_image_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: object, words: str
+) -> None:
+    model = RecurrentAttention(RAMConfig())
+    monkeypatch.setattr(model.glimpse_network, "forward", lambda *_: given)
+    with pytest.raises(ValueError, match=f"the glimpse network 'mlp' .*{words}"):
+        model(torch.rand(2, 1, 28, 28))
+
+
+def test_answers_that_are_no_numbers_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RecurrentAttention(RAMConfig(num_glimpses=2)).eval()
+    task = CanvasTask(TaskConfig(digits="uci", canvas_size=0))
+    monkeypatch.setattr(
+        model.glimpse_network, "forward", lambda *_: torch.full((len(_[0]), 256), torch.nan)
+    )
+    for ask in (
+        lambda: model.predict([np.zeros((28, 28), dtype=np.uint8)] * 2),
+        lambda: model.predict(np.zeros((28, 28), dtype=np.uint8), threshold=0.9),
+        lambda: evaluate(model, task, "test"),
+        lambda: observe(model, task, "test"),
+    ):
+        with pytest.raises(ValueError, match=r"answers with what is no number .*Mend that part"):
+            ask()
+
+
+FAULTY = """
+import os, torch
+import foveal
+from foveal.model.glimpse import GlimpseNetwork
+
+@foveal.GLIMPSE_NETWORKS.add("faulty")
+class Faulty(GlimpseNetwork):
+    calls = 0
+    def forward(self, glimpses, locations):
+        Faulty.calls += 1
+        how = os.environ.get("HOW", "") if self.training and Faulty.calls > 20 else ""
+        if how == "raise":
+            raise KeyError("first\\nsecond")
+        return super().forward(glimpses, locations) * (torch.nan if how == "nan" else 1)
+"""
+
+
+def test_a_part_that_fails_costs_a_line_and_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    train = "train mnist-28 --digits uci --glimpse-network faulty --batch-size 400 --epochs 5 "
+    train += f"{TINY} --json --out"
+    failed = r"faulty.py, line 13, failed. KeyError: .* What was learned by step [1-9]\d* is saved"
+    for how, words in (("raise", failed), ("nan", "no longer a number by step .* faulty makes")):
+        monkeypatch.setenv("HOW", how)
+        said = foveal("faulty", f"{train} {how}", tmp_path, code=1)
+        assert said.count("\n") == 1
+        assert re.search(words, said)
+    monkeypatch.setenv("HOW", "")
+    assert json.loads(foveal("faulty", "train --resume raise --json", tmp_path))["steps"] == 10
 
 
 def test_a_state_of_another_core_is_refused() -> None:

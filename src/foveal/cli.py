@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from foveal import __version__
-from foveal.names import IMPORTED, choose, import_here, printable
+from foveal.names import IMPORTED, choose, fault_of_ones_own, import_here, printable
 
 # A command is the function of its name, with _ for -, in the module of that name in
 # foveal.commands, or its `run`, which reads the arguments itself; imported when called: --help is
@@ -34,7 +34,11 @@ COMMANDS = {
 }
 USAGE = "usage: foveal [--import MODULE]... COMMAND [flags]"
 NO_ROOM = (errno.ENOSPC, errno.EIO)
-WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
+NO_MEMORY = (
+    "there is not enough memory. End other programs, or ask for less: fewer --workers, smaller "
+    "images, in training a smaller --batch-size or --cache-gb."
+)
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130  # exit codes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as problem:  # ImportError: an extra to install
         if os.environ.get("FOVEAL_DEBUG"):
             raise
-        one_line = printable(" ".join(str(problem).split()))
+        one_line = _line(str(problem), problem)
         if isinstance(problem, OSError) and problem.errno in NO_ROOM and not problem.filename:
             one_line = f"what it prints could not be written ({problem.strerror})."
             _drop_output()
@@ -69,6 +73,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as problem:
+        words = NO_MEMORY if _out_of_memory(problem) else fault_of_ones_own(problem)
+        if words is None or os.environ.get("FOVEAL_DEBUG"):
+            raise
+        print(f"foveal {name}: {_line(words, problem)}", file=sys.stderr)
+        return FAILED
+
+
+def _line(words: str, problem: Exception) -> str:
+    """What is said of a problem, and the notes on it, in one line."""
+    return printable(" ".join(" ".join([words, *getattr(problem, "__notes__", [])]).split()))
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    """Whether Python or PyTorch, which need not be imported, had no memory left."""
+    kinds = {kind.__name__ for kind in type(problem).__mro__}
+    torchs = isinstance(problem, RuntimeError) and "can't allocate memory" in str(problem)
+    return torchs or not kinds.isdisjoint({"MemoryError", "OutOfMemoryError"})
 
 
 def run_and_exit() -> None:

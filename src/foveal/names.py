@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -34,6 +35,21 @@ def import_here(module: str) -> None:
     except (Exception, SystemExit) as problem:
         said = f"{type(problem).__name__}: {problem}"
         raise ValueError(f"{module} could not be imported. {said}") from problem
+
+
+def fault_of_ones_own(problem: Exception) -> str | None:
+    """What to say of an error that a module which was imported by `--import` may have made.
+
+    It names the last line of such a module that was running, if one was; None without modules.
+    """
+    if not IMPORTED:
+        return None
+    said = f"{type(problem).__name__}: {str(problem).rstrip('.')}."
+    for frame, line in reversed(list(traceback.walk_tb(problem.__traceback__))):
+        name = frame.f_globals.get("__name__", "")
+        if any(name == module or name.startswith(f"{module}.") for module in IMPORTED):
+            return f"{Path(frame.f_code.co_filename).name}, line {line}, failed. {said}"
+    return f"it failed, perhaps by what {', '.join(IMPORTED)} added. {said}"
 
 
 def choose(name: str, known: Iterable[str], kind: str, more: str = "") -> str:

@@ -13,7 +13,7 @@ import tyro
 from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
-from foveal.evaluation.classifier import EVALUATION_SEED, observe, rollouts
+from foveal.evaluation.classifier import EVALUATION_SEED, check_answers, observe, rollouts
 from foveal.evaluation.stopping import Rule, Stop, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -220,6 +220,7 @@ class _Looking:
             generator = OneForAll().manual_seed(self.seed)
             with torch.inference_mode():
                 rollout = self.network(scene, num_glimpses=self.num_glimpses, generator=generator)
+            check_answers(rollout.step_logits)
             yield _Case(scene, None, file.name, rollout, 0, number)
             close_sources([picture])
 

@@ -96,6 +96,7 @@ def answers(
                 belief = belief if task.max_answers > 1 else belief[:, -1]
             else:
                 belief = model(scene.whole())
+            check_answers(belief)
             kept = slice(None) if scene.intact is None else scene.intact
             answer = belief.argmax(-1)
             if task.max_answers > 1:
@@ -146,10 +147,20 @@ def rollouts(
         for images, labels in task.fixed_batches(split):
             scene = as_scene(images)
             rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
+            check_answers(rollout.step_logits)
             if scene.intact != [False]:  # a source comes alone
                 yield scene, labels, rollout
     finally:
         model.train(training)
+
+
+def check_answers(given: Tensor) -> None:
+    """Refuse, by `ValueError`, what is no number: it would be taken for one of the classes."""
+    if not bool(given.isfinite().all()):
+        raise ValueError(
+            "the model answers with what is no number (NaN or infinity), as a part of one's own "
+            "may make it. Mend that part, or train the model again."
+        )
 
 
 @dataclass(frozen=True)

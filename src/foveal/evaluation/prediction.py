@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveal.evaluation.classifier import judging
+from foveal.evaluation.classifier import check_answers, judging
 from foveal.evaluation.stopping import Rule, Stop, look_until_sure, rule_of
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
@@ -154,8 +154,10 @@ def predictions(
         try:
             asked = (seed, top_k or len(names), num_glimpses, rule)
             found += _answers(model, group, names, *asked)
-        except (OSError, ValueError) as problem:  # a large file, damaged where it was looked at
-            yield Unread(group[0][0], problem)
+        except (OSError, ValueError) as problem:
+            if not isinstance(group[0][2], Source):
+                raise
+            yield Unread(group[0][0], problem)  # a large file, damaged where it was looked at
         finally:
             close_sources(picture for *_, picture in group)
         yield from found
@@ -184,6 +186,7 @@ def _answers(
         found = look_until_sure(model, scene, rule.threshold, stop=rule.stop, **most)
         logits, looked = found.logits[:, None], found.locations.nan_to_num()
         taken, last_looks = found.looks.tolist(), range(looked.shape[1] - 1, looked.shape[1])
+    check_answers(logits)
     each = looked.shape[1] // len(last_looks)
     likeliest = logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)

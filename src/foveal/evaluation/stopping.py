@@ -10,6 +10,7 @@ from torch import Tensor
 
 from foveal.evaluation.classifier import (
     EVALUATION_SEED,
+    check_answers,
     check_judged,
     evaluation_of,
     judging,
@@ -201,6 +202,7 @@ def look_until_sure(
                 rows, state = rows[going], tuple(part[going] for part in state)
                 scene = scene.rows(going.tolist())
             location = model.decide(state).location
+    check_answers(logits)
     return Stopped(logits, looks, locations)
 
 

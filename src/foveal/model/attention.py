@@ -89,7 +89,7 @@ class RecurrentAttention(Pretrained):
             settings=config.core_settings,
         )
         first = self.core.initial(1)
-        _check("core", config.core, "initial state", first[0], config.core_size)
+        _check("core", config.core, "initial state", first[0], config.core_size, 1)
         self.state_sizes = tuple(part.shape[-1] for part in first)
         self.context: Context | None = CONTEXTS.make(
             config.context,
@@ -371,7 +371,7 @@ class RecurrentAttention(Pretrained):
             glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
         features: Tensor = self.glimpse_network(glimpses, locations)
         word, width = self.config.glimpse_network, self.config.glimpse_features
-        return _check("glimpse network", word, "features", features, width)
+        return _check("glimpse network", word, "features", features, width, locations.shape[0])
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
@@ -379,7 +379,8 @@ class RecurrentAttention(Pretrained):
         if self.senses.widths or senses:
             features = self.senses(features, senses)
         after: State = self.core(features, state[:count])
-        _check("core", self.config.core, "next state", after[0], self.config.core_size)
+        word, width = self.config.core, self.config.core_size
+        _check("core", word, "next state", after[0], width, features.shape[0])
         return (*after, *state[count:])
 
     def ask(self, state: State, answer: int) -> State:
@@ -402,7 +403,8 @@ class RecurrentAttention(Pretrained):
             mean, choice = self.location_policy(
                 self._detached(self.core.for_policy(state)), std, generator, *self.maps(state)
             )
-        _check("policy", self.config.policy, "choice", choice, self.location_size)
+        word, count = self.config.policy, state[0].shape[0]
+        _check("policy", word, "choice", choice, self.location_size, count)
         if follows and mean.requires_grad:
             return Decision(followed(choice, mean, bound), choice)
         return Decision(choice.clamp(-1, 1), choice)
@@ -542,10 +544,16 @@ class RecurrentAttention(Pretrained):
             )
 
 
-def _check(kind: str, word: str, what: str, got: Tensor, width: int) -> Tensor:
-    """Refuse what a part gives in another shape than it should."""
-    if got.ndim != 2 or got.shape[1] != width:
+def _check(kind: str, word: str, what: str, got: Tensor, width: int, count: int) -> Tensor:
+    """Refuse what a part gives of B images in another shape than it should, or no floats."""
+    if not isinstance(got, Tensor) or not got.is_floating_point():
+        given = got.dtype if isinstance(got, Tensor) else f"a {type(got).__name__}"
         raise ValueError(
-            f"the {kind} {word!r} must give {what} of (B, {width}); got {tuple(got.shape)}."
+            f"the {kind} {word!r} must give {what} as a tensor of floats; got {given}."
+        )
+    if got.ndim != 2 or got.shape[1] != width or got.shape[0] != count:
+        raise ValueError(
+            f"the {kind} {word!r} must give {what} of (B, {width}); got {tuple(got.shape)}"
+            f"{'' if got.shape[:1] == (count,) else f', of {count} image(s)'}."
         )
     return got

@@ -11,7 +11,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
 from foveal.io.models import CHECKPOINT_FILE, load_state
+from foveal.names import IMPORTED
 from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal, NoJournal
@@ -195,7 +196,7 @@ class Engine(ABC):
         keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
         with keeping as journal, stop_on_signal() as signalled:
             while self.step < self.total_steps:
-                self.totals += self._train_step()
+                self.totals += self._kept_if_it_fails()
                 self.counted += 1
                 self.step += 1
                 ended = self.step == self.total_steps
@@ -204,6 +205,7 @@ class Engine(ABC):
                 if self.step % config.log_every == 0 or ended:
                     self._report(journal, rate, self._read_totals())
                 if ended or self._validation_due():
+                    self._check_finite()
                     self.validation = self._validate_once()
                     self._report(journal, rate, {})
                     if self.illustrate and self.writes and self._illustration_due():
@@ -221,6 +223,17 @@ class Engine(ABC):
         self._count_time()
         spent = self.seconds, self.processor_seconds
         return Outcome(self.step, self.step * self.seen_per_step, *spent, self.validation)
+
+    def _kept_if_it_fails(self) -> Tensor:
+        """A step; whatever is wrong with it, what was learned before is saved, if it can be."""
+        try:
+            return self._train_step()
+        except Exception as problem:
+            with suppress(Exception):  # as on a full disk; the last checkpoint stays
+                if self.step:
+                    self.save()
+                    problem.add_note(f"What was learned by step {self.step:,} is saved.")
+            raise
 
     def _count_time(self) -> None:
         now = time.monotonic(), time.process_time()
@@ -240,12 +253,10 @@ class Engine(ABC):
             TrainingDiverged: if it is not; the older checkpoint stays.
             OSError: if it cannot be written; the older checkpoint stays.
         """
-        tensors = dict(self.learner.state_dict())
-        finite = [torch.isfinite(value).all() for value in (*tensors.values(), self.totals)]
-        if not bool(torch.stack(finite).all()):
-            raise self._diverged()
+        self._check_finite()
         if not self.writes:
             return
+        tensors = dict(self.learner.state_dict())
         tensors |= state_tensors(self.optimizers)
         tensors["generator"] = self.generator.get_state()
         tensors["totals"] = self.totals[: self.known].contiguous()
@@ -259,6 +270,12 @@ class Engine(ABC):
             "validation": self.validation,
         }
         write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
+
+    def _check_finite(self) -> None:
+        """Raise `TrainingDiverged` if a weight or the loss is no number."""
+        numbers = (*self.learner.state_dict().values(), self.totals)
+        if not bool(torch.stack([torch.isfinite(value).all() for value in numbers]).all()):
+            raise self._diverged()
 
     def restore(self) -> bool:
         """Go back to the run directory's checkpoint; False if it has none yet.
@@ -414,7 +431,8 @@ class Engine(ABC):
             if (self.directory / CHECKPOINT_FILE).exists()
             else "it had no checkpoint yet"
         )
+        own = f", or mend what {', '.join(IMPORTED)} makes no number of" if IMPORTED else ""
         return TrainingDiverged(
             f"the loss is no longer a number by step {self.step:,}; {kept}. "
-            "Train again with a lower --lr, or with --gradient-clip 5."
+            f"Train again with a lower --lr, or with --gradient-clip 5{own}."
         )
