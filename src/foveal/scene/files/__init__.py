@@ -10,6 +10,7 @@ A TIFF of few pixels is read whole, by the same reader: its size changes no pixe
 costs does not depend on the size of the image either: see `foveal.scene.files.sources`.
 """
 
+import stat
 from pathlib import Path
 
 from foveal.scene.files.slides import SlideSource, is_slide
@@ -76,10 +77,13 @@ def is_large(path: str | Path, *, large: int = LARGE) -> bool:
 
 def _head(path: Path) -> bytes:
     with naming(path):
-        if not path.is_file():  # of a pipe nothing may ever come
-            what = "is neither a file nor a directory" if path.exists() else "is missing"
-            what = "is a directory" if path.is_dir() else what
-            raise FileNotFoundError(f"{path} {what}. Correct the path.")
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} is missing. Correct the path.") from None
+        if not stat.S_ISREG(mode):  # of a pipe nothing may ever come
+            what = "a directory" if stat.S_ISDIR(mode) else "neither a file nor a directory"
+            raise FileNotFoundError(f"{path} is {what}. Correct the path.")
         with path.open("rb", buffering=0) as file:
             return file.read(8)
 
