@@ -562,7 +562,7 @@ WRONG = {
     "evaluate conv --task cluttered-60 --digits uci": r"made for images of \(28, 28\) pixels",
     "evaluate conv --num-glimpses 3": "for networks that look",
     "reproduce cluttered-60-ram-9": "unknown row .*one of mnist-28-fc-256.*mean cluttered-60-ram-",
-    "reproduce --all mnist-28-conv": "give rows or --all, not both",
+    "reproduce --all mnist-28-conv": "not two; got mnist-28-conv and --all",
     "reproduce mnist-28-conv --jobs -1": "jobs must be a whole number from 0 to 1,024; got -1",
     "reproduce mnist-28-conv --threads 0": "threads must .* from 1 to 1,024; got 0. It is of each",
     "reproduce mnist-28-conv --seeds 1 1": "seeds must be different numbers",
