@@ -2,15 +2,12 @@
 
 import csv
 import io
-import math
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from numpy.typing import NDArray
 from foveal.io.files import write_file
 from foveal.names import END, printable
 from foveal.tasks.folder.pictures import count_files, find_pictures, is_hidden, is_picture
+from foveal.tasks.folder.tables import as_text, read_csv, read_parquet
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
@@ -292,7 +290,7 @@ def _read_manifest(path: Path, problems: list[str]) -> Found:
         raise ValueError(
             f"--data must be a directory, or a manifest in a .csv or .parquet file; got {path}."
         )
-    columns, rows = _read_csv(path) if kind == ".csv" else _read_parquet(path)
+    columns, rows = read_csv(path) if kind == ".csv" else read_parquet(path)
     wanted = f"its columns must be path, label and, if wanted, split; got {', '.join(columns)}"
     missing = [name for name in COLUMNS[:2] if name not in columns]
     if missing:
@@ -303,7 +301,7 @@ def _read_manifest(path: Path, problems: list[str]) -> Found:
     found: Found = []
     for number, row in rows:
         where = f"{path} row {number}"
-        place, label, split = (_text(row.get(name), where) for name in COLUMNS)
+        place, label, split = (as_text(row.get(name), where) for name in COLUMNS)
         label, split = class_name(label.strip()), split.strip()
         if not place.strip() or not label:
             raise ValueError(
@@ -321,67 +319,6 @@ def _read_manifest(path: Path, problems: list[str]) -> Found:
     if len({bool(entry.split) for _, entry in found}) > 1:
         raise ValueError(f"{path}: some rows have a split and some have none. Give all, or none.")
     return found
-
-
-def _text(value: Any, where: str) -> str:
-    """A value of a manifest as text: whole numbers without a point, what is missing as ""."""
-    if isinstance(value, bytes):
-        return os.fsdecode(value)
-    if isinstance(value, float | np.floating | Decimal):
-        if math.isnan(value):
-            return ""
-        if math.isfinite(value) and value == int(value):
-            return str(int(value))
-        return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
-    if not isinstance(value, str | int | date | None):
-        kind = type(value).__name__
-        raise ValueError(f"{where}: path, label and split must be text or numbers; got a {kind}.")
-    return "" if value is None else str(value)
-
-
-Rows = list[tuple[int, dict[str, Any]]]  # each with its number
-
-
-def _read_csv(path: Path, errors: str = "strict") -> tuple[list[str], Rows]:
-    try:
-        with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
-            head = file.readline()
-            file.seek(0)
-            between = max(",;\t", key=head.count)  # as spreadsheets write it
-            numbered = enumerate(csv.reader(file, strict=True, delimiter=between), start=1)
-            rows = [(number, row) for number, row in numbered if any(map(str.strip, row))]
-    except (csv.Error, UnicodeDecodeError) as problem:
-        raise ValueError(f"{path} is not a CSV file in UTF-8 ({problem}). Save it again.") from None
-    columns = [name.strip() for name in rows[0][1]] if rows else []
-    for number, row in rows:
-        if len(row) > len(columns):
-            raise ValueError(
-                f"{path} row {number} has more values than the header has columns. Put values "
-                "with commas in quotes."
-            )
-    return columns, [(number, dict(zip(columns, row, strict=False))) for number, row in rows[1:]]
-
-
-def _read_parquet(path: Path) -> tuple[list[str], Rows]:
-    try:
-        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 (an extra)
-    except ImportError:
-        raise ImportError(
-            "a Parquet manifest needs PyArrow; pip install 'foveal[parquet]', or save it as CSV"
-        ) from None
-    try:
-        table = parquet.read_table(path)
-        # Python's floats would show float32 numbers with digits that they do not have.
-        values = [
-            column.to_numpy() if types.is_floating(column.type) else column.to_pylist()
-            for column in table.columns
-        ]
-    except (ArrowException, OSError, ValueError) as problem:
-        said = str(problem).splitlines()[0]
-        raise ValueError(f"{path} is not a Parquet file ({said}). Save it again.") from None
-    columns = list(table.column_names)
-    rows = enumerate(zip(*values, strict=True), start=1)
-    return columns, [(number, dict(zip(columns, row, strict=True))) for number, row in rows]
 
 
 def split_images(listing: Listing, held_out: float, seed: int, name: str | None = None) -> Listing:
@@ -454,7 +391,7 @@ def read_split(path: Path, root: Path, separator: str = "") -> Listing:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: which images were in which split is unknown.")
-    columns, rows = _read_csv(path, "surrogateescape")
+    columns, rows = read_csv(path, "surrogateescape")
     try:
         if columns != [*COLUMNS, *SIZE_COLUMNS]:
             raise ValueError("unknown columns")
