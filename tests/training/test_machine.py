@@ -86,6 +86,8 @@ def clone(root: Path, project: str, package: str) -> ModuleType:
     """The module as another repository at ``root`` would hold it, with one commit."""
     copy = root / package / "training" / "machine.py"
     copy.parent.mkdir(parents=True)
+    (root / "results").mkdir()
+    (root / "results/README.md").write_text("")
     shutil.copyfile(machine.__file__, copy)
     (root / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -103,7 +105,8 @@ def test_no_other_repositorys_commit_is_named(tmp_path: Path) -> None:
     own = clone(tmp_path / "own", "foveal", "src/foveal")
     head = ["git", "-C", str(tmp_path / "own"), "rev-parse", "--short=12", "HEAD"]
     named = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
-    assert own.commit() == named
+    (tmp_path / "own/results/README.md").write_text("a result")
+    assert own.commit() == named, "the code is as it was"
     (tmp_path / "own" / "pyproject.toml").write_text('project.name = "foveal"')
     assert own.commit() == f"{named}-dirty"
 

@@ -150,6 +150,8 @@ def device_failures_explained(batch: str) -> Iterator[None]:
 def commit() -> str | None:
     """Name the commit of the code that runs, with "-dirty" if it was changed.
 
+    What else changed, as the results that runs themselves write, is no other code.
+
     Returns:
         None unless this package is ``src/foveal`` of a clone of foveal: where it is installed, or
         copied, into another repository, git would name that one's commit.
@@ -161,16 +163,19 @@ def commit() -> str | None:
         if project["name"] != "foveal" or package != root / "src" / "foveal":
             return None
         clone = [f"--git-dir={root / '.git'}", f"--work-tree={root}"]  # and none further up
-        answer = subprocess.run(
-            ["git", *clone, "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        said = []
+        for words in (
+            ["describe", "--always", "--abbrev=12"],
+            ["diff", "--name-only", "HEAD", "--", str(package), str(root / "pyproject.toml")],
+        ):
+            answer = subprocess.run(
+                ["git", *clone, *words], capture_output=True, text=True, timeout=10, check=True
+            )
+            said.append(answer.stdout.strip())
     except (OSError, ValueError, LookupError, TypeError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None
+    name, changed = said
+    return f"{name}-dirty" if changed and name else name or None
 
 
 def hardware(device: torch.device) -> str:
