@@ -307,5 +307,5 @@ def _minutes(result: dict[str, Any]) -> str:
 
 
 def _of_commits(result: dict[str, Any]) -> str:
-    commits = sorted({str(run["commit"]) for run in result["runs"]})
+    commits = result.get("commits", ())  # older files do not say it
     return f"; of different commits, {', '.join(commits)}" if len(commits) > 1 else ""
