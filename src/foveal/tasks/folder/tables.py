@@ -14,7 +14,10 @@ Rows = list[tuple[int, dict[str, Any]]]  # each with its number
 
 
 def as_text(value: Any, where: str) -> str:
-    """A value of a manifest as text: whole numbers without a point, what is missing as ""."""
+    """A value of a manifest as text: whole numbers without a point, what is missing as "".
+
+    Raises `ValueError` for what is no text and no number, naming ``where`` it stands.
+    """
     if isinstance(value, bytes):
         return os.fsdecode(value)
     if isinstance(value, float | np.floating | Decimal):
