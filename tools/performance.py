@@ -190,7 +190,7 @@ def draw_products(pyplot: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", nargs="+", choices=ROWS)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, metavar="ROW")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
