@@ -210,16 +210,16 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
     if typing.get_origin(kind) is Literal:
         if value not in arguments:
             listed = ", ".join(map(str, arguments))
-            raise ValueError(f"{name} must be one of {listed}; got {_short(value)}.")
+            raise ValueError(f"{name} must be one of {listed}; got {shortened(value)}.")
     elif isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         if value is not None:
             check_value(name, value, arguments[0], allowed)
     elif typing.get_origin(kind) is tuple:
         if not isinstance(value, tuple):
-            raise ValueError(f"{name} must be a list; got {_short(value)}.")
+            raise ValueError(f"{name} must be a list; got {shortened(value)}.")
         each = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         if len(each) != len(value):
-            raise ValueError(f"{name} must be {len(each)} values; got {_short(value)}.")
+            raise ValueError(f"{name} must be {len(each)} values; got {shortened(value)}.")
         for part, wanted in zip(value, each, strict=True):
             check_value(name, part, wanted, allowed)
     elif kind in (int, float):
@@ -227,7 +227,7 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
     elif isinstance(kind, type):
         if not isinstance(value, kind):
             words = {str: "text", bool: "true or false"}.get(kind, kind.__name__)
-            raise ValueError(f"{name} must be {words}; got {_short(value)}.")
+            raise ValueError(f"{name} must be {words}; got {shortened(value)}.")
         if is_dataclass(value):
             check_fields(value)
 
@@ -241,7 +241,7 @@ def _check_number(name: str, value: Any, kind: type, allowed: Range | None) -> N
     number = "a whole number" if kind is int else "a number"
     where = f" {allowed}" if allowed else ""
     advice = f" {allowed.advice}" if allowed and allowed.advice else ""
-    raise ValueError(f"{name} must be {number}{where}; got {_short(value)}.{advice}")
+    raise ValueError(f"{name} must be {number}{where}; got {shortened(value)}.{advice}")
 
 
 @functools.cache
@@ -254,6 +254,7 @@ def _plain(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.12g}"
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """What was given, for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

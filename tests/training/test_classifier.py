@@ -296,12 +296,12 @@ def test_a_checkpoint_of_another_kind_of_device_is_refused_as_such(tmp_path: Pat
 
 
 def test_the_rate_and_the_exploration_fall_as_stated(tmp_path: Path) -> None:
-    assert [TrainConfig().remaining(p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     trainer = make_trainer(tmp_path)
     fixed = make_trainer(tmp_path, TrainConfig(batch_size=16))
     for share, wanted in ((0.0, 0.2), (0.5, 0.15), (1.0, 0.1)):
         trainer.step, fixed.step = (int(share * t.total_steps) for t in (trainer, fixed))
         assert trainer._location_std() == pytest.approx(wanted)
+        assert trainer._rate() == pytest.approx((1 - share) * trainer.optimization.lr)
         assert fixed._location_std() == 0.2
 
 

@@ -18,13 +18,12 @@ from foveal.training.objective import (
     ObjectiveConfig,
     advantages,
     baseline_loss,
+    cross_entropy,
     gaze_moments,
-    glimpse_loss,
     hybrid_loss,
     reinforce_loss,
     reward_of,
     stop_loss,
-    supervised_loss,
 )
 from tests.conftest import TINY
 
@@ -187,7 +186,7 @@ def test_each_term_reaches_its_parameters_and_no_others(core: str, privileged: b
         gains = reward[:, None] - rollout.baselines
         policy = parameters_reached(model, reinforce_loss(rollout.log_probs, gains))
         assert policy == {"location_policy"} | (set() if detach else seeing)
-        answer = parameters_reached(model, supervised_loss(rollout.logits, labels))
+        answer = parameters_reached(model, cross_entropy(rollout.logits, labels))
         assert answer == {"action_head"} | seeing
         baseline = parameters_reached(model, baseline_loss(rollout.baselines, reward))
         assert baseline == {"critic"}
@@ -290,8 +289,8 @@ def test_what_glimpses_answer_alone_is_scored_from_the_second_on() -> None:
     wanted = -sum(
         math.log(chances[image, look, labels[image]]) for image in range(5) for look in (1, 2, 3)
     )
-    assert float(glimpse_loss(logits[:, 1:], labels)) == pytest.approx(wanted / 15, rel=1e-5)
-    assert float(glimpse_loss(logits[:, :0], labels)) == 0, "one look, which nobody chose"
+    assert float(cross_entropy(logits[:, 1:], labels)) == pytest.approx(wanted / 15, rel=1e-5)
+    assert float(cross_entropy(logits[:, :0], labels)) == 0, "one look, which nobody chose"
 
 
 def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
@@ -301,7 +300,7 @@ def test_the_glimpse_term_needs_its_head_and_is_added_by_its_weight() -> None:
     model = RecurrentAttention(RAMConfig(num_glimpses=3))
     rollout = Learner(model, glimpse_head=True)(images)
     assert rollout.glimpse_logits is not None
-    alone = glimpse_loss(rollout.glimpse_logits[:, 1:], labels)  # nobody chose the first
+    alone = cross_entropy(rollout.glimpse_logits[:, 1:], labels)  # nobody chose the first
     without = hybrid_loss(rollout, labels, ObjectiveConfig()).total
     torch.testing.assert_close(hybrid_loss(rollout, labels, config).total, without + 0.5 * alone)
     with pytest.raises(ValueError, match="need a rollout with glimpse_logits"):

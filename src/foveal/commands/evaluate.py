@@ -121,7 +121,7 @@ def evaluate(
         changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
     )
     height, width = shown.image_size
-    looks, pixels = 0, height * width
+    looks, pixels = 0, shown.num_channels * height * width
     if isinstance(network, RecurrentAttention):
         looks = network.config.num_glimpses if num_glimpses is None else num_glimpses
         pixels = network.count_pixels_read(looks)
@@ -174,7 +174,7 @@ def evaluate(
             how = {"stop": stop, **own}
             labels, given, taken = stopped(looking, shown, split, told["threshold"], **how)
             told["looks"] = float(taken.float().mean())
-            pixels = round(_mean_pixels(looking, told["looks"]))
+            pixels = looking.count_pixels_read(told["looks"])
         else:
             labels, given = answers(
                 network, shown, split, num_glimpses=num_glimpses, rollouts=rollouts
@@ -286,12 +286,6 @@ def _looking(
             "--data. Pass --threshold 0.99, say."
         )
     return network
-
-
-def _mean_pixels(network: RecurrentAttention, looks: float) -> float:
-    """Numbers read of an image by so many looks on average, and by the context."""
-    none, one = network.count_pixels_read(0), network.count_pixels_read(1)
-    return none + looks * (one - none)
 
 
 def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foveal.envs.actions import WHOLE, choices, of_space
 from foveal.envs.observations import Screen
 from foveal.model.sensor import GlimpseSensor
-from foveal.names import Range, check_fields
+from foveal.names import Range, check_fields, shortened
 from foveal.scene.screens import Screens
 
 GLIMPSE, MOTOR, GAZE = "glimpse", "motor", "gaze"
@@ -207,9 +207,3 @@ def _numbers(gaze: NDArray[Any]) -> NDArray[Any]:
     raise ValueError(
         f"a gaze must be two numbers, (x, y), from -1 to 1; got {shortened(got)}{where}."
     )
-
-
-def shortened(value: Any) -> str:
-    """What was given, for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from foveal.envs.eye import Eye, FoveaConfig, Seen, shortened
+from foveal.envs.eye import Eye, FoveaConfig, Seen
 from foveal.envs.games import naming_the_dead
+from foveal.names import shortened
 from foveal.scene.screens import Screens
 
 RGB = "rgb_array"

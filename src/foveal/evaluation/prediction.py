@@ -201,8 +201,6 @@ def _answers(
         .round()
         .long()
     )
-    none, one = model.count_pixels_read(0), model.count_pixels_read(1)
-    a_look = (one - none) // len(last_looks)
     values = likeliest.values.double().round(decimals=DIGITS)
     rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
     for (name, (height, width), _), looks, *row in zip(group, taken, *rows, strict=True):
@@ -221,7 +219,8 @@ def _answers(
         else:
             beliefs[answer] = round(math.prod(each[0] for each in shares[: len(told) + 1]), DIGITS)
         image = (name, height, width, answer, beliefs, locations[:looks], patches[:looks])
-        yield Prediction(*image, none + looks * a_look, tuple(told))
+        read = model.count_pixels_read(looks / len(last_looks))
+        yield Prediction(*image, read, tuple(told))
 
 
 def _name(image: Any) -> str:

@@ -499,18 +499,18 @@ class RecurrentAttention(Pretrained):
                 self.stops(state[0], self.action_head(state[0]))
         return once() + num_glimpses * config.max_answers * each()
 
-    def count_pixels_read(self, num_glimpses: int | None = None) -> int:
+    def count_pixels_read(self, num_glimpses: float | None = None) -> int:
         """Numbers that T glimpses an answer bring in from one image, whatever the image's size.
 
         A T S C G G, or A T C G G where each look is at one scale, and those of a context's
-        thumbnail.
+        thumbnail. Of looks that stop T may be their mean.
         """
         config = self.config
-        looks = config.num_glimpses if num_glimpses is None else num_glimpses
+        looks: float = config.num_glimpses if num_glimpses is None else num_glimpses
         looks *= config.max_answers
         glimpse = config.scales_read * config.glimpse_size**2
         thumbnail = 0 if self.context is None else self.context.side**2
-        return config.num_channels * (looks * glimpse + thumbnail)
+        return round(config.num_channels * (looks * glimpse + thumbnail))
 
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)

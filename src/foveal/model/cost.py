@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 
 class Network(nn.Module):
-    """A network whose trained numbers are counted."""
+    """A network that answers with a class, and whose trained numbers are counted.
+
+    Attributes:
+        config: what it is made of.
+        about: what its ``config.json`` says of it and of its training; nothing of a new one.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.about: Mapping[str, Any] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers where it knows none."""
+        return tuple(map(str, self.about.get("classes") or range(self.config.num_classes)))
 
     def count_parameters(self) -> int:
         """Number of trained numbers."""

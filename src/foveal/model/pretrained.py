@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -20,23 +19,16 @@ class Pretrained(Network):
     """A network that is written to files and read from them.
 
     Attributes:
-        config: what it is made of.
+        config, about: see `foveal.model.cost.Network`.
         loaded_from: the directory that `from_pretrained` read, or None.
-        about: what its ``config.json`` says of it and of its training; nothing of a new one.
     """
 
+    config: RAMConfig
     config_class: ClassVar[type[RAMConfig]] = RAMConfig
 
     def __init__(self, config: RAMConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.loaded_from: Path | None = None  # a directory, by `from_pretrained`
-        self.about: Mapping[str, Any] = {}  # what its config.json says of it and of its training
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers where it knows none."""
-        return tuple(map(str, self.about.get("classes") or range(self.config.num_classes)))
 
     def predict(self, images: Any, **options: Any) -> Any:
         """What it answers on image files, arrays or PIL images: see `foveal.predict`."""

@@ -48,11 +48,11 @@ class ReferenceNetwork(Network):
         any_size: whether it takes images of other sizes than its configuration says.
     """
 
+    config: ReferenceConfig
     any_size: ClassVar[bool] = False
 
     def __init__(self, config: ReferenceConfig, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.layers = layers
 
     def forward(self, images: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class ClassifierRun(Run):
         draw, network = None, self._network(task)
         if drawn and isinstance(network, RecurrentAttention):
             draw = partial(draw_looks, network, task)
-        engine |= {"class_weights": task.class_weights, "illustrate": draw}
+        engine["illustrate"] = draw
         return Trainer(network, task, self.training, self.objective, capture=capture, **engine)
 
     def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def _fast(task: str) -> CanvasRun:
     For several scales also an LSTM core, a gain on the coarse ones, and a gaze shaped twice over:
     REINFORCE reaches the core too, the answer's own gradient, bounded, moves the gaze through the
     sensor (`GlimpseSensor.slopes`), and each glimpse should be recognizable alone
-    (`foveal.training.objective.glimpse_loss`). docs/reproducing.md has what each of these is worth.
+    (`foveal.training.objective.cross_entropy`). docs/reproducing.md has what each of these is
+    worth.
     """
     fine = CanvasRun(
         task=_task(task),

@@ -77,10 +77,7 @@ class Saved:
     @property
     def classes(self) -> tuple[str, ...]:
         """Their names, or numbers where it knows none."""
-        if isinstance(self.model, RecurrentAttention):
-            return self.model.classes
-        named = self.content.get("classes") or range(self.model.config.num_classes)
-        return tuple(map(str, named))
+        return self.model.classes
 
     @cached_property
     def model(self) -> Network:
@@ -93,8 +90,7 @@ class Saved:
             network = loaded(make, self.directory / WEIGHTS_FILE)
         else:
             network = loaded(make, self._checkpoint, "model.")
-        if isinstance(network, RecurrentAttention):
-            network.about = self.content
+        network.about = self.content
         return network.to(self.device)
 
     @property

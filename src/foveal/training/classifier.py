@@ -63,7 +63,6 @@ class Trainer(Engine):
         config: how to train.
         objective: of a `RecurrentAttention`.
         directory: of the run; created when something is written.
-        class_weights: ``(K,)``, what an image of each class counts; all 1 if None.
         capture: whether a step may become a CUDA graph, where the device is a GPU, one process
             trains, and the task makes its batches on the device (``task.made_on_device``).
         device: as PyTorch names it; the task's.
@@ -85,14 +84,13 @@ class Trainer(Engine):
         objective: ObjectiveConfig,
         directory: Path,
         *,
-        class_weights: Tensor | None = None,
         capture: bool = True,
         device: torch.device | str = "cpu",
         listener: Callable[[Progress], None] | None = None,
         illustrate: Illustrator | None = None,
     ) -> None:
         self.task, self.config, self.objective = task, config, objective
-        self.class_weights = class_weights
+        self.class_weights = task.class_weights
         self.steps_per_epoch = task.size("train") // config.batch_size
         if self.steps_per_epoch < 1:
             raise ValueError(

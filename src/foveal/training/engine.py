@@ -26,7 +26,7 @@ from foveal.io.models import CHECKPOINT_FILE, load_state
 from foveal.names import IMPORTED
 from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
-from foveal.training.journal import Journal, NoJournal
+from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
 from foveal.training.older import identity_of_version_1, of_version_2
 from foveal.training.optimizers import (
@@ -193,7 +193,7 @@ class Engine(ABC):
         self.learner.train()
         first_step, before, saved = self.step, self.seconds, self.seconds
         self._clock = time.monotonic(), time.process_time()
-        keeping = Journal(self.directory, self.step) if self.writes else NoJournal()
+        keeping = Journal(self.directory, self.step) if self.writes else nullcontext()
         with keeping as journal, stop_on_signal() as signalled:
             while self.step < self.total_steps:
                 self.totals += self._kept_if_it_fails()
@@ -208,7 +208,7 @@ class Engine(ABC):
                     self._check_finite()
                     self.validation = self._validate_once()
                     self._report(journal, rate, {})
-                    if self.illustrate and self.writes and self._illustration_due():
+                    if journal and self.illustrate and self._illustration_due():
                         picture = self.illustrate()
                         if picture is not None:
                             journal.show("scanpaths", picture, self.step)
@@ -331,7 +331,7 @@ class Engine(ABC):
 
     def _rate(self) -> float:
         """The learning rate at this step of the run."""
-        return self.optimization.lr * self.optimization.remaining(self.progress)
+        return self.optimization.lr * (1 - self.progress)
 
     def _descend(self, loss: Tensor, rate: float | Tensor) -> Tensor:
         """One step of the optimizers down a loss, at a rate; the norm of its gradient."""
@@ -398,9 +398,9 @@ class Engine(ABC):
         self.known = len(self.MEASURES)
         return self._summarize(means)
 
-    def _report(
-        self, journal: Journal | NoJournal, rate: float, measures: dict[str, float]
-    ) -> None:
+    def _report(self, journal: Journal | None, rate: float, measures: dict[str, float]) -> None:
+        if journal is None:
+            return
         epoch = self._epoch()
         line: dict[str, Any] = {"step": self.step}
         line |= {} if epoch is None else {"epoch": epoch}
@@ -412,7 +412,7 @@ class Engine(ABC):
             line |= self.validation
         line["seconds"] = round(self.seconds, 1)
         journal.write(line)
-        if self.listener and self.writes:
+        if self.listener:
             report = Progress(
                 step=self.step,
                 total_steps=self.total_steps,

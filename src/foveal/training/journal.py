@@ -53,22 +53,6 @@ class Journal:
         self.board.close()
 
 
-class NoJournal:
-    """Keeps nothing: for the processes of a training that do not write."""
-
-    def __enter__(self) -> NoJournal:
-        return self
-
-    def write(self, line: dict[str, Any]) -> None:
-        """See `Journal.write`."""
-
-    def show(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """See `Journal.show`."""
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 class Gap:
     """Notices, once, that what a classifier learns does not generalize."""
 

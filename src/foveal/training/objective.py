@@ -178,38 +178,28 @@ def baseline_loss(baselines: Tensor, reward: Tensor) -> Tensor:
     return (baselines - expected).square().mean()
 
 
-def supervised_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the answer after the last glimpse, in nats.
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of answers, in nats: of the last, or of each of D; 0 of none.
+
+    Of what glimpses give alone it asks the gaze for views that can be recognized by themselves.
+    Without it a recognizer that adds up looks learns to cope with a gaze that is off by some
+    pixels, and then little is gained by aiming better. A first glimpse that nobody chose is left
+    out there.
 
     Args:
-        logits: ``(B, K)``.
+        logits: ``(B, K)`` or ``(B, D, K)``.
         labels: ``(B,)`` int64.
         weights: ``(B,)``, what each image counts; all 1 if None.
     """
-    return _mean_cross_entropy(logits, labels, weights)
-
-
-def glimpse_loss(glimpse_logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of the answers that the chosen glimpses give alone, in nats.
-
-    It asks the gaze for views that can be recognized by themselves. Without it a recognizer that
-    adds up looks learns to cope with a gaze that is off by some pixels, and then little is gained
-    by aiming better. A first glimpse that nobody chose is left out.
-
-    Args:
-        glimpse_logits: ``(B, D, K)``, of the glimpses that the policy chose; or of all answers.
-        labels: ``(B,)`` int64.
-        weights: as for `supervised_loss`.
-    """
-    logits = glimpse_logits.float()
-    looks = logits.shape[1]
+    each = logits.float() if logits.ndim == 3 else logits.float()[:, None]
+    looks = each.shape[1]
     if looks == 0:
-        return logits.sum()
-    return _mean_cross_entropy(
-        logits.flatten(0, 1),
-        labels.repeat_interleave(looks),
-        None if weights is None else weights.repeat_interleave(looks),
-    )
+        return each.sum()
+    wanted = labels.repeat_interleave(looks)
+    if weights is None:
+        return functional.cross_entropy(each.flatten(0, 1), wanted)
+    losses = functional.cross_entropy(each.flatten(0, 1), wanted, reduction="none")
+    return (losses * weights.repeat_interleave(looks)).mean()
 
 
 def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
@@ -249,12 +239,6 @@ def _log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
     return known.clamp(min=WORST_LOG_LIKELIHOOD)
 
 
-def _mean_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    if weights is None:
-        return functional.cross_entropy(logits.float(), labels)
-    return (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).mean()
-
-
 def stop_loss(
     stop_logits: Tensor,
     step_logits: Tensor,
@@ -274,7 +258,7 @@ def stop_loss(
         step_logits: ``(B, T, K)``, the answer after each look; log p is bounded at -3.
         labels: ``(B,)`` int64.
         cost: of a look, in nats.
-        weights: as for `supervised_loss`.
+        weights: as for `cross_entropy`.
     """
     stops, goes_on = (functional.logsigmoid(sign * stop_logits[:, :-1]) for sign in (1, -1))
     reached = functional.pad(goes_on.cumsum(1), (1, 0))
@@ -340,7 +324,7 @@ def _one_answer(
         reward = reward * counts
     advantage = advantages(reward, rollout.baselines, config.credit_decay)
     advantage = _credit(advantage, config, weights)
-    supervised = supervised_loss(rollout.logits, labels, weights)
+    supervised = cross_entropy(rollout.logits, labels, weights)
     reinforce = reinforce_loss(rollout.log_probs, advantage)
     baseline = baseline_loss(rollout.baselines, reward)
     total = supervised + config.reinforce_weight * reinforce + config.baseline_weight * baseline
@@ -360,13 +344,13 @@ def _one_answer(
         if rollout.glimpse_logits is None:
             raise ValueError(NO_GLIMPSE_LOGITS)
         alone = _chosen(rollout, rollout.glimpse_logits)
-        total = total + config.glimpse_weight * glimpse_loss(alone, labels, weights)
+        total = total + config.glimpse_weight * cross_entropy(alone, labels, weights)
     if config.step_weight and rollout.features:
-        earlier = glimpse_loss(rollout.prior_logits, labels, weights)
+        earlier = cross_entropy(rollout.prior_logits, labels, weights)
         total = total + config.step_weight * earlier
     if config.context_weight and rollout.features:
         first = rollout.prior_logits[:, : rollout.log_probs.shape[1] + 1 - len(rollout.features)]
-        total = total + config.context_weight * glimpse_loss(first, labels, weights)
+        total = total + config.context_weight * cross_entropy(first, labels, weights)
     if rollout.stop_logits is not None:
         both = (rollout.stop_logits, rollout.step_logits)
         total = total + stop_loss(*both, labels, config.stop_cost, weights)

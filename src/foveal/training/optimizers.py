@@ -50,10 +50,6 @@ class OptimizationConfig:
             checkpoint_minutes=Range(0, 1e6),
         )
 
-    def remaining(self, progress: float) -> float:
-        """Give the share of the rate that is left after ``progress`` (0 to 1) of the run."""
-        return 1 - progress
-
 
 def make_optimizers(
     model: nn.Module, name: str, *, lr: float, weight_decay: float, momentum: float

@@ -293,19 +293,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
         assert torch.equal(second[name], value), name
 
 
-def test_class_weights_reach_the_loss(tmp_path: Path) -> None:
+def test_class_weights_reach_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image of a class that counts nothing changes nothing."""
     config, task = small_run(write_bars(tmp_path / "data"))
     network = RecurrentAttention(config.model)
     objective = dataclasses.replace(config.objective, baseline_weight=0.0)
-    trainer = Trainer(
-        network,
-        task,
-        config.training,
-        objective,
-        tmp_path / "run",
-        class_weights=torch.zeros(2),
-    )
+    monkeypatch.setattr(FolderTask, "class_weights", torch.zeros(2))
+    trainer = Trainer(network, task, config.training, objective, tmp_path / "run")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     trainer.run()
     for name, value in network.state_dict().items():
