@@ -53,7 +53,7 @@ def bench(
     with working("measuring", quiet=json) as tell:
         if "step" in parts:
             found["steps"] = []
-            for size, task, core in product(batch_sizes, benchmark.STEPS, benchmark.CORES):
+            for size, task, core in product(batch_sizes, benchmark.STEPS, benchmark.BENCHED):
                 tell(f"training step of {task}, {core}, batch {size}")
                 other = obvious if size == COMPARED_BATCH else None
                 row = benchmark.training_step(task, core, size, rounds, torch_device, other)

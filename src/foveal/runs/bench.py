@@ -27,8 +27,8 @@ from foveal.training.critic import Learner
 from foveal.training.objective import ObjectiveConfig, hybrid_loss
 
 STEPS = ("mnist-28", "cluttered-60", "cluttered-100")
-Core = Literal["rnn", "lstm"]
-CORES: tuple[Core, ...] = get_args(Core)
+Benched = Literal["rnn", "lstm"]
+BENCHED: tuple[Benched, ...] = get_args(Benched)
 SENSORS = {"8 x 8, 1 scale": (8, 1), "12 x 12, 3 scales": (12, 3), "12 x 12, 4 scales": (12, 4)}
 SENSOR_BATCH, SMALL, LARGE = 64, 100, 2000  # images, pixels a side
 GAMES = 4096
@@ -60,7 +60,7 @@ def quartiles(times: list[float]) -> list[float]:
 
 def training_step(
     task: str,
-    core: Core,
+    core: Benched,
     batch_size: int,
     rounds: int,
     device: torch.device,

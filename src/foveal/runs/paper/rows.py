@@ -67,7 +67,7 @@ BEYOND = {
 SOONEST: dict[str, dict[str, dict[str, Any]]] = {
     "mnist-28": {"fast": {"epochs": 84}},
     "translated-60": {
-        "fast": {"epochs": 32, "batch_size": 256, "lr": 2e-3},
+        "fast": {"epochs": 56, "batch_size": 256, "lr": 2e-3},
         "best": {"epochs": 4},
     },
     "cluttered-60": {"fast": {"epochs": 64}, "best": {"epochs": 4}},
