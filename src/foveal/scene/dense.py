@@ -77,7 +77,7 @@ class DenseScene(Scene):
         return self.pixels[index, :, :height, :width]
 
     def only(self, index: int, times: int = 1) -> DenseScene:
-        """See `Scene.only`."""
+        """See `Scene.only`; without a copy for each time."""
         return DenseScene(self.image(index).expand(times, -1, -1, -1))
 
     def rows(self, kept: Sequence[int]) -> DenseScene:

@@ -120,10 +120,6 @@ class PhotographScene(Scene):
         height, width = photograph.shape[1:]
         return _floats(photograph.read(slice(0, height), slice(0, width))).to(self.device)
 
-    def only(self, index: int, times: int = 1) -> PhotographScene:
-        """See `Scene.only`."""
-        return self.rows([index] * times)
-
     def rows(self, kept: Sequence[int]) -> PhotographScene:
         """See `Scene.rows`."""
         return PhotographScene([self.photographs[row] for row in kept], self.device)

@@ -55,9 +55,9 @@ class Scene(ABC):
     def image(self, index: int) -> Tensor:
         """All pixels of one of the images; ``(C, H, W)`` float. `ValueError` if it is too large."""
 
-    @abstractmethod
     def only(self, index: int, times: int = 1) -> Scene:
         """One of the images alone, as a scene of so many times the same."""
+        return self.rows([index] * times)
 
     def rows(self, kept: Sequence[int]) -> Scene:
         """Some of the images, in this order, for looks that stop.

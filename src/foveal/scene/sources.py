@@ -145,10 +145,6 @@ class SourceScene(Scene):
             )
         return torch.from_numpy(source.read(0, 0, max(height, width), 1)[:, :height, :width])
 
-    def only(self, index: int, times: int = 1) -> SourceScene:
-        """See `Scene.only`."""
-        return self.rows([index] * times)
-
     def rows(self, kept: Sequence[int]) -> SourceScene:
         """See `Scene.rows`."""
         return SourceScene([self.sources[row] for row in kept])

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from foveal import geometry
-from foveal.scene.dense import DenseScene
 from foveal.scene.scene import Scene
 
 
@@ -93,10 +92,6 @@ class SparseScene(Scene):
         flat = (self._y[index] * width + self._x[index]).long()
         pixels = self._light.new_zeros(height * width)
         return pixels.scatter_add_(0, flat, self._light[index]).view(1, height, width)
-
-    def only(self, index: int, times: int = 1) -> DenseScene:
-        """See `Scene.only`."""
-        return DenseScene(self.image(index).expand(times, -1, -1, -1))
 
     def rows(self, kept: Sequence[int]) -> SparseScene:
         """See `Scene.rows`."""

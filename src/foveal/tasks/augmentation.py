@@ -141,7 +141,3 @@ class MovedScene(Scene):
     def image(self, index: int) -> Tensor:
         """See `Scene.image`: as it is."""
         return self.scene.image(index)
-
-    def only(self, index: int, times: int = 1) -> Scene:
-        """See `Scene.only`: as it is."""
-        return self.scene.only(index, times)
