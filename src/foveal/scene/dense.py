@@ -56,12 +56,7 @@ class DenseScene(Scene):
         pixels = self.pixels.flatten(2).gather(2, where.expand(-1, channels, -1))
         pixels = pixels.view(batch, channels, size, size).float()
         pixels = pixels * (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
-        patches = []
-        for box in boxes:
-            edge = geometry.patch_start(0, count * box) - start
-            inner = slice(edge, edge + count * box)
-            patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
-        return at_scale(torch.stack(patches, dim=1), chosen)
+        return averaged(pixels, count, boxes, chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""
@@ -213,6 +208,16 @@ def _average_shifted(plane: Tensor, shift: int, factor: int, out: Tensor) -> Non
     torch.lerp(shifted[0], shifted[1], 0.5, out=kept)
     for count, more in enumerate(shifted[2:], start=3):
         kept.lerp_(more, 1 / count)  # the mean of so many
+
+
+def averaged(windows: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None) -> Tensor:
+    """`Scene.patches`, from the pixels of the widest, ``(B, C, size, size)`` float."""
+    patches, start = [], geometry.patch_start(0, count * boxes[-1])
+    for box in boxes:
+        edge = geometry.patch_start(0, count * box) - start
+        inner = slice(edge, edge + count * box)
+        patches.append(functional.avg_pool2d(windows[..., inner, inner], box))
+    return at_scale(torch.stack(patches, dim=1), chosen)
 
 
 def _averaged(pixels: Tensor, side: int) -> Tensor:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from foveal.geometry import pad_images, patch_start, thumbnail_box
-from foveal.scene.scene import Scene, at_scale
-from foveal.scene.screens import box_sums
+from foveal.geometry import pad_images, thumbnail_box
+from foveal.scene.dense import averaged
+from foveal.scene.scene import Scene
+from foveal.scene.screens import box_sums, inside
 
 
 class Readable(Protocol):
@@ -86,28 +86,15 @@ class PhotographScene(Scene):
     ) -> Tensor:
         """See `Scene.patches`: of each picture the widest window is read, and averaged down."""
         size = count * boxes[-1]
-        start = patch_start(0, size)
         windows = np.zeros((len(self), self.num_channels, size, size), dtype=np.uint8)
-        for window, photograph, center in zip(
+        for window, photograph, (x, y) in zip(
             windows, self.photographs, centers.tolist(), strict=True
         ):
-            (left, top), (height, width) = center, photograph.shape[1:]
-            left, top = left + start, top + start
-            rows, columns = (
-                slice(max(first, 0), max(min(first + size, length), 0))
-                for first, length in ((top, height), (left, width))
-            )
-            part = photograph.read(rows, columns)
-            if part.size:
-                y, x = rows.start - top, columns.start - left
-                window[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+            rows, down = inside(y, size, photograph.shape[1])
+            columns, across = inside(x, size, photograph.shape[2])
+            window[:, down, across] = photograph.read(rows, columns)
         pixels = _floats(windows).to(self.device)
-        patches = []
-        for box in boxes:
-            edge = patch_start(0, count * box) - start
-            inner = slice(edge, edge + count * box)
-            patches.append(functional.avg_pool2d(pixels[..., inner, inner], box))
-        return at_scale(torch.stack(patches, dim=1), chosen)
+        return averaged(pixels, count, boxes, chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""

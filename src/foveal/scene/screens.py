@@ -62,12 +62,9 @@ class Screens(Scene):
         else:
             window = np.full((length, size, size, channels), self.low, self.frames.dtype)
         for row, (x, y) in enumerate(centers.tolist()):
-            left, top = geometry.patch_start(x, size), geometry.patch_start(y, size)
-            first, right = max(left, 0), min(left + size, self.width)
-            upper, bottom = max(top, 0), min(top + size, self.height)
-            if first < right and upper < bottom:
-                place = window[row, upper - top : bottom - top, first - left : right - left]
-                place[:] = self.frames[row, upper:bottom, first:right]
+            rows, down = inside(y, size, self.frames.shape[1])
+            columns, across = inside(x, size, self.frames.shape[2])
+            window[row, down, across] = self.frames[row, rows, columns]
         return window
 
     def thumbnail(self, side: int) -> Tensor:
@@ -89,6 +86,14 @@ class Screens(Scene):
     def only(self, index: int, times: int = 1) -> DenseScene:
         """See `Scene.only`."""
         return DenseScene(self.image(index).expand(times, -1, -1, -1))
+
+
+def inside(center: int, size: int, length: int) -> tuple[slice, slice]:
+    """What lies in an image of a window round ``center``: where in the image, and in the window."""
+    start = geometry.patch_start(center, size)
+    first = min(max(start, 0), length)
+    last = max(min(start + size, length), first)
+    return slice(first, last), slice(first - start, last - start)
 
 
 def box_sums(pixels: NDArray[Any], box: int) -> NDArray[Any]:
