@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from foveal import geometry
 from foveal.app.models import Agent
 from foveal.envs import CatchEnv, EnvConfig, read_options
 from foveal.evaluation.agent import Moment, play
@@ -74,13 +73,10 @@ def deal(agent: Agent, seed: int) -> dict[str, Any]:
 def _look(network: RecurrentAttention, moment: Moment) -> tuple[list[Any], list[Any]]:
     """Corners of the squares of every scale, and what the look brought."""
     sensor = network.sensor
-    height, width = moment.images.shape[-2:]
-    center = geometry.to_pixels(moment.locations, height, width)[0].tolist()
+    squares = sensor.squares(moment.locations[0], *moment.images.shape[-2:])
     corners: list[Any] = [None] * sensor.num_scales
     glimpses: list[Any] = [None] * sensor.num_scales
     seen = (255 * viewable(sensor(moment.images, moment.locations)[0])).round().astype(int)
-    for scale, patch in zip(sensor.scales_at(moment.locations[0]), seen.tolist(), strict=True):
-        side = sensor.patch_sizes[scale]
-        corners[scale] = [geometry.patch_start(at, side) for at in center]
-        glimpses[scale] = patch
+    for (scale, (left, top, _)), patch in zip(squares.items(), seen.tolist(), strict=True):
+        corners[scale], glimpses[scale] = [left, top], patch
     return corners, glimpses

@@ -109,10 +109,17 @@ class GlimpseSensor(nn.Module):
             return None
         return geometry.to_scales(locations[..., 2], self.num_scales)
 
-    def scales_at(self, location: Tensor) -> list[int]:
-        """The scales that a look at one ``(2,)`` or ``(3,)`` location reads, the finest first."""
+    def squares(self, location: Tensor, height: int, width: int) -> dict[int, tuple[int, int, int]]:
+        """Left and top edge and side, in pixels, of what each scale covers, the finest first.
+
+        Of the scales that a look at one ``(2,)`` or ``(3,)`` location reads.
+        """
+        x, y = geometry.to_pixels(location, height, width).tolist()
         chosen = self.chosen(location)
-        return list(range(self.num_scales)) if chosen is None else [int(chosen)]
+        read = range(self.num_scales) if chosen is None else [int(chosen)]
+        sides = {scale: self.patch_sizes[scale] for scale in read}
+        start = geometry.patch_start
+        return {scale: (start(x, side), start(y, side), side) for scale, side in sides.items()}
 
     def _centers(self, scene: Scene, locations: Tensor) -> Tensor:
         batch, numbers = scene.batch_size, locations.shape[-1]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from torch import Tensor
 
-from foveal import geometry
 from foveal.evaluation.agent import Moment
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
@@ -65,9 +64,8 @@ class Film:
     def _frame(self, image: Tensor, location: Tensor, text: str) -> Image.Image:
         sensor = self.agent.sensor
         screen = looked_at(image[0], location[0], sensor)
-        seen = dict(
-            zip(sensor.scales_at(location[0]), viewable(sensor(image, location)[0]), strict=True)
-        )
+        squares = sensor.squares(location[0], *image.shape[-2:])
+        seen = dict(zip(squares, viewable(sensor(image, location)[0]), strict=True))
         glimpses = _glimpse_column(seen, screen.height, "white")
         size = (screen.width + glimpses.width + 3 * MARGIN, screen.height + 2 * MARGIN + LINE)
         frame = Image.new("RGB", (size[0], max(size[1], glimpses.height + 2 * MARGIN)), "white")
@@ -80,13 +78,8 @@ class Film:
 def looked_at(image: Tensor, location: Tensor, sensor: GlimpseSensor) -> Image.Image:
     """A ``(C, H, W)`` image with the squares of a look at ``(2,)``, or with a zoom ``(3,)``."""
     height, width = image.shape[-2:]
-    x, y = geometry.to_pixels(location, height, width).tolist()
-    squares = {}
-    for scale in sensor.scales_at(location):
-        side = sensor.patch_sizes[scale]
-        squares[scale] = (geometry.patch_start(x, side), geometry.patch_start(y, side), side)
     screen = _screen(viewable(image), (height, width))
-    _outline(screen, squares, (height, width))
+    _outline(screen, sensor.squares(location, height, width), (height, width))
     return screen
 
 
