@@ -35,7 +35,7 @@ from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
 from foveal.geometry import to_pixels
 from foveal.io.files import write_json
 from foveal.model.attention import RecurrentAttention
-from foveal.model.rollout import matched
+from foveal.model.rollout import right_answers
 from foveal.runs.saved import load
 from foveal.tasks import TASKS, CanvasTask, HaystackConfig, HaystackTask, TaskConfig
 from foveal.tasks.canvases.digits import load_digits
@@ -159,10 +159,9 @@ def near(model: RecurrentAttention, task: TaskConfig) -> Cells:
     for layout in data.fixed_layouts("validation"):
         images, labels = data.render(layout)
         rollout = model(images)
-        wanted = labels.view(len(labels), -1)
-        if not data.ordered:
-            wanted = matched(wanted, rollout.answer_logits, model.config.end)
-        missed.append((rollout.answer_logits.argmax(-1) != wanted).any(1))
+        given, end = rollout.answer_logits, model.config.end
+        wanted = right_answers(labels, given, end, ordered=data.ordered).view(len(labels), -1)
+        missed.append((given.argmax(-1) != wanted).any(1))
         gaps.append((layout.places[:, 0] - layout.places[:, 1]).abs().amax(1))
         middles = layout.places.flip(-1) + layout.digits.shape[-1] // 2
         looks_at = to_pixels(rollout.locations, side, side)[:, :, None] - middles[:, None]

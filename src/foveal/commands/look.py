@@ -17,7 +17,7 @@ from foveal.evaluation.classifier import EVALUATION_SEED, check_answers, observe
 from foveal.evaluation.stopping import Rule, Stop, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.rollout import Rollout, ended, matched
+from foveal.model.rollout import Rollout, ended, right_answers
 from foveal.names import SEEDS, check_value
 from foveal.randomness import OneForAll
 from foveal.runs.saved import Saved
@@ -199,13 +199,12 @@ class _Looking:
                 if self.rule is not None:
                     last = looks_taken(rollout, self.rule)[:, None] - 1
                     given = rollout.step_logits.argmax(-1).gather(1, last)
-                wanted = labels.view(len(labels), -1)
-                wanted = wanted if ordered else matched(wanted, rollout.answer_logits, end)
-                missed = (given != wanted).any(1).tolist()
+                wanted = right_answers(labels, rollout.answer_logits, end, ordered=ordered)
+                missed = (given != wanted.view(len(labels), -1)).any(1).tolist()
                 for row in range(max(0, index - first), len(labels)):
                     if missed[row] or not wrong:
                         name = f"test image {first + row}"
-                        label = label_of(wanted[row] if labels.ndim > 1 else labels[row], end)
+                        label = label_of(wanted[row], end)
                         yield _Case(scene, label, name, rollout, row, first + row)
                         found += 1
                     if found == count:

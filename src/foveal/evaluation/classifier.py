@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.rollout import Rollout, ended, matched
+from foveal.model.rollout import Rollout, ended, right_answers
 from foveal.names import Range, check_value
 from foveal.scene import Scene, as_scene
 from foveal.tasks.task import Task
@@ -75,8 +75,7 @@ def answers(
 
     Returns:
         The right classes and those answered, ``(N,)`` int64 each, on the CPU; of sequences
-        ``(N, A)``, `IGNORED` behind their ends. Where any order is right the right ones are
-        `matched`.
+        ``(N, A)``, `IGNORED` behind their ends. The right ones are in the order of `right_answers`.
 
     Raises:
         ValueError: if the split has no images, or the looks or rollouts are out of their range.
@@ -100,7 +99,7 @@ def answers(
             kept = slice(None) if scene.intact is None else scene.intact
             answer = belief.argmax(-1)
             if task.max_answers > 1:
-                labels = labels if task.ordered else matched(labels, belief, end)
+                labels = right_answers(labels, belief, end, ordered=task.ordered)
                 answer = ended(answer, end)
             right.append(labels[kept])
             given.append(answer[kept])
@@ -193,9 +192,8 @@ def observe(
     wrong = torch.zeros(())
     for _, labels, rollout in rollouts(model, task, split, num_glimpses=num_glimpses, seed=seed):
         places.append(rollout.locations.cpu())
-        wanted = labels.view(len(labels), -1)
-        if not task.ordered:
-            wanted = matched(wanted, rollout.answer_logits, model.config.end)
+        given, end = rollout.answer_logits, model.config.end
+        wanted = right_answers(labels, given, end, ordered=task.ordered).view(len(labels), -1)
         looked = rollout.step_logits.argmax(-1).view(*wanted.shape, -1)  # (B, A, N)
         missed = ((looked != wanted[..., None]) & (wanted[..., None] >= 0)).any(1).sum(0)
         wrong = wrong.to(missed.device) + missed

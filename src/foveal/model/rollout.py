@@ -202,6 +202,11 @@ def matched(labels: Tensor, logits: Tensor, end: int | None = None) -> Tensor:
     return torch.cat(told, dim=1)
 
 
+def right_answers(labels: Tensor, logits: Tensor, end: int | None, *, ordered: bool) -> Tensor:
+    """``(B,)`` or ``(B, A)`` labels, `matched` if there are several and any order is right."""
+    return labels if ordered or labels.ndim == 1 else matched(labels, logits, end)
+
+
 def ended(answers: Tensor, end: int | None) -> Tensor:
     """``(B, A)`` answers, `IGNORED` behind the end of each sequence."""
     if end is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.rollout import Rollout, matched
+from foveal.model.rollout import Rollout, right_answers
 from foveal.scene import Images, as_scene
 
 
@@ -87,7 +87,7 @@ class Learner(nn.Module):
         privileged_baseline: see `Critic`.
         glimpse_head: whether each glimpse alone also gives an answer.
         look_critic: whether what each look alone tells has a baseline too.
-        ordered: whether several labels are wanted in their order; else they are `matched`.
+        ordered: whether several labels are wanted in their order; see `right_answers`.
         only_stop: whether nothing but the model's stop is trained, on what its mean policy sees.
         starts: what the critic of the reward expects at first, and that of each look.
     """
@@ -169,9 +169,7 @@ class Learner(nn.Module):
 
     def targets(self, rollout: Rollout, labels: Tensor) -> Tensor:
         """The labels, in the order of the answers where any order is right."""
-        if self.ordered or labels.ndim == 1:
-            return labels
-        return matched(labels, rollout.answer_logits, self.end)
+        return right_answers(labels, rollout.answer_logits, self.end, ordered=self.ordered)
 
 
 def answered(logits: Tensor) -> Rollout:
