@@ -13,7 +13,7 @@ from rich.table import Table
 
 from foveal.commands import console
 from foveal.io.files import write_json
-from foveal.names import in_markdown, printable, shell_line
+from foveal.names import Range, check_value, in_markdown, printable, shell_line
 from foveal.runs.saved import load
 
 MARKUP = ("# x #", "[x](http://y)", "\\", "~~a~~", "![](b)", "&amp;", "a\nb")
@@ -76,3 +76,12 @@ def test_text_in_markdown_is_text(name: str) -> None:
     ] == []
     texts = ["".join(content for _, content in parts) for parts in said]
     assert texts == [printable(name), "a", printable(name)]
+
+
+def test_what_is_no_whole_number_is_told_no_range_that_nobody_chose() -> None:
+    with pytest.raises(ValueError, match=r"^looks must be a whole number; got 2\.5\.$"):
+        check_value("looks", 2.5, int)
+    with pytest.raises(ValueError, match=r"^looks must be a whole number from 1 to 3; got 2\.5\.$"):
+        check_value("looks", 2.5, int, Range(1, 3))
+    with pytest.raises(ValueError, match="from -1,000,000,000,000 to"):
+        check_value("looks", 10**13, int)

@@ -239,7 +239,7 @@ def _check_number(name: str, value: Any, kind: type, allowed: Range | None) -> N
     if good and (allowed.holds(value) if allowed else math.isfinite(value)):
         return
     number = "a whole number" if kind is int else "a number"
-    where = f" {allowed}" if allowed else ""
+    where = f" {allowed}" if allowed and (good or allowed is not WHOLE) else ""
     advice = f" {allowed.advice}" if allowed and allowed.advice else ""
     raise ValueError(f"{name} must be {number}{where}; got {shortened(value)}.{advice}")
 

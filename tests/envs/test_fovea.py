@@ -320,6 +320,14 @@ def test_each_of_many_must_have_its_action(motors: int, gazes: int, gaze: str) -
         many.step({"motor": np.full(motors, 2), "gaze": np.zeros((gazes, 2))})
 
 
+@pytest.mark.parametrize("motor", [2, (2,), [2]])
+def test_of_many_one_action_is_not_that_of_all(motor: object) -> None:
+    many = FoveaVector(ticking(3), **EYE)
+    many.reset(seed=0)
+    with pytest.raises(ValueError, match=r"for each of 3 environments; got [01] and 3"):
+        many.step({"motor": motor, "gaze": np.zeros((3, 2))})
+
+
 def test_of_many_a_screen_that_changes_its_size_is_refused() -> None:
     many = FoveaVector(ticking(3, faults={1: "size"}), **EYE)
     many.reset(seed=2)

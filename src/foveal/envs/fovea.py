@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Dict, Tuple
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
@@ -162,7 +163,8 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
             ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
         motor, gaze = self.eye.split(actions)
-        counts = {len(gaze), len(motor) if isinstance(motor, np.ndarray | list) else self.num_envs}
+        several = isinstance(self.eye.motor, Dict | Tuple)  # each of whose parts has them all
+        counts = {len(gaze), self.num_envs if several else (np.shape(motor) or (0,))[0]}
         if counts != {self.num_envs}:
             raise ValueError(
                 f"there must be a motor part and a gaze for each of {self.num_envs} environments; "
