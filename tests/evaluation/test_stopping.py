@@ -204,6 +204,13 @@ def test_a_threshold_outside_and_sequences_are_refused() -> None:
     assert rule_of(hesitant(), "none", None) is None
 
 
+@pytest.mark.parametrize("looks", [0, -1, 2.5])
+def test_no_answer_without_a_look(looks: int) -> None:
+    model = RecurrentAttention(TINY)
+    with pytest.raises(ValueError, match="num_glimpses must be a whole number from 1 to"):
+        look_until_sure(model, torch.rand(2, 1, 28, 28), 0.5, num_glimpses=looks)
+
+
 def test_a_learned_stop_from_file_to_picture(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
     """It is saved and loaded, and Python, predict, look and evaluate stop at the same look."""
     model = hesitant(classes=10, stop=True)

@@ -17,6 +17,7 @@ from foveal.evaluation.classifier import (
     rollouts,
 )
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import check_looks
 from foveal.model.rollout import Rollout
 from foveal.names import Range, check_value, choose
 from foveal.scene import Images, as_scene
@@ -175,8 +176,9 @@ def look_until_sure(
         generator: of a first location that is random.
 
     Raises:
-        ValueError: if the threshold makes no sense, or the model cannot stop.
+        ValueError: if the threshold or the looks make no sense, or the model cannot stop.
     """
+    check_looks(num_glimpses)
     rule = rule_of(model, stop, threshold)
     if rule is None:
         raise ValueError("when to stop? Pass a threshold of the belief, or stop='learned'.")
