@@ -340,3 +340,18 @@ def test_a_class_of_which_no_image_can_be_read_is_named(
             assert re.search(r"5 could not be read; the first: .*0.png is not a PNG", err)
     assert "left out: the class 'third', of which no image can be read." in err
     assert json.loads(Path("run1", "config.json").read_text())["classes"] == ["lying", "standing"]
+
+
+def test_a_network_that_sees_all_reads_every_channel(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    random = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (12, 16, 3), dtype=np.uint8)).save(path)
+    run = tmp_path / "run"
+    line = f"train folder --data {tmp_path / 'data'} --network fc-64 --epochs 1 --workers 0"
+    assert foveal(f"{line} --out {run}")[0] == 0
+    code, out, err = foveal(f"evaluate {run} --json")
+    assert code == 0, err
+    found = json.loads((run / "result.json").read_text())["pixels_read"]
+    assert json.loads(out)["pixels_read"] == found == 12 * 16 * 3

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal import geometry
-from foveal.model.config import RAMConfig
+from foveal.model.config import RAMConfig, check_looks
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.cost import counted
@@ -146,9 +146,8 @@ class RecurrentAttention(Pretrained):
             OSError: if a source cannot be read.
         """
         config = self.config
+        check_looks(num_glimpses)
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
-        if num_glimpses < 1:
-            raise ValueError(f"num_glimpses must be at least 1; got {num_glimpses}.")
         total = num_glimpses * config.max_answers
         scene = self._scene(images)
         std = config.location_std if location_std is None else location_std
