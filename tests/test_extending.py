@@ -111,7 +111,7 @@ def test_settings_of_a_part_that_is_not_chosen_are_refused() -> None:
         assert chosen.with_parts(policy="random").core_settings == Layers(3), "the core is the same"
         with pytest.raises(ValueError, match="rate must be a number; got nan"):
             Layers(rate=math.nan)
-        with pytest.raises(ValueError, match="layers must be a whole number .*; got '3'"):
+        with pytest.raises(ValueError, match="layers must be a whole number; got '3'"):
             Layers("3")  # type: ignore[arg-type]
     finally:
         del CORES["layered"], CORES.settings["layered"]
