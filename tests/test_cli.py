@@ -492,6 +492,7 @@ WRONG = {
     "train catch --env-options size=1000000": "size must be .* from 2 to 1,024; got 1000000",
     "train catch --num-envs 1000000": "1,000,000 games of 24 x 24 pixels take too much memory",
     "evaluate mnist-28 --digits uci --num-glimpses 1000000000": "num_glimpses must be .* to 1,000;",
+    "evaluate mnist-28 --digits uci --separator ,": "--separator is for a manifest of --data",
     "evaluate mnist-28 --digits uci --rollouts 1000000000": "rollouts must be .* from 1 to 1,000",
     "look mnist-28 --num-glimpses 1000000000": "num_glimpses must be .* from 1 to 1,000",
     "predict mnist-28 x.png --num-glimpses 1000000000": "num_glimpses must be .* from 1 to 1,000",

@@ -38,6 +38,26 @@ def test_underscores_in_a_flag_are_hyphens() -> None:
         read("mnist-28 --network conv --num_glimpses 3")
 
 
+@pytest.mark.parametrize(
+    ("line", "answers", "looks", "classes"),
+    [
+        ("pairs --answer set", 2, 2, 10),  # four looks, as the recipe has for the pair
+        ("pairs --answer sum", 1, 4, 19),
+        ("trail --hops 2", 3, 1, 10),
+        ("trail --answer last", 1, 5, 10),
+        ("digits-5 --num-digits 4 4", 4, 1, 10),
+        ("digits-5 --num-digits 1 3", 3, 1, 11),
+        ("pairs --answer set --num-glimpses 5", 2, 5, 10),
+    ],
+)
+def test_what_a_model_answers_follows_from_what_is_asked(
+    line: str, answers: int, looks: int, classes: int
+) -> None:
+    model = read(line)[0].config.model
+    assert (model.max_answers, model.num_glimpses, model.num_classes) == (answers, looks, classes)
+    assert model.with_end == (classes == 11)
+
+
 def test_an_empty_recipe_is_none() -> None:
     with pytest.raises(ValueError, match="unknown recipe ''"):
         read("mnist-28 --recipe ''")

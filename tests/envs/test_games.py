@@ -497,6 +497,7 @@ class Broken(Feeling):
     def step(self, action: int) -> Any:
         image, reward, *rest = super().step(action)
         wrong = {"heading": np.int64(5), "text": np.array([0, 7]), "free": np.array([[np.nan, 0]])}
+        wrong |= {"scaled": np.float32([1, 4.5])}
         if self.fault in wrong:
             image[self.fault] = wrong[self.fault]
         elif self.fault == "raises":
@@ -525,6 +526,7 @@ gymnasium.register(
         ("heading", r"sense 'heading' must be of Discrete\(6, start=-1\); got \[5\] of env"),
         ("text", r"sense 'text' must be of MultiDiscrete.*; got \[0, 7\]"),
         ("free", r"sense 'free' must be of Box.*; got \[nan, 0.0\] of environment 0 of 2"),
+        ("scaled", r"sense 'scaled' must be of Box.*; got \[1.0, 4.5\] of environment 0 of 2"),
         ("reward", "rewards of test/Broken-v0 must be numbers; got nan of environment 0 of 2"),
         ("raises", "test/Broken-v0 failed with KeyError: 'paddle'. Mend it"),
         ("nan", "must stay from 0 to 1, as its space says; got nan"),

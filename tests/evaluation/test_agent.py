@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from PIL import Image
 
 import tests.envs.test_games  # noqa: F401 (registers test/Countdown-v0)
 from foveal import cli, geometry
-from foveal.envs import CATCH_ID, EnvConfig
+from foveal.envs import CATCH_ID, EnvConfig, Fovea
 from foveal.evaluation.agent import Moment, Result, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
@@ -77,6 +78,16 @@ def test_it_looks_as_the_model_steps() -> None:
     assert moments[-1].over.all()
     assert result.returns == tuple(moments[-1].rewards.tolist())
     torch.testing.assert_close(torch.tensor(result.ball_distances), torch.stack(away).mean(0))
+
+
+def test_what_is_seen_through_a_fovea_is_not_where_the_ball_is() -> None:
+    """The place in a glimpse says nothing of how far the ball on the screen is."""
+    gymnasium.register(
+        "test/FoveatedCatch-v0",
+        entry_point=lambda: Fovea(gymnasium.make(CATCH_ID), glimpse_size=6, grid=2, flat=True),
+    )
+    agent = make_agent(num_classes=12, num_channels=3, senses=(("gaze", 2),))
+    assert play(agent, EnvConfig("test/FoveatedCatch-v0"), 2, 0).ball_distances == ()
 
 
 def test_games_are_of_the_seed_and_the_mode_is_kept() -> None:

@@ -217,6 +217,8 @@ def test_wrong_calls_say_what_was_wanted() -> None:
         model(torch.zeros(2, 1, 28, 28), num_glimpses=0)
     with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\); got \(28, 28\)"):
         model(torch.zeros(28, 28))
+    with pytest.raises(ValueError, match="images must be at least one; got none"):
+        model(torch.zeros(0, 1, 28, 28))
 
 
 def test_random_looks_are_uniform_and_pay_no_heed(generator: torch.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -101,6 +102,19 @@ def test_a_set_is_right_in_any_order() -> None:
     # A wrong answer stands for the label that it believes in most of those that are left.
     one = matched(torch.tensor([[0, 1, 2]]), torch.tensor([[[1.0, 5, 2, 9]] * 3]))
     assert one.tolist() == [[1, 2, 0]]
+
+
+def test_of_a_set_as_many_answers_are_right_as_it_has_in_common_with_them() -> None:
+    """Against multisets; a wrong answer takes no label that a later one names."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.randint(4, (300, 4), generator=generator)
+    logits = torch.randn(300, 4, 6, generator=generator)
+    got, answers = matched(labels, logits), logits.argmax(-1)
+    for row in range(300):
+        common = Counter(labels[row].tolist()) & Counter(answers[row].tolist())
+        assert int((got[row] == answers[row]).sum()) == common.total()
+    wrong_first = torch.tensor([[[0, 5.0, 0, 9], [0, 9, 0, 0]]])
+    assert matched(torch.tensor([[1, 2]]), wrong_first).tolist() == [[2, 1]]
 
 
 def test_distinct_answers_are_the_likeliest_that_were_not_given() -> None:

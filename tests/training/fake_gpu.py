@@ -64,7 +64,9 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {},
         {
             "context": "conv",
-            "context_settings": ConvContextSettings(map_light=1.0, map_strength=1.0),
+            "context_settings": ConvContextSettings(
+                map_light=1.0, map_strength=1.0, map_pasted=1.0
+            ),
             "policy": "map",
             "policy_settings": MapSettings(apart=0.5, steps=True),
             "pixel_mean": (0.1,),

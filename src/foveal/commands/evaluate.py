@@ -106,6 +106,8 @@ def evaluate(
         raise ValueError("--threshold is for --stop and --looks-curve. Pass one of them.")
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
+    if data is None and separator is not None:
+        raise ValueError("--separator is for a manifest of --data. Pass it, or leave it out.")
     set_threads(threads)
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "evaluate", plays=False)

@@ -135,7 +135,9 @@ def _print(answer: Prediction, json: bool) -> None:
             del content["answers"]
         print_json(**content)
         return
-    beliefs = ", ".join(f"{name} {value:.2f}" for name, value in answer.probabilities.items())
+    beliefs = ", ".join(
+        f"{name or 'nothing'} {value:.2f}" for name, value in answer.probabilities.items()
+    )
     path = " ".join(f"({x}, {y})" for x, y in answer.locations)
     line = (
         f"{answer.file}: {beliefs}; looked at {path}; {answer.pixels_read:,} numbers read of "

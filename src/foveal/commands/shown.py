@@ -12,7 +12,7 @@ from foveal.names import shell_line
 from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
-from foveal.tasks import FolderTask
+from foveal.tasks import FolderTask, TaskConfig
 from foveal.tasks.task import Task
 
 
@@ -49,8 +49,9 @@ def task_shown(
 ) -> Task:
     """The task that a model is shown: the named one, or its own; changed, or with other images.
 
-    The ``task`` is one of canvases, ``data`` a directory or manifest of images, which the door
-    prepares; each is the model's own if None, and `ValueError` if it names none. The separator is
+    The ``task`` is one of canvases, of the model's own digits, ``data`` a directory or manifest of
+    images, which the door prepares; each is the model's own if None, and `ValueError` if it names
+    none. The separator is
     of a manifest, and that of its training if None. The changes are
     values of its `TaskConfig`, by name; None leaves one as it is.
     """
@@ -74,7 +75,12 @@ def task_shown(
                 "say": partial(complain, "evaluate"),
             }
             return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
-    run = saved.run if task is None else recipe(task, "best")
+    run = saved.run
+    if task is not None:
+        own, run = getattr(run, "task", None), recipe(task, "best")
+        if isinstance(own, TaskConfig) and isinstance(run.task, TaskConfig):
+            asked = {"answer": own.answer} if saved.content.get("name") == task else {}
+            given = {"digits": own.digits, **asked, **given}
     shown = None if run is None else run.open(saved.directory, device, strict=strict, **given)
     if shown is None:
         raise ValueError(

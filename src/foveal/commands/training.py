@@ -24,9 +24,18 @@ from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import END, choose, shell_line
+from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
-from foveal.runs.recipes import AGENT_TASKS, RECIPES, agent_recipe, haystack, recipe, usual_recipe
+from foveal.runs.recipes import (
+    AGENT_TASKS,
+    RECIPES,
+    agent_recipe,
+    answering,
+    haystack,
+    recipe,
+    usual_recipe,
+)
 from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask
@@ -97,6 +106,8 @@ def read_options(
         if task in HAYSTACKS and side is not None:
             with contextlib.suppress(ValueError):  # said when all flags are read
                 config = haystack(dataclasses.replace(HAYSTACKS[task], canvas_size=int(side)))
+        elif task in TASKS and value_of("--answer", arguments) == "last":
+            config = config.altered(task={"fewest_digits": 0})  # the last is always there
     elif data is not None or not helping:
         choose(name, RECIPES, "recipe")
         with counting("reading headers", quiet="--json" in arguments) as count:
@@ -126,6 +137,9 @@ def read_options(
     if task == "control" and asked.env.env:
         fitted, reasons = suggest_for_screens(asked.env)
         config = config.altered(model=fitted)
+        options = read()
+    if isinstance(config, CanvasRun) and config != (other := answering(config, asked.task)):
+        config = other
         options = read()
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
@@ -187,6 +201,10 @@ def made_ready(
             moments = (config.model.pixel_mean, config.model.pixel_std)
             mean, std = (" ".join(f"{value:.2f}" for value in values) for values in moments)
             say(f"{sizes} images; mean {mean}, std {std}")
+            if isinstance(task, FolderTask) and task.wanted_gb > task.config.cache_gb:
+                there, wanted = task.config.cache_gb, task.wanted_gb
+                kept = f"keeps {100 * there / wanted:.0f} % of the training images decoded"
+                say(f"--cache-gb {there:g}: {kept}, others anew each time; {wanted:.1f} keeps all")
     return config, task
 
 

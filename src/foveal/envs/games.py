@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.envs.actions import Together
+from foveal.envs.eye import GLIMPSE
 from foveal.envs.observations import Screen, find_senses
 from foveal.names import Range, check_fields, import_here, nearest
 from foveal.scene.files.sources import LUMA
@@ -95,6 +96,7 @@ class Games:
         image_shape: ``(C, H, W)``.
         senses: the numbers of each sense beside the image, by name.
         num_actions: how many there are; of several whole numbers at once, their combinations.
+        through_fovea: whether the images are the glimpses of a `foveal.envs.Fovea`.
 
     Raises:
         ValueError: if there is no such environment, it takes no such options, or it observes no
@@ -115,6 +117,7 @@ class Games:
                 f"--env-grey must be of images of 3 channels, in colour; those of {config.env} "
                 f"have {channels}. Leave it out."
             )
+        self.through_fovea = self._screen.key == GLIMPSE
         self._grey, self._stack = config.env_grey, config.env_stack
         channels = self._stack * (1 if self._grey else channels)
         self.image_shape = (channels, height, width)

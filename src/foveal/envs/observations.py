@@ -21,6 +21,7 @@ WANTED = (
 )
 
 NUMBERS = Box | Discrete | MultiBinary | MultiDiscrete  # what senses may be
+SLACK = 1e-3  # of its span, by which a value may lie beyond its bounds
 WIDEST = 1e6  # that bounds are apart, to be known ones
 
 
@@ -103,7 +104,7 @@ class Screen:
                 "gymnasium.wrappers.ResizeObservation."
             )
         if not (images.dtype == np.uint8 and self.span == 255):
-            slack = self.span / 1000
+            slack = self.span * SLACK
             least, most = images.min(), images.max()
             if not (self.low - slack <= least and most <= self.low + self.span + slack):
                 raise ValueError(
@@ -155,6 +156,8 @@ class Sense:
         if isinstance(space, Box):
             low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
             known = (high > low) & (high - low <= WIDEST)
+            slack = np.where(known, (high - low) * SLACK, SLACK)
+            self._check(values, (values >= low - slack) & (values <= high + slack))
             scaled = 2 * (values - low) / np.where(known, high - low, 1) - 1
             numbers = np.where(known, scaled, values).astype(np.float32)
         return torch.from_numpy(numbers)

@@ -133,10 +133,11 @@ def _play(
     finished: list[tuple[float, int, float | None]] = []
     done = np.zeros(count, dtype=int)
     distances: list[list[float]] = [[] for _ in range(count)]
+    _, *shape = games.image_shape
     with judging(agent):
         location, state = agent.begin(images, generator)
         while (done < wanted).any():
-            away = _ball_distances(info, location, games.image_shape)
+            away = None if games.through_fovea else _ball_distances(info, location, *shape)
             step = agent.step(images, location, state, senses=senses, generator=generator)
             actions = step.logits.argmax(-1)
             if sample:
@@ -173,12 +174,11 @@ def _play(
 
 
 def _ball_distances(
-    info: dict[str, Any], location: Tensor, image_shape: tuple[int, int, int]
+    info: dict[str, Any], location: Tensor, height: int, width: int
 ) -> np.ndarray[Any, Any] | None:
     """``(B,)`` pixels from the finest patch's centre to the ball's, where the info has it."""
     if "ball" not in info:
         return None
-    _, height, width = image_shape
     centers = geometry.to_pixels(location, height, width).cpu().numpy()
     away: np.ndarray[Any, Any] = np.linalg.norm(centers - (info["ball"] + 0.5), axis=1)
     return away

@@ -50,17 +50,24 @@ class Context(nn.Module):
         map_channels: M, features of each cell of its map; 0 if it makes none.
         map_prior: whether the map has one channel more, which adds to the logarithm of a cell's
             weight.
+        finds_pasted: whether it learns to find pieces that are pasted into thumbnails, beside the
+            answer (`foveal.training.pasting`).
     """
 
     side: int
     map_channels: int = 0
     map_prior: bool = False
+    finds_pasted: bool = False
 
     def forward(self, thumbnail: Tensor) -> ContextOutput | tuple[State, Tensor | None]:
         """From ``(B, C + 2, side, side)`` to a `ContextOutput`, or a tuple of its first parts.
 
         The last two channels are (x, y) of each pixel (`foveal.geometry.thumbnail_places`).
         """
+        raise NotImplementedError
+
+    def find_pasted(self, thumbnail: Tensor) -> Tensor:
+        """``(B, h, w)``, of each cell, up to a constant, how likely a piece was pasted there."""
         raise NotImplementedError
 
 
@@ -91,6 +98,9 @@ class ConvContextSettings(PartSettings):
     # likewise, the sum of its features, as a share of the largest of any cell; these are then
     # trained by the answer alone, not by the policy
     map_strength: float = 0.0
+    # likewise, the log-likelihood that a piece of another image was pasted there, which is learned
+    # beside the answer (`foveal.training.pasting`)
+    map_pasted: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
@@ -99,6 +109,7 @@ class ConvContextSettings(PartSettings):
             thumbnail_gain=positive(1e6),
             map_light=Range(0, 1e6),
             map_strength=Range(0, 1e6),
+            map_pasted=Range(0, 1e6),
             context_layers=Range(1, MOST_LAYERS),
             **sizes,
         )
@@ -149,25 +160,39 @@ class ConvContext(Context):
         self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
-        self.map_prior = settings.map_light > 0 or settings.map_strength > 0
-        self.light, self.strength = (
-            nn.Parameter(torch.tensor(gain)) if gain else None
-            for gain in (settings.map_light, settings.map_strength)
+        gains = (settings.map_light, settings.map_strength, settings.map_pasted)
+        self.map_prior = any(gains)
+        self.light, self.strength, self.pasted = (
+            nn.Parameter(torch.tensor(gain)) if gain else None for gain in gains
         )
+        self.finds_pasted = self.pasted is not None
+        self.finder = nn.Conv2d(width, 1, 1) if self.finds_pasted else None
 
     def forward(self, thumbnail: Tensor) -> ContextOutput:
         """See `Context.forward`."""
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
-        features = self.layers(torch.cat([self.gain * pixels, places], dim=1))
+        features = self._features(thumbnail)
         found = torch.relu(features)
         # Its gradient is written to one cell; that of `amax` compares them all.
         largest = found.flatten(2).max(-1).values
         state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
         features = features if self.strength is None else features.detach()
-        channels = [functional.adaptive_avg_pool2d(places, features.shape[-2:]), features.float()]
+        down, across = features.shape[2:]
+        channels = [functional.adaptive_avg_pool2d(places, (down, across)), features.float()]
         if self.map_prior:
             channels.append(self._prior(pixels, found.detach().float()))
         return ContextOutput(state, None, torch.cat(channels, dim=1))
+
+    def find_pasted(self, thumbnail: Tensor) -> Tensor:
+        """See `Context.find_pasted`."""
+        assert self.finder is not None
+        found: Tensor = self.finder(torch.relu(self._features(thumbnail)))
+        return found.squeeze(1).float()
+
+    def _features(self, thumbnail: Tensor) -> Tensor:
+        pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
+        features: Tensor = self.layers(torch.cat([self.gain * pixels, places], dim=1))
+        return features
 
     def _prior(self, pixels: Tensor, found: Tensor) -> Tensor:
         """``(B, 1, h, w)``, what adds to the logarithms of the cells' weights."""
@@ -179,4 +204,6 @@ class ConvContext(Context):
         if self.strength is not None:
             strength = found.sum(1, keepdim=True)
             prior = prior + self.strength * strength / (strength.amax((-2, -1), True) + 1e-6)
+        if self.pasted is not None and self.finder is not None:
+            prior = prior + self.pasted * self.finder(found).detach()
         return prior

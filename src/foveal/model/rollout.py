@@ -93,6 +93,8 @@ class Rollout(NamedTuple):
         num_answers: A.
         stop_logits: ``(B, T)``, the log-odds of stopping after each look (`foveal.model.stop`);
             None of a model that does not decide it.
+        pasted_loss: ``()``, what finding pasted pieces cost the context, in nats
+            (`foveal.training.pasting`); None where it does not learn that.
     """
 
     logits: Tensor
@@ -108,6 +110,7 @@ class Rollout(NamedTuple):
     look_baselines: Tensor | None = None
     num_answers: int = 1
     stop_logits: Tensor | None = None
+    pasted_loss: Tensor | None = None
 
     @property
     def looks_an_answer(self) -> int:
@@ -180,8 +183,8 @@ def repeats(step_logits: Tensor, looks: int) -> Tensor:
 def matched(labels: Tensor, logits: Tensor, end: int | None = None) -> Tensor:
     """The labels of a set, in the order in which a model tells them.
 
-    Each answer's label is, of those that are left, the one in which the model believes most, so
-    that an answer is right if it names any of them. The end stays behind them all.
+    An answer that names a label has it. Of those that no answer names, a wrong answer's label is
+    the one in which the model believes most. The end stays behind them all.
 
     Args:
         labels: ``(B, A)``, in any order.
@@ -192,14 +195,20 @@ def matched(labels: Tensor, logits: Tensor, end: int | None = None) -> Tensor:
         ``(B, A)``, a permutation of each row of the labels.
     """
     left = labels if end is None else labels.masked_fill(labels == end, IGNORED)
-    told = []
-    for answer in range(labels.shape[1]):
-        beliefs = logits[:, answer].detach().float().gather(1, left.clamp(min=0))
-        place = beliefs.masked_fill(left < 0, -torch.inf).argmax(1, keepdim=True)
-        label = left.gather(1, place)
-        told.append(torch.where(label < 0, labels[:, answer, None], label))
-        left = left.scatter(1, place, IGNORED)
-    return torch.cat(told, dim=1)
+    beliefs, wanted = logits.detach().float(), (left >= 0).sum(1)
+    told = torch.where(left < 0, labels, IGNORED)
+    for named in (True, False):
+        for answer in range(labels.shape[1]):
+            own = beliefs[:, answer].gather(1, left.clamp(min=0)).masked_fill(left < 0, -torch.inf)
+            place = own.argmax(1, keepdim=True)
+            label = left.gather(1, place).squeeze(1)
+            takes = (answer < wanted) & (told[:, answer] < 0)
+            if named:
+                takes &= label == beliefs[:, answer].argmax(1)
+            told[:, answer] = torch.where(takes, label, told[:, answer])
+            used = left.scatter(1, place, IGNORED)
+            left = torch.where(takes[:, None], used, left)
+    return told
 
 
 def right_answers(labels: Tensor, logits: Tensor, end: int | None, *, ordered: bool) -> Tensor:

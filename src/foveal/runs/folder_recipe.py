@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
+from foveal.model.map_policy import MapSettings
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
 from foveal.scene.pictures import LARGE_PICTURE
@@ -29,7 +30,8 @@ THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
 MAPPED = 5  # pixels of the longer side at least, or a cell of the map sees more than there is
 SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
-STRENGTH = 10.0  # where the answer to the thumbnail found something, the gaze begins
+PASTED = 1.5  # where a piece of another image might have been pasted, the gaze begins
+APART = 1.5  # a cell that was looked at, and those beside it, are not looked at again
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
@@ -69,7 +71,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     size, reach = min(glimpse_for(short), long), COVERED * long
     looks = 6 if short <= 40 else 8
     if best:
-        side, looks = side or max(long // 2, _small_map(long).receptive_field), 4
+        looks = 8 if side else 4
+        side = side or max(long // 2, _small_map(long).receptive_field)
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
     several = found.listing.max_answers > 1
     looks = 2 if several else looks
@@ -167,12 +170,16 @@ def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -
         map_stride=4 if large else 1,
         context_layers=5 if large else _small_map(side).context_layers,
         thumbnail_gain=1.0,
-        map_strength=STRENGTH if large else 0.0,
+        map_pasted=PASTED if large else 0.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
     return run.altered(
         task={"augmentation": augmentation},
-        model={"context_settings": context, "glimpse_settings": filters},
+        model={
+            "context_settings": context,
+            "glimpse_settings": filters,
+            "policy_settings": MapSettings(apart=APART if large else 0.0),
+        },
         # The answer to the thumbnail alone is what first tells the map where something is. As long
         # as no look tells more than another, advantages divided by their deviation would be noise.
         objective={"context_weight": 1.0, "standardize_advantages": False},

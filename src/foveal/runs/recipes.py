@@ -7,6 +7,7 @@ the validation split (docs/design.md says what was tried). Both train the publis
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
@@ -19,6 +20,7 @@ from foveal.runs.classifier import CanvasRun
 from foveal.runs.haystacks import HaystackRun
 from foveal.tasks import HAYSTACKS, TASKS, HaystackConfig, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
+from foveal.tasks.canvases.several import classes_of
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
 from foveal.training.control_objective import ControlObjective
@@ -222,6 +224,21 @@ def _follower(best: CanvasRun) -> CanvasRun:
         objective={"reward": "correct", "reinforce_weight": 1.0, "look_weight": 0.0},
         training={"final_location_std": 0.02, "epochs": 8},
     )
+
+
+def answering(run: CanvasRun, task: TaskConfig) -> CanvasRun:
+    """A recipe for another question about its canvases, with as many looks in all."""
+    kinds = [(asked.answer, asked.max_answers, asked.with_end) for asked in (run.task, task)]
+    if kinds[0] == kinds[1]:
+        return run
+    looks = max(1, run.model.num_glimpses * run.model.max_answers // task.max_answers)
+    model: Any = {
+        "num_glimpses": looks,
+        "max_answers": task.max_answers,
+        "with_end": task.with_end,
+        "num_classes": len(classes_of(task.answer, tuple(map(str, range(10))), task.with_end)),
+    }
+    return run.altered(model=model)
 
 
 # Of the networks that see the whole image. Adam took the fully connected ones to the paper's

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
+from foveal.model.context import Context
 from foveal.model.rollout import Rollout, right_answers
 from foveal.scene import Images, as_scene
+from foveal.training.pasting import pasted_loss
 
 
 class Critic(nn.Module):
@@ -165,6 +167,11 @@ class Learner(nn.Module):
         if self.glimpse_head is not None:
             alone = self.glimpse_head(torch.stack(list(rollout.features)))
             rollout = rollout._replace(glimpse_logits=alone.transpose(0, 1))
+        context: Context | None = self.model.context  # type: ignore[assignment]
+        if context is not None and context.finds_pasted and self.model.training:
+            thumbnails = self.model.thumbnail(images)[::2]  # type: ignore[operator]  # half do
+            cost = pasted_loss(context.find_pasted, thumbnails, generator)
+            rollout = rollout._replace(pasted_loss=cost)
         return rollout
 
     def targets(self, rollout: Rollout, labels: Tensor) -> Tensor:

@@ -291,6 +291,9 @@ def hybrid_loss(
         ValueError: if a term needs what only a `Learner` adds to a rollout, and it is not there.
     """
     config = ObjectiveConfig() if config is None else config
+    if rollout.pasted_loss is not None:
+        terms = hybrid_loss(rollout._replace(pasted_loss=None), labels, config, weights)
+        return terms._replace(total=terms.total + rollout.pasted_loss)
     if labels.ndim == 1:
         return _one_answer(rollout, labels, config, weights)
     wrong = (rollout.answers != labels) & (labels >= 0)

@@ -173,6 +173,20 @@ def test_the_store_keeps_what_fits_and_decodes_the_rest_again(tmp_path: Path) ->
         assert np.array_equal(picture, first[index])
 
 
+def test_of_what_does_not_fit_training_images_are_kept_first(tmp_path: Path) -> None:
+    paths = sorted(write_bars(tmp_path).rglob("*.png"))
+    sizes = [np.asarray(Image.open(path)).size for path in paths]
+    for budget, stays in ((sum(sizes[8:]), False), (sum(sizes), True)):
+        store = PictureStore(paths, Decoder(3, 0), budget)
+        first = list(store.stream(range(24)))
+        store.keep_first(range(8, 24))
+        assert bool(set(range(8)) & set(store.kept)) == stays
+        for index, picture in zip(range(23, 7, -1), store.stream(range(23, 7, -1)), strict=True):
+            assert np.array_equal(picture, first[index])
+        assert set(range(8, 24)) <= set(store.kept)
+        assert sum(picture.nbytes for picture in store.kept.values()) <= budget
+
+
 def test_groups_fit_memory_and_keep_the_order() -> None:
     sizes = [(100, 100)] * 1500 + [(3000, 3000), (10, 10), (2000, 1000), (1000, 2000)]
     pictures = [np.broadcast_to(np.uint8(0), (1, *size)) for size in sizes]

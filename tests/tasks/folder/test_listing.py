@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -345,6 +346,30 @@ def test_what_cannot_be_split_says_why(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=words):
             split_images(list_images(tmp_path / name), 0.15, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ("1 2 1", "no training images of 3 labels, as many as others have"),
+        ("1", "no training images of fewer than 2 labels, as others have"),
+    ],
+)
+def test_lists_of_a_length_that_training_never_saw_are_refused(
+    odd: str, words: str, tmp_path: Path
+) -> None:
+    lines = [f"{n}.png,{n % 2} {(n + 1) % 2}," for n in range(9)]
+    touch(tmp_path, *(f"{n}.png" for n in range(10)))
+    lines = [*(f"{line}{'test' if n > 6 else 'train'}" for n, line in enumerate(lines))]
+    lines = ["path,label,split", *lines, f"9.png,{odd.replace('2', '0')},val"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    listing = list_images(tmp_path / "list.csv", " ")
+    with pytest.raises(ValueError, match=words):
+        split_images(listing, 0.15, seed=0)
+    sound = replace(
+        listing, entries=[e for e in listing.entries if e.label != odd.replace("2", "0")]
+    )
+    split_images(sound, 0.15, seed=0)
 
 
 def test_a_split_is_read_back_as_it_was_written(tmp_path: Path) -> None:

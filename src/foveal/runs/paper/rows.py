@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 from foveal.model.policy import LearnedSettings
 from foveal.runs.agent import AgentRun
-from foveal.runs.recipes import RETINAS, agent_recipe, haystack, recipe, reference_training
+from foveal.runs.classifier import CanvasRun
+from foveal.runs.recipes import (
+    RETINAS,
+    agent_recipe,
+    answering,
+    haystack,
+    recipe,
+    reference_training,
+)
 from foveal.runs.run import Run
 from foveal.tasks import HAYSTACKS, TASKS
 from foveal.tasks.augmentation import AugmentationConfig
@@ -206,10 +214,10 @@ def _beyond(task: str, kind: str) -> Row:
         config = config.altered(task={"num_clutter": int(control)})
         title += f", among {control} pieces"
     elif control == "set":
-        answers = TASKS[task].num_digits[1]
-        changes = {"num_glimpses": looks // answers, "max_answers": answers, "num_classes": 10}
-        config = config.altered(task={"answer": "set"}, model=changes)
-        title += f", {looks // answers} for each digit of a set in any order"
+        asked = replace(TASKS[task], answer="set")
+        assert isinstance(config, CanvasRun)
+        config = answering(config, asked).altered(task={"answer": "set"})
+        title += f", {config.model.num_glimpses} for each digit of a set in any order"
     elif control == "oneshot":
         once: Any = {"one_shot": True}
         settings = replace(config.model.policy_settings, **once)

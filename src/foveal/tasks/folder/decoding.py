@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -128,6 +128,16 @@ class PictureStore:
                 self.kept[index] = picture
                 self.budget -= picture.nbytes
             yield picture
+
+    def keep_first(self, wanted: Collection[int]) -> None:
+        """Give up the others where not all of these are kept: these are read more often."""
+        if self.gave_way or self.kept.keys() >= set(wanted):
+            return
+        for index in self.kept.keys() - set(wanted):
+            picture = self.kept[index]
+            if isinstance(picture, np.ndarray):
+                self.budget += picture.nbytes
+                del self.kept[index]
 
     def _gave_way(self, needed: set[int]) -> bool:
         """Give up half of what is kept and not needed now; whether there was any."""

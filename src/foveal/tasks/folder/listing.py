@@ -365,6 +365,14 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     trained = {label for e in entries if e.split == "train" for label in listing.names(e)}
     if unseen := [label for label in classes if label not in trained]:
         raise _too_few(listing, f"{name} has no training images of class {unseen[0]!r}. Add some.")
+    lengths = {len(listing.names(e)) for e in entries if e.split == "train"}
+    most = listing.max_answers
+    for there, words in (
+        (most in lengths, f"of {most} labels, as many as others have"),
+        (lengths != {most} or not listing.with_end, f"of fewer than {most} labels, as others have"),
+    ):
+        if not there:
+            raise _too_few(listing, f"{name} has no training images {words}. Add some.")
     return replace(listing, entries=entries)
 
 

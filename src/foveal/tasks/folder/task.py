@@ -25,7 +25,7 @@ from foveal.scene.pictures import (
 from foveal.scene.preparation import AS_IT_IS, Door
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
-from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
+from foveal.tasks.folder.decoding import Decoder, Large, PictureStore, with_sources
 from foveal.tasks.folder.listing import (
     Listing,
     class_name,
@@ -246,7 +246,9 @@ class FolderTask(Task):
         kept = {new: store.kept[old] for new, old in enumerate(good) if old in store.kept}
         store.paths, store.kept = [store.paths[index] for index in good], kept
         task = cls(listing, config, channels, device, store=store)
-        chosen = [sums[place] for place in task._places["train"].tolist()]
+        training = task._places["train"].tolist()
+        store.keep_first(training)
+        chosen = [sums[place] for place in training]
         task.pixel_mean, task.pixel_std = mean_and_std(chosen)
         return task
 
@@ -328,6 +330,13 @@ class FolderTask(Task):
         labels = self.labels[self._places["train"]]
         counts = labels[labels != IGNORED].bincount(minlength=len(self.classes))
         return (counts.sum() / (len(self.classes) * counts)).to(self.device)
+
+    @property
+    def wanted_gb(self) -> float:
+        """GiB that all training images take decoded, but for those that are read by windows."""
+        kept, pixels = self._store.kept, self.listing.sizes.prod(1)
+        whole = [i for i in self._places["train"].tolist() if not isinstance(kept.get(i), Large)]
+        return float(pixels[whole].sum()) * self.num_channels / 2**30
 
     @property
     def short_of_memory(self) -> bool:
