@@ -27,7 +27,8 @@ class Ticking(gymnasium.Env[Any, Any]):
     Args:
         motor: the space of its actions; the last action is in `acted`.
         sense: whether it observes a dict with the time beside the screen.
-        fault: at the second decision it changes its size, raises an error, or is killed.
+        fault: at the second decision it changes its size, has no such time, raises an error, or is
+            killed.
     """
 
     def __init__(
@@ -61,7 +62,8 @@ class Ticking(gymnasium.Env[Any, Any]):
         view[0, 0] = self.time
         if self.fault == "size" and self.time == 2:
             view = view[:-1]
-        return {"view": view, "time": np.int64(self.time)} if self.sense else view
+        time = 9 if self.fault == "sense" and self.time == 2 else self.time
+        return {"view": view, "time": np.int64(time)} if self.sense else view
 
 
 def glimpse(view: np.ndarray, place: Any) -> np.ndarray:
@@ -301,6 +303,21 @@ def test_a_screen_that_changes_its_size_is_refused() -> None:
     env.step({"motor": 2, "gaze": GOOD})
     with pytest.raises(ValueError, match=r"stay of the shape \(6, 9, 3\).*got \(5, 9, 3\). Scale"):
         env.step({"motor": 2, "gaze": GOOD})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_sense_that_is_not_of_its_space_is_refused(number: int) -> None:
+    makers = [partial(Ticking, sense=True, fault="sense" if n == 0 else "") for n in range(number)]
+    env: Any = Fovea(makers[0](), **EYE)
+    action: Any = {"motor": 2, "gaze": GOOD}
+    if number > 1:
+        env = FoveaVector(gymnasium.vector.SyncVectorEnv(makers), **EYE)
+        action = {"motor": np.full(number, 2), "gaze": np.zeros((number, 2))}
+    env.reset(seed=2)
+    env.step(action)
+    words = rf"'time' must be of Discrete\(9\); got \[9\] of environment 0 of {number}"
+    with pytest.raises(ValueError, match=words):
+        env.step(action)
 
 
 def test_of_many_which_gaze_is_no_number() -> None:

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
 from foveal.envs.actions import WHOLE, choices, of_space
-from foveal.envs.observations import Screen
+from foveal.envs.observations import NUMBERS, Screen, Sense
 from foveal.model.sensor import GlimpseSensor
 from foveal.names import Range, check_fields, shortened
 from foveal.scene.screens import Screens
@@ -78,7 +78,12 @@ class Eye:
             GLIMPSE: Box(0, 1, (config.num_scales, channels, side, side), np.float32),
             GAZE: Box(-1, 1, (2,), np.float32),
         }
-        others = self.others(observations)
+        others = {}
+        if self.screen.key is not None:
+            others = {key: part for key, part in observations.items() if key != self.screen.key}  # type: ignore[attr-defined]
+        self._senses = [
+            Sense(key, part) for key, part in others.items() if isinstance(part, NUMBERS)
+        ]
         for key in sorted(seen.keys() & others.keys()):
             raise ValueError(
                 f"{name} observes {key!r} itself, which is the name of what the fovea sees. Give "
@@ -95,10 +100,16 @@ class Eye:
         """Where a game is first looked at; ``(count, 2)``."""
         return np.zeros((count, 2), dtype=np.float32)
 
-    def others(self, observations: Any) -> Seen:
-        """What there is beside the image; of observations or of their space."""
+    def others(self, observations: Any, *, batched: bool = True) -> Seen:
+        """What there is beside the image in observations of B environments, or of one.
+
+        Raises:
+            ValueError: if numbers are not of their space.
+        """
         if self.screen.key is None:
             return {}
+        for sense in self._senses:
+            sense.checked(observations, batched=batched)
         return {key: part for key, part in observations.items() if key != self.screen.key}
 
     def see(self, screens: Screens, looked: NDArray[np.float32]) -> Seen:

@@ -98,7 +98,9 @@ class Fovea(gymnasium.Wrapper[Seen, Any, Any, Any], RecordConstructorArgs):
         screens = self.eye.screen.read(observation, batched=False)
         self._screens, self._looked = screens, looked
         seen = self.eye.see(screens, looked)
-        return {name: part[0] for name, part in seen.items()} | self.eye.others(observation)
+        return {name: part[0] for name, part in seen.items()} | self.eye.others(
+            observation, batched=False
+        )
 
 
 class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
@@ -204,5 +206,5 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
                 screen = self.eye.screen.read(last, batched=False)
                 seen = self.eye.see(screen, looked[game : game + 1])
                 finals[game] = {name: part[0] for name, part in seen.items()}
-                finals[game] |= self.eye.others(last)
+                finals[game] |= self.eye.others(last, batched=False)
         return finals

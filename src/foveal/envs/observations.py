@@ -142,34 +142,58 @@ class Sense:
 
     def read(self, observations: Mapping[str, Any]) -> Tensor:
         """``(B, width)`` float32, of B observations; `ValueError` if one is not of its space."""
-        values = np.asarray(observations[self.key])
-        values, space = values.reshape(len(values), -1), self.space
+        values, space = self.checked(observations), self.space
         if isinstance(space, Discrete | MultiDiscrete):
-            counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.ravel()
+            counts = _counts(space)
             first, chosen = np.cumsum(counts) - counts, values - np.ravel(space.start)
-            self._check(values, (chosen >= 0) & (chosen < counts))
             numbers = np.zeros((len(values), sum(counts)), np.float32)
             np.put_along_axis(numbers, chosen + first, 1, axis=1)
             return torch.from_numpy(numbers)
-        self._check(values, np.isfinite(values))
         numbers = values.astype(np.float32)
         if isinstance(space, Box):
-            low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
-            known = (high > low) & (high - low <= WIDEST)
-            slack = np.where(known, (high - low) * SLACK, SLACK)
-            self._check(values, (values >= low - slack) & (values <= high + slack))
+            low, high, known = _bounds(space)
             scaled = 2 * (values - low) / np.where(known, high - low, 1) - 1
             numbers = np.where(known, scaled, values).astype(np.float32)
         return torch.from_numpy(numbers)
 
-    def _check(self, values: NDArray[Any], right: NDArray[np.bool_]) -> None:
+    def checked(self, observations: Mapping[str, Any], *, batched: bool = True) -> NDArray[Any]:
+        """``(B, n)``, as the environment has them, of B observations, or of one.
+
+        Raises:
+            ValueError: if one is not of its space.
+        """
+        values = np.asarray(observations[self.key])
+        values = values.reshape(len(values) if batched else 1, -1)
+        space = self.space
+        if isinstance(space, Discrete | MultiDiscrete):
+            chosen = values - np.ravel(space.start)
+            right = (chosen >= 0) & (chosen < _counts(space))
+        else:
+            right = np.isfinite(values)
+        if isinstance(space, Box):
+            low, high, known = _bounds(space)
+            slack = np.where(known, (high - low) * SLACK, SLACK)
+            right &= (values >= low - slack) & (values <= high + slack)
         if not right.all():
             game = int(np.flatnonzero(~right.all(1))[0])
             raise ValueError(
                 f"the sense {self.key!r} must be of {self.space}; got {values[game].tolist()} of "
-                f"environment {game} of {len(values)}. Mend its space, or leave it out by "
-                "--env-senses."
+                f"environment {game} of {len(values)}. Mend its space, or leave it out "
+                "(--env-senses names those that stay)."
             )
+        return values
+
+
+def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
+    """How many values each of the whole numbers of a space has."""
+    counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.ravel()
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """The least and the most of each number of a space, and whether these are known ones."""
+    low, high = space.low.ravel().astype(float), space.high.ravel().astype(float)
+    return low, high, (high > low) & (high - low <= WIDEST)
 
 
 def find_senses(

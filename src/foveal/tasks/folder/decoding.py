@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +48,7 @@ class Decoder:
         self.num_channels = num_channels
         self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
         self._pool: ProcessPoolExecutor | None = None
+        self._end: Callable[[], Any] = lambda: None
 
     def stream(self, paths: Iterable[Path]) -> Iterator[Decoded]:
         """What each file holds (see `read_picture`), or why it cannot be read, in order.
@@ -79,9 +82,8 @@ class Decoder:
 
     def close(self) -> None:
         """End the workers."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._end()
+        self._pool = None
 
     def _submit(self, paths: list[Path]) -> Future[list[Decoded]]:
         if self._pool is None:
@@ -91,6 +93,8 @@ class Decoder:
             if forks:
                 context.set_forkserver_preload(["foveal.tasks.folder.pictures"])
             self._pool = ProcessPoolExecutor(self.workers, context, _begin)
+            # Waited for also where nobody closes it, or it would end while Python itself does.
+            self._end = weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
         return self._pool.submit(_attempt_all, paths, self.num_channels)
 
 
