@@ -378,11 +378,15 @@ def test_an_environment_that_dies_in_a_worker_is_named(fault: str, words: str) -
     assert not any(worker.is_alive() for worker in many.env.processes)
 
 
-def test_closed_is_not_dead() -> None:
-    many = FoveaVector(ticking(2, vector=AsyncVectorEnv), **EYE)
+@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
+def test_closed_is_not_dead_and_not_open(vector: Any) -> None:
+    many = FoveaVector(ticking(2, vector=vector), **EYE)
+    many.reset(seed=0)
     many.close()
-    with pytest.raises(gymnasium.error.ClosedEnvironmentError):
+    with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="is closed. Make it anew"):
         many.reset()
+    with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="is closed. Make it anew"):
+        many.step({"motor": np.full(2, 2), "gaze": np.zeros((2, 2))})
 
 
 class Closing(Ticking):

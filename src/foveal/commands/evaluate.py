@@ -236,19 +236,19 @@ def evaluate(
                 "An image is right if all its answers are. Of single answers "
                 f"{result.answer_error:.2f} % are wrong; images by their number: {lengths}"
             )
-        console.print(_table(rows))
+        console.print(_table(rows, "answers" if several else "images"))
     if shown.problems:
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]], counted: str) -> Table:
     """By class, the worst first where there are many."""
     title = None
     if len(rows) > MOST_ROWS:
         title = f"the {MOST_ROWS} worst of {len(rows)} classes (--json has all)"
         rows = sorted(rows, key=lambda row: -row["error"])[:MOST_ROWS]
     table = Table("class", title=title)
-    for name in ("images", "error", "95 % interval", "precision"):
+    for name in (counted, "error", "95 % interval", "precision"):
         table.add_column(name, justify="right")
     table.add_column("taken for")
     for row in rows:

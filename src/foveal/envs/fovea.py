@@ -148,8 +148,10 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
         """See `gymnasium.vector.VectorEnv.reset`.
 
         Raises:
+            gymnasium.error.ClosedEnvironmentError: after `close`.
             ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
+        self._check_open()
         begun = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         with naming_the_dead(self.env):
             observations, info = self.env.reset(seed=seed, options=options)
@@ -162,8 +164,10 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
 
         Raises:
             ValueError: as `Fovea.step`.
+            gymnasium.error.ClosedEnvironmentError: after `close`.
             ChildProcessError: if an environment dies in a worker; it says which, and of what.
         """
+        self._check_open()
         motor, gaze = self.eye.split(actions)
         several = isinstance(self.eye.motor, Dict | Tuple)  # each of whose parts has them all
         counts = {len(gaze), self.num_envs if several else (np.shape(motor) or (0,))[0]}
@@ -197,6 +201,12 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
         screens = self.eye.screen.read(observations)
         self._screens, self._looked = screens, looked
         return self.eye.see(screens, looked) | self.eye.others(observations)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise gymnasium.error.ClosedEnvironmentError(
+                f"{self.env} is closed. Make it anew, as by gymnasium.make_vec."
+            )
 
     def _final(self, observations: Any, looked: NDArray[np.float32]) -> NDArray[Any]:
         """The last observations of games, where there is one, as they were seen."""

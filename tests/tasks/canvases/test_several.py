@@ -118,10 +118,10 @@ def test_rows_of_a_canvas_are_those_of_the_whole() -> None:
     [
         (
             {"answer": "pair"},
-            "num_digits must be the least and the most, 2 2 for the answer 'pair'",
+            "num_digits must be 2 2 for the answer 'pair'",
         ),
         ({"num_digits": (2, 2)}, "1 1 for the answer 'class'; got 2 2. --answer sequence is for"),
-        ({"num_digits": (3, 2), "answer": "set"}, "got 3 2. Pass them in order"),
+        ({"num_digits": (3, 2), "answer": "set"}, "got 3 2. Pass --num-digits 2 3"),
         ({"num_digits": (0, 2), "answer": "set"}, "num_digits must be a whole number from 1"),
         (
             {"num_digits": (2, 3), "answer": "set"},

@@ -157,13 +157,13 @@ def test_the_fixed_draws_are_these() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"answer": "class"}, "num_digits must be the least and the most, 1 1"),
+        ({"answer": "class"}, "num_digits must be 1 1 for the answer"),
         (
             {"answer": "set"},
             "a trail of 4 hops has at least 5 digits.* answer 'set'",
         ),
         ({"answer": "last", "arrangement": "apart"}, "got arrangement 'apart', answer 'last'"),
-        ({"num_digits": (4, 4)}, "got .* num_digits 4 4. Pass --arrangement trail"),
+        ({"num_digits": (4, 4)}, "got .* num_digits 4 4. Pass fewer --hops, or more"),
         ({"num_digits": (6, 9)}, "always as many.* got .* num_digits 6 9"),
         ({"num_digits": (26, 26)}, "a site for each digit; got 40, and 25 sites for 26. Pass"),
         ({"distance": 27}, "distance must be at least a digit's 28 pixels.* got 27"),

@@ -108,21 +108,27 @@ class TaskConfig:
     def _check_several(self) -> None:
         least, most = self.num_digits
         wanted = {"class": (1, 1), "pair": (2, 2), "sum": (2, 2)}.get(self.answer, (least, most))
-        if (least, most) != wanted or least > most:
-            several = "--answer sequence is for any number" if wanted != (least, most) else ""
+        if least > most:
             raise ValueError(
-                f"num_digits must be the least and the most, {wanted[0]} {wanted[1]} for the "
-                f"answer {self.answer!r}; got {least} {most}. {several or 'Pass them in order'}."
+                f"num_digits must be the least and then the most; got {least} {most}. Pass "
+                f"--num-digits {most} {least}."
+            )
+        if (least, most) != wanted:
+            raise ValueError(
+                f"num_digits must be {wanted[0]} {wanted[1]} for the answer {self.answer!r}; got "
+                f"{least} {most}. --answer sequence is for any number."
             )
         trail = self.arrangement == "trail"
         if (self.answer == "last" or trail) and not (
             trail and self.answer in ("last", "sequence") and self.hops < least == most
         ):
+            advice = "--arrangement trail --answer last --num-digits 24 24, say"
+            if trail:
+                advice = "fewer --hops, or more --num-digits, as many at least as at most"
             raise ValueError(
                 f"a trail of {self.hops} hops has at least {self.hops + 1} digits, always as many, "
                 f"and the answer last or sequence; got arrangement {self.arrangement!r}, answer "
-                f"{self.answer!r} and num_digits {least} {most}. Pass --arrangement trail --answer "
-                "last --num-digits 24 24, say."
+                f"{self.answer!r} and num_digits {least} {most}. Pass {advice}."
             )
         fewest = 2 if self.answer == "sequence" else self.hops + 1
         if self.fewest_digits and not (trail and fewest <= self.fewest_digits <= most):
