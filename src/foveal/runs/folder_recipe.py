@@ -1,6 +1,6 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from foveal.runs.recipes import recipe
 from foveal.scene.pictures import LARGE_PICTURE
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.tasks.folder.listing import split_images
-from foveal.tasks.folder.task import FolderConfig, Survey
+from foveal.tasks.folder.task import AS_THEY_ARE, FolderConfig, Survey
 
 # Glimpse size by the shorter side of the images; the paper has 8 for 28 pixels, 12 for 60 and 100.
 GLIMPSE_SIZES = ((16, 4), (40, 8), (200, 12), (1000, 16))
@@ -30,7 +30,8 @@ THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
 LARGEST_THUMBNAIL = 240
 MAPPED = 5  # pixels of the longer side at least, or a cell of the map sees more than there is
 SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
-PASTED = 1.5  # where a piece of another image might have been pasted, the gaze begins
+STRENGTH = 10.0  # where the answer to the thumbnail found something, the gaze begins
+PASTED = 1.5  # of photographs, it begins where a piece of another might have been pasted
 APART = 1.5  # a cell that was looked at, and those beside it, are not looked at again
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
@@ -65,13 +66,14 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     """
     sizes = found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
+    photographs = not found.grey and short > SMALL
     asked, name = name, "fast" if name == "best" and long < MAPPED else name
     base, best = recipe("cluttered-60", name), name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size, reach = min(glimpse_for(short), long), COVERED * long
     looks = 6 if short <= 40 else 8
     if best:
-        looks = 8 if side else 4
+        looks = 8 if photographs else 4
         side = side or max(long // 2, _small_map(long).receptive_field)
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
     several = found.listing.max_answers > 1
@@ -140,10 +142,12 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        augmentation = _augmentation(found, short)
+        flips: Any = "horizontal" if photographs else "none"
+        whole = not any(found.large)
+        augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if whole else AS_THEY_ARE
         share = 100 * side**2 / (long * short)
         told = _of_context(side, share, augmentation)
-        return _with_context(run, side, augmentation), [*reasons, *told]
+        return _with_context(run, side, augmentation, photographs), [*reasons, *told]
     return run, reasons
 
 
@@ -154,23 +158,21 @@ def _small_map(side: int) -> ConvContextSettings:
     return [c for c in contexts if c.receptive_field <= side][-1]
 
 
-def _augmentation(found: Survey, short: int) -> AugmentationConfig:
-    """What is read whole is shifted; photographs are mirrored too."""
-    if any(found.large):
-        return AugmentationConfig()
-    photographs = not found.grey and short > SMALL
-    return AugmentationConfig(shift=SHIFT, flips="horizontal" if photographs else "none")
+def _with_context(
+    run: FolderRun, side: int, augmentation: AugmentationConfig, photographs: bool
+) -> FolderRun:
+    """The recipe best with a thumbnail of ``side``, and images moved as the augmentation says.
 
-
-def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -> FolderRun:
-    """The recipe best with a thumbnail of ``side``, and images moved as the augmentation says."""
+    On a plain ground everything might have been pasted.
+    """
     large = side > SMALL
     context = ConvContextSettings(
         thumbnail_size=side,
         map_stride=4 if large else 1,
         context_layers=5 if large else _small_map(side).context_layers,
         thumbnail_gain=1.0,
-        map_pasted=PASTED if large else 0.0,
+        map_strength=0.0 if photographs or not large else STRENGTH,
+        map_pasted=PASTED if photographs else 0.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
     return run.altered(
@@ -178,7 +180,7 @@ def _with_context(run: FolderRun, side: int, augmentation: AugmentationConfig) -
         model={
             "context_settings": context,
             "glimpse_settings": filters,
-            "policy_settings": MapSettings(apart=APART if large else 0.0),
+            "policy_settings": MapSettings(apart=APART if photographs else 0.0),
         },
         # The answer to the thumbnail alone is what first tells the map where something is. As long
         # as no look tells more than another, advantages divided by their deviation would be noise.

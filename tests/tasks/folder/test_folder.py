@@ -16,6 +16,8 @@ from torch import Tensor
 from foveal.evaluation.classifier import answers
 from foveal.geometry import PaddedImages, pad_images
 from foveal.model.attention import RecurrentAttention
+from foveal.model.context import ConvContextSettings
+from foveal.model.map_policy import MapSettings
 from foveal.model.sensor import GlimpseSensor
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.folder import FolderRun
@@ -338,6 +340,27 @@ def suggested(place: Path, side: int, name: str) -> FolderRun:
         for number in range(3):
             Image.new("L", (side, side)).save(place / label / f"{number}.png")
     return suggest(FolderConfig(data=str(place)), survey(str(place)), name)[0]
+
+
+@pytest.mark.parametrize(("mode", "side"), [("RGB", 90), ("L", 90), ("RGB", 40)])
+def test_on_photographs_the_map_begins_where_something_does_not_belong(
+    mode: str, side: int, tmp_path: Path
+) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            Image.new(mode, (side, side), number).save(tmp_path / label / f"{number}.png")
+    Image.effect_noise((side, side), 50).convert(mode).save(tmp_path / "a" / "noise.png")
+    if mode == "RGB":
+        Image.new(mode, (side, side), (200, 0, 90)).save(tmp_path / "a" / "red.png")
+    run, _ = suggest(FolderConfig(data=str(tmp_path)), survey(str(tmp_path)), "best")
+    photographs = (mode, side) == ("RGB", 90)
+    context, policy = run.model.context_settings, run.model.policy_settings
+    assert isinstance(context, ConvContextSettings)
+    assert isinstance(policy, MapSettings)
+    assert (context.map_pasted > 0, context.map_strength > 0) == (photographs, mode == "L")
+    assert (policy.apart > 0, run.model.num_glimpses) == (photographs, 8 if photographs else 4)
+    assert (run.task.augmentation.flips != "none") == photographs
 
 
 @pytest.mark.parametrize("side", [1, 4, 5, 6, 7, 8, 9, 12, 28])
