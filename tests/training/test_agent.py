@@ -67,17 +67,25 @@ def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
     )
 
 
-def test_an_agent_does_not_look_at_places_apart(tmp_path: Path) -> None:
-    context = ConvContextSettings(thumbnail_size=9)
-    apart = dataclasses.replace(
+@pytest.mark.parametrize(
+    ("apart", "pasted", "words"),
+    [
+        (1.0, 0.0, "--apart and --steps are for several looks"),
+        (0.0, 1.0, "nothing is pasted into games. Leave it out"),
+    ],
+)
+def test_what_is_for_images_alone_is_not_for_agents(
+    apart: float, pasted: float, words: str, tmp_path: Path
+) -> None:
+    agent = dataclasses.replace(
         AGENT,
         policy="map",
-        policy_settings=MapSettings(apart=1.0),
+        policy_settings=MapSettings(apart=apart),
         context="conv",
-        context_settings=context,
+        context_settings=ConvContextSettings(thumbnail_size=9, map_pasted=pasted),
     )
-    with pytest.raises(ValueError, match="--apart and --steps are for several looks"):
-        make_trainer(tmp_path, agent=apart)
+    with pytest.raises(ValueError, match=words):
+        make_trainer(tmp_path, agent=agent)
 
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:

@@ -162,6 +162,11 @@ class ControlTrainer(Engine):
                 "--apart and --steps are for several looks at one image; an agent has another at "
                 "each. Leave them out."
             )
+        if model.context is not None and model.context.finds_pasted:
+            raise ValueError(
+                "--map-pasted is learned from pieces pasted into images; nothing is pasted into "
+                "games. Leave it out."
+            )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length
         self.batch = f"--num-envs {config.num_envs}"
