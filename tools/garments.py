@@ -121,7 +121,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.12, help="of the shorter side")
     parser.add_argument("--train", type=int, default=1200, help="images; a fifth for validation")
     given = parser.parse_args()
-    paths, garments = photographs_in(given.photographs), garments_in(given.garments)
+    paths = photographs_in(given.photographs)
+    if len(paths) < 9:  # or a split has none
+        parser.error(f"{given.photographs} must have 9 photographs at least; got {len(paths)}")
+    if len(list(given.garments.glob("*-idx?-ubyte.gz"))) != 4:
+        parser.error(f"{given.garments} must have the four .gz files of Fashion-MNIST")
+    garments = garments_in(given.garments)
     ends = [0, *(int(share * len(paths)) for share in SHARES), len(paths)]
     counts = {"train": given.train, "validation": given.train // 5, "test": TEST}
     random = np.random.default_rng(7)

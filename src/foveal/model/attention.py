@@ -514,7 +514,7 @@ class RecurrentAttention(Pretrained):
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)
         if not torch.compiler.is_compiling() and not len(scene):
-            raise ValueError("images must be at least one; got none.")
+            raise ValueError("images must be at least one; got none. Pass some.")
         if scene.num_channels != self.config.num_channels:
             raise ValueError(
                 f"images must have {self.config.num_channels} channel(s), as the model was made "

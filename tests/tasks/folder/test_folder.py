@@ -189,6 +189,15 @@ def test_of_what_does_not_fit_training_images_are_kept_first(tmp_path: Path) -> 
         assert sum(picture.nbytes for picture in store.kept.values()) <= budget
 
 
+def test_how_much_memory_would_keep_all_training_images(tmp_path: Path) -> None:
+    """In colour; what is read by windows takes none."""
+    np.save(write_bars(tmp_path) / "lying" / "large.npy", np.zeros((9, 9, 3), dtype=np.uint8))
+    task = examined(tmp_path)
+    trained = [e for e in task.listing.entries if e.split == "train" and e.path.endswith("png")]
+    taken = sum(3 * e.size[0] * e.size[1] for e in trained)
+    assert task.wanted_gb == pytest.approx(taken / 2**30)
+
+
 def test_groups_fit_memory_and_keep_the_order() -> None:
     sizes = [(100, 100)] * 1500 + [(3000, 3000), (10, 10), (2000, 1000), (1000, 2000)]
     pictures = [np.broadcast_to(np.uint8(0), (1, *size)) for size in sizes]
