@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from foveal.io.files import (
 )
 from foveal.io.models import WEIGHTS_FILE, loaded, read_config, save_model
 from foveal.model.attention import RecurrentAttention
+from foveal.runs.paper.rows import ROWS
 from foveal.runs.saved import load
+from foveal.training.older import earlier_identities
 from tests.conftest import TINY
 
 
@@ -163,3 +166,24 @@ def test_a_checkpoint_is_known_by_what_differs_from_the_defaults() -> None:
     assert changed(Old(seed=3)) == changed(New(seed=3)) == {"seed": 3}
     assert changed(New(momentum=0.5)) == {"momentum": 0.5}
     assert changed(Old(seed=3)) != changed(Old())
+
+    @dataclass(frozen=True)
+    class OfOld:
+        part_settings: Old = field(default_factory=Old)
+
+    @dataclass(frozen=True)
+    class OfNew:
+        part_settings: New = field(default_factory=New)
+
+    assert changed(OfOld(Old(seed=3))) == changed(OfNew(New(seed=3)))
+    assert changed(OfOld(Old(seed=3))) != changed(OfOld(Old(seed=4)))
+
+
+def test_checkpoints_that_knew_part_settings_whole_go_on() -> None:
+    """The identity is of a checkpoint that was written before settings had `map_pasted`."""
+    run = ROWS["cluttered-100-best"].config
+    training = dataclasses.replace(run.training, seed=2)
+    model = ["RecurrentAttention", changed(run.model)]
+    now = {"training": changed(training), "objective": changed(run.objective), "model": model}
+    earlier = earlier_identities(now, RecurrentAttention(run.model))
+    assert "0c3b182828637bb8" in [fingerprint(identity) for identity in earlier]

@@ -111,7 +111,8 @@ def changed(config: Any) -> dict[str, Any]:
     """What of a configuration differs from its defaults, by name.
 
     A checkpoint is known by this, so that a new field with a default that changes nothing leaves
-    the checkpoints of before as they are; so do settings that a default part has got since.
+    the checkpoints of before as they are, of a part's settings too; so do settings that a default
+    part has got since.
     """
     fields = dataclasses.fields(config)
     found = {f.name: getattr(config, f.name) for f in fields}
@@ -120,6 +121,8 @@ def changed(config: Any) -> dict[str, Any]:
         part = name.removesuffix("_settings")
         if part != name and part not in found and value == type(value)():
             del found[name]
+        elif dataclasses.is_dataclass(value):
+            found[name] = changed(value)
     return found
 
 

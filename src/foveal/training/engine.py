@@ -28,7 +28,7 @@ from foveal.randomness import make_generator, rank, world_size
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
-from foveal.training.older import identity_of_version_1, of_version_2
+from foveal.training.older import earlier_identities, of_version_2
 from foveal.training.optimizers import (
     OptimizationConfig,
     load_state_tensors,
@@ -289,11 +289,8 @@ class Engine(ABC):
             return False
         with hold(self.directory) if self.writes else nullcontext():
             tensors, about = read_tensors(path)
-        known = [
-            fingerprint(self._identity),
-            fingerprint(identity_of_version_1(self._identity, self.model)),
-        ]
-        if about.get("identity") not in known:
+        known = (self._identity, *earlier_identities(self._identity, self.model))
+        if about.get("identity") not in [fingerprint(identity) for identity in known]:
             raise ValueError(
                 f"{path} belongs to another configuration than the run's config.json. "
                 "Restore the file that belongs to it, or start a new run."
