@@ -1,5 +1,6 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ SEEN = 150_000  # images in all, a few minutes on a core for small ones
 EPOCHS = (20, 200)
 # Of the recipe best: images in all, epochs, batches.
 BEST_LENGTH = (72_000, (16, 60), (16, 32))
+SEVERAL_BATCH = 64  # at most, where an image has several answers
 SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of the images
 # Pixels a side of the thumbnail, by the longer side of the images (median).
 THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
@@ -71,18 +73,20 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     base, best = recipe("cluttered-60", name), name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size, reach = min(glimpse_for(short), long), COVERED * long
-    looks = 6 if short <= 40 else 8
+    several = found.listing.max_answers > 1
+    looks = 2 if several else 6 if short <= 40 else 8
     if best:
         looks = 8 if photographs else 4
         side = side or max(long // 2, _small_map(long).receptive_field)
         size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
-    several = found.listing.max_answers > 1
-    looks = 2 if several else looks
+        if several:
+            looks, side = 1, min(side, max(long // 4, _small_map(long).receptive_field))
     scales = scales_for(size, reach)
     channels = 1 if found.grey else 3
     split = split_images(found.listing, config.held_out, config.split_seed, config.data)
     images = sum(entry.split == "train" for entry in split.entries)
     seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
+    batches = (batches[0], SEVERAL_BATCH) if best and several else batches
     # Each answer of several is found only after those before it.
     answers, (fewest, most) = found.listing.max_answers, lengths
     epochs = int(np.clip(round(answers * seen / images), fewest, answers * most))
@@ -142,12 +146,14 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        flips: Any = "horizontal" if photographs else "none"
+        # Mirrored, what is read from left to right would be out of order.
+        flips: Any = "horizontal" if photographs and not several else "none"
         whole = not any(found.large)
         augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if whole else AS_THEY_ARE
         share = 100 * side**2 / (long * short)
         told = _of_context(side, share, augmentation)
-        return _with_context(run, side, augmentation, photographs), [*reasons, *told]
+        run = _with_context(run, side, augmentation, photographs)
+        return _of_several(run) if several else run, [*reasons, *told]
     return run, reasons
 
 
@@ -186,6 +192,22 @@ def _with_context(
         # as no look tells more than another, advantages divided by their deviation would be noise.
         objective={"context_weight": 1.0, "standardize_advantages": False},
         training={"keep": "best"},
+    )
+
+
+def _of_several(run: FolderRun) -> FolderRun:
+    """The recipe best where an image has several answers, as for the tasks of several digits.
+
+    No thing is looked at twice. The answers to the thumbnail alone, and steps that are small while
+    advantages are, held it back: docs/sequence.md.
+    """
+    context: Any = run.model.context_settings
+    return run.altered(
+        model={
+            "policy_settings": MapSettings(apart=2.0, moves=0.0),
+            "context_settings": dataclasses.replace(context, map_strength=0.0),
+        },
+        objective={"context_weight": 0.0, "standardize_advantages": True},
     )
 
 

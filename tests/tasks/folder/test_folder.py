@@ -22,6 +22,7 @@ from foveal.model.sensor import GlimpseSensor
 from foveal.model.whole_image import make_reference_network
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import suggest
+from foveal.runs.recipes import recipe
 from foveal.runs.run import train_run
 from foveal.scene import as_scene
 from foveal.scene import files as readers
@@ -370,6 +371,30 @@ def test_on_photographs_the_map_begins_where_something_does_not_belong(
     assert (context.map_pasted > 0, context.map_strength > 0) == (photographs, mode == "L")
     assert (policy.apart > 0, run.model.num_glimpses) == (photographs, 8 if photographs else 4)
     assert (run.task.augmentation.flips != "none") == photographs
+
+
+@pytest.mark.parametrize(("side", "thumbnail"), [(100, 25), (40, 10), (2000, 240)])
+def test_lists_begin_as_the_tasks_of_several_digits_and_keep_their_order(
+    side: int, thumbnail: int, tmp_path: Path
+) -> None:
+    """A quarter of the pixels across, one look an answer, and nothing is mirrored."""
+    lines = ["path,label"]
+    for number in range(6):
+        Image.effect_noise((side, side), 50).convert("RGB").save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'a b a b'[: 3 + number % 2 * 2]}")
+    Image.new("RGB", (side, side), (200, 0, 90)).save(tmp_path / "0.png")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    data = FolderConfig(data=str(tmp_path / "list.csv"), separator=" ")
+    run, _ = suggest(data, survey(data.data, separator=" "), "best")
+    context, policy = run.model.context_settings, run.model.policy_settings
+    usual = recipe("digits-5", "best")
+    assert isinstance(context, ConvContextSettings)
+    assert isinstance(policy, MapSettings)
+    assert context.thumbnail_size == thumbnail
+    assert policy == usual.model.policy_settings
+    assert run.objective == usual.objective
+    assert (run.model.num_glimpses, run.model.max_answers, run.model.with_end) == (1, 3, True)
+    assert run.task.augmentation.flips == "none"
 
 
 @pytest.mark.parametrize("side", [1, 4, 5, 6, 7, 8, 9, 12, 28])
