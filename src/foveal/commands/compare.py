@@ -6,9 +6,9 @@ import tyro
 
 from foveal.commands.console import print_json, say
 from foveal.commands.flags import check_suffix
-from foveal.names import printable
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
+from foveal.viz.charts import draw_training
 from foveal.viz.drawing import save_picture
 
 
@@ -26,8 +26,6 @@ def compare(
         time: against minutes of training instead of steps.
         json: print the curves as one JSON object.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
-
     check_suffix("--out", out, (".png",))
     if not runs:
         raise ValueError(
@@ -48,23 +46,7 @@ def compare(
     if len(measures) > 1:
         raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
     (measure,) = measures
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for points in curves.values():
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label="run")
-    unit = ", %" if measure == "validation_error" else ""
-    axes.set(xlabel="minutes" if time else "steps", ylabel=measure.replace("_", " ") + unit)
-    values = [value for points in curves.values() for _, value in points]
-    if measure == "validation_error" and min(values) > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-    axes.grid(alpha=0.3)
-    legend = axes.legend(frameon=False, fontsize=8)
-    for text, name in zip(legend.get_texts(), curves, strict=True):
-        # As it is: no mathematics, nor hidden where it begins with "_".
-        text.set(text=printable(name), parse_math=False)
-    save_picture(figure, out)
+    save_picture(draw_training(curves, measure, in_minutes=time), out)
     if json:
         print_json(measure=measure, curves=curves, picture=str(out))
         return

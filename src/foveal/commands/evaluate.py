@@ -21,14 +21,13 @@ from foveal.commands.console import (
 from foveal.commands.flags import check_suffix, choose_device, set_threads
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import answers, by_length, judged
-from foveal.evaluation.confusion import by_class, confusion_matrix, draw_confusion
+from foveal.evaluation.confusion import by_class, confusion_matrix
 from foveal.evaluation.stopping import (
     ALL_LOOKS,
     HALF,
     Kind,
     beliefs,
     check_stop,
-    draw_curves,
     stopped,
 )
 from foveal.evaluation.stopping import Stop as StopRule
@@ -36,6 +35,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.scene.preparation import Door
 from foveal.tasks.task import Task
+from foveal.viz.charts import draw_confusion, draw_stops
 from foveal.viz.drawing import PICTURES, save_picture
 
 MOST_ROWS = 30  # of the table by class
@@ -171,7 +171,7 @@ def evaluate(
                 name = "curve" if each == "confident" else f"curve_{each}"
                 told[name] = [dataclasses.asdict(point) for point in curve]
             chosen, full = seen[kind].at(told["threshold"]), seen[kind].at(ALL_LOOKS)
-            save_picture(draw_curves(curves, chosen, full), looks_curve)
+            save_picture(draw_stops(curves, chosen, full), looks_curve)
         if stop != "none":
             how = {"stop": stop, **own}
             labels, given, taken = stopped(looking, shown, split, told["threshold"], **how)

@@ -1,20 +1,13 @@
-"""Which classes are taken for which: the confusion matrix, a table by class, and a picture."""
+"""Which classes are taken for which: the confusion matrix, and a table by class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveal.evaluation.classifier import share_of
-from foveal.names import printable
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-NUMBERED = 25  # classes; with more, numbers in the cells are not legible
-NAMED = 60  # classes; with more, names along the edges are not
 
 
 def confusion_matrix(labels: Tensor, given: Tensor, num_classes: int) -> Tensor:
@@ -55,34 +48,3 @@ def by_class(matrix: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def draw_confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
-    """Draw the matrix: shade for the share of a row, and numbers and names where legible."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
-    from sklearn.metrics import ConfusionMatrixDisplay  # noqa: PLC0415 (slow to import)
-
-    number = len(classes)
-    side = min(12.0, 2.5 + 0.35 * number)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axis = figure.subplots()
-    shares = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
-    drawn = ConfusionMatrixDisplay(shares.numpy())
-    drawn.plot(
-        include_values=number <= NUMBERED,
-        cmap="Blues",
-        ax=axis,
-        colorbar=False,
-        im_kw={"vmin": 0, "vmax": 1},
-        text_kw={"fontsize": 8},
-    )
-    figure.colorbar(drawn.im_, ax=axis, label="share of the class", fraction=0.046)
-    if drawn.text_ is not None:
-        for text, count in zip(drawn.text_.flat, matrix.flatten().tolist(), strict=True):
-            text.set_text(str(count) if count else "")
-    named = classes if number <= NAMED else ()
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in map(printable, named)]
-    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
-    axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
-    axis.set(xlabel="answer", ylabel="class")
-    return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -22,9 +22,6 @@ from foveal.model.rollout import Rollout
 from foveal.names import Range, check_value, choose
 from foveal.scene import Images, as_scene
 from foveal.tasks.task import Task
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # From few looks to nearly all; beliefs crowd together below 1.
 ALL_LOOKS = 1.1  # a threshold that no belief reaches
@@ -253,30 +250,3 @@ def stopped(
         looks.append(found.looks[kept].cpu())
     check_judged(right, split)
     return torch.cat(right), torch.cat(given), torch.cat(looks)
-
-
-COLORS: dict[Kind, tuple[str, str]] = {
-    "confident": ("#0072B2", "#56B4E9"),
-    "learned": ("#009E73", "#009E73"),
-}
-
-
-def draw_curves(curves: dict[Kind, list[Point]], chosen: Point, full: Point) -> Figure:
-    """Error against mean looks: of all thresholds, of the one that is chosen, of all looks."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
-
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
-    axis = figure.subplots()
-    for stop, curve in curves.items():
-        line, band = COLORS[stop]
-        looks, errors = [p.looks for p in curve], [p.error for p in curve]
-        low, high = ([p.interval[side] for p in curve] for side in (0, 1))
-        axis.fill_between(looks, low, high, color=band, alpha=0.3, linewidth=0)
-        axis.plot(looks, errors, color=line, label=f"{stop} stop")
-    axis.plot(full.looks, full.error, "o", color="#1a1a1a", label="all looks")
-    name = f"threshold {chosen.threshold:.4g}"
-    axis.plot(chosen.looks, chosen.error, "D", color="#D55E00", label=name)
-    # The error after one look would leave nothing to be seen of the others.
-    axis.set(xlabel="looks, mean", ylabel="error, %", ylim=(0, 5 * full.error or None))
-    axis.legend(frameon=False)
-    return figure
