@@ -295,3 +295,19 @@ def test_a_picture_shows_where_the_map_lies() -> None:
     row, column = np.unravel_index(path.cells.argmax(), path.cells.shape)
     middle = np.array([(column + 0.5) * box, (row + 0.5) * box])
     assert np.all(np.abs(path.centers[0] - middle) <= 1.5 * box + 1), "an offset of up to a cell"
+
+
+@pytest.mark.parametrize("map_only", [False, True])
+def test_with_a_map_only_the_thumbnail_tells_the_answer_nothing(map_only: bool) -> None:
+    """Of images that differ where no look was the answer is the same, but not the places."""
+    settings = ConvContextSettings(thumbnail_size=9, map_features=6, map_only=map_only)
+    model = RecurrentAttention(dataclasses.replace(COARSE, context_settings=settings)).eval()
+    for layer in model.context.to_state:
+        nn.init.normal_(layer.weight)
+    images = torch.rand(1, 1, 36, 36).repeat(2, 1, 1, 1)
+    images[1, :, 18:] = 0
+    first = torch.full((2, 2), -0.6)
+    looked = model(images, num_glimpses=1, first_location=first).logits
+    assert torch.equal(looked[0], looked[1]) == map_only
+    places = model(images, num_glimpses=2, first_location=first).locations[:, 1]
+    assert not torch.equal(places[0], places[1])

@@ -101,6 +101,7 @@ class ConvContextSettings(PartSettings):
     # likewise, the log-likelihood that a piece of another image was pasted there, which is learned
     # beside the answer (`foveal.training.pasting`)
     map_pasted: float = 0.0
+    map_only: bool = False  # it says where to look and no more: the core starts from nothing
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
@@ -157,7 +158,10 @@ class ConvContext(Context):
         )
         for stride in others:
             self.layers.extend([nn.ReLU(), nn.Conv2d(width, width, KERNEL, stride, KERNEL // 2)])
-        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
+        # Of a few thousand images the answers are soon known by heart from this.
+        told = () if settings.map_only else state_sizes
+        self.state_sizes = state_sizes
+        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in told)
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
         gains = (settings.map_light, settings.map_strength, settings.map_pasted)
@@ -173,15 +177,20 @@ class ConvContext(Context):
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self._features(thumbnail)
         found = torch.relu(features)
-        # Its gradient is written to one cell; that of `amax` compares them all.
-        largest = found.flatten(2).max(-1).values
-        state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
+        state = self._state(found)
         features = features if self.strength is None else features.detach()
         down, across = features.shape[2:]
         channels = [functional.adaptive_avg_pool2d(places, (down, across)), features.float()]
         if self.map_prior:
             channels.append(self._prior(pixels, found.detach().float()))
         return ContextOutput(state, None, torch.cat(channels, dim=1))
+
+    def _state(self, found: Tensor) -> tuple[Tensor, ...]:
+        if not self.to_state:
+            return tuple(found.new_zeros(len(found), size) for size in self.state_sizes)
+        # Its gradient is written to one cell; that of `amax` compares them all.
+        largest = found.flatten(2).max(-1).values
+        return tuple(torch.tanh(layer(largest)) for layer in self.to_state)
 
     def find_pasted(self, thumbnail: Tensor) -> Tensor:
         """See `Context.find_pasted`."""

@@ -12,7 +12,7 @@ from foveal.io.models import MOVED_TO_OBJECTIVE
 from foveal.model.attention import RecurrentAttention
 
 # Of the settings of parts, what came after checkpoints were no longer known by their defaults too.
-SINCE = ("map_pasted",)
+SINCE = ("map_pasted", "map_only")
 
 
 def earlier_identities(identity: dict[str, Any], network: nn.Module) -> Iterator[dict[str, Any]]:

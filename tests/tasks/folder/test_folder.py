@@ -390,7 +390,7 @@ def test_lists_begin_as_the_tasks_of_several_digits_and_keep_their_order(
     usual = recipe("digits-5", "best")
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
-    assert context.thumbnail_size == thumbnail
+    assert (context.thumbnail_size, context.map_only) == (thumbnail, True)
     assert policy == usual.model.policy_settings
     assert run.objective == dataclasses.replace(
         usual.objective, look_reward="alone", cut_after_error=False
