@@ -1,14 +1,18 @@
-"""Two sets of real images, from packages that foveal needs anyway, as files to train on.
+"""Sets of small real images as files to train on: two from packages that foveal needs anyway.
 
     python tools/image_sets.py OUT
+    python tools/image_sets.py OUT --garments /usr/share/datasets/fashion-mnist
     foveal train folder --data OUT/digits
     foveal train folder --data OUT/photographs/manifest.csv
+    foveal train folder --data OUT/garments
 
 ``digits``: scikit-learn's 1,797 handwritten digits as they are, grey, 8 x 8 pixels, one subfolder a
 class. ``photographs``: which of three colour photographs (scikit-learn's china and flower,
 matplotlib's Grace Hopper) a piece of 24 to 48 pixels a side is from. Each photograph is cut into
 blocks of 64 x 64 pixels first, each block goes to one split, and 12 pieces come from within each
-block: no pixel is in two splits.
+block: no pixel is in two splits. ``garments``: the first 12,000 training images and the 10,000 test
+images of Fashion-MNIST (Xiao et al. 2017), grey, 28 x 28, whose four files the Debian package
+dataset-fashion-mnist installs.
 
 It also gives the error of logistic regression on the pixels (the pieces scaled to 32 x 32 for it),
 on the split that a run made: ``python tools/image_sets.py OUT --compare RUN``.
@@ -23,6 +27,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from foveal.tasks.canvases.digits import load_digits
+
+GARMENTS = 12_000  # for training
 BLOCK, PIECES, SIDES = 64, 12, (24, 48)
 SIDE = 32  # of what logistic regression sees
 SPLITS = ("train", "validation", "test")
@@ -30,13 +37,24 @@ SHARES = (0.6, 0.15, 0.25)
 
 
 def write_digits(out: Path) -> None:
-    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn import datasets  # noqa: PLC0415
 
-    data = load_digits()
+    data = datasets.load_digits()
     for number, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
         path = out / str(label) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((image * (255 / 16)).astype(np.uint8)).save(path)
+
+
+def write_garments(out: Path, source: Path) -> None:
+    garments = load_digits(str(source))
+    for split, part in {"train": garments.train, "test": garments.test}.items():
+        for number, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
+            if split == "train" and number == GARMENTS:
+                break
+            path = out / split / str(label) / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
 
 
 def write_photographs(out: Path) -> None:
@@ -73,7 +91,7 @@ def logistic_regression(data: Path, split_file: Path) -> float:
 
     with split_file.open() as file:
         rows = list(csv.DictReader(file))
-    small = data.name == "digits"
+    small = data.name != "photographs"
     pixels = np.stack([_pixels(data / row["path"], small) for row in rows])
     labels = np.array([row["label"] for row in rows])
     splits = np.array([row["split"] for row in rows])
@@ -99,8 +117,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path)
+    parser.add_argument("--garments", type=Path, metavar="DIR", help="write garments only")
     parser.add_argument("--compare", type=Path, metavar="RUN")
     arguments = parser.parse_args()
+    if arguments.garments is not None:
+        write_garments(arguments.out / "garments", arguments.garments)
+        return
     if arguments.compare is None:
         write_digits(arguments.out / "digits")
         write_photographs(arguments.out / "photographs")

@@ -1,6 +1,7 @@
 """Defaults for one's own images: what the sizes and the number of the images suggest, and why."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,12 +74,14 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     base, best = recipe("cluttered-60", name), name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size, reach = min(glimpse_for(short), long), COVERED * long
-    several = found.listing.max_answers > 1
+    answers, several = found.listing.max_answers, found.listing.max_answers > 1
     looks = 2 if several else 6 if short <= 40 else 8
     if best:
-        looks = 8 if photographs else 4
+        # Of an image of a few pixels a look sees all, or nearly: one more is enough.
+        looks = 8 if photographs else 4 if short > 40 else 2
         side = side or max(long // 2, _small_map(long).receptive_field)
-        size, reach = (24, CELLS * long / side) if short > 40 else (max(1, short // 2), 0)
+        room = math.isqrt(short * long // answers)  # pixels a side, for what each answer is of
+        size, reach = min(LARGEST_GLIMPSE, short, room), CELLS * long / side if short > 40 else 0
         if several:
             looks, side = 1, min(side, max(long // 4, _small_map(long).receptive_field))
     scales = scales_for(size, reach)
@@ -88,7 +91,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
     batches = (batches[0], SEVERAL_BATCH) if best and several else batches
     # Each answer of several is found only after those before it.
-    answers, (fewest, most) = found.listing.max_answers, lengths
+    fewest, most = lengths
     epochs = int(np.clip(round(answers * seen / images), fewest, answers * most))
     wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *batches))
     fits = wanted

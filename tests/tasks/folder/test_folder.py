@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -369,7 +370,8 @@ def test_on_photographs_the_map_begins_where_something_does_not_belong(
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
     assert (context.map_pasted > 0, context.map_strength > 0) == (photographs, mode == "L")
-    assert (policy.apart > 0, run.model.num_glimpses) == (photographs, 8 if photographs else 4)
+    looks = 8 if photographs else 4 if side > 40 else 2
+    assert (policy.apart > 0, run.model.num_glimpses) == (photographs, looks)
     assert (run.task.augmentation.flips != "none") == photographs
 
 
@@ -391,6 +393,7 @@ def test_lists_begin_as_the_tasks_of_several_digits_and_keep_their_order(
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
     assert (context.thumbnail_size, context.map_only) == (thumbnail, True)
+    assert run.model.glimpse_size == min(24, int(math.sqrt(side * side / 3)))
     assert policy == usual.model.policy_settings
     assert run.objective == dataclasses.replace(
         usual.objective, look_reward="alone", cut_after_error=False
@@ -409,6 +412,12 @@ def test_defaults_fit_into_images_of_a_few_pixels(side: int, tmp_path: Path) -> 
     assert logits.shape == (2, 2)
     if side >= 5:
         assert model.context_settings.thumbnail_size <= side
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 8), (20, 20), (28, 24), (60, 24)])
+def test_a_look_at_a_small_image_sees_all_or_nearly(side: int, size: int, tmp_path: Path) -> None:
+    model = suggested(tmp_path, side, "best").model
+    assert (model.glimpse_size, model.num_glimpses) == (size, 4 if side > 40 else 2)
 
 
 @pytest.mark.parametrize(
