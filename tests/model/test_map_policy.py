@@ -297,8 +297,8 @@ def test_a_picture_shows_where_the_map_lies() -> None:
     assert np.all(np.abs(path.centers[0] - middle) <= 1.5 * box + 1), "an offset of up to a cell"
 
 
-@pytest.mark.parametrize("map_only", [False, True])
-def test_with_a_map_only_the_thumbnail_tells_the_answer_nothing(map_only: bool) -> None:
+@pytest.mark.parametrize("map_only", [0, 0.5, 1])
+def test_with_a_map_only_the_thumbnail_tells_the_answer_nothing(map_only: float) -> None:
     """Of images that differ where no look was the answer is the same, but not the places."""
     settings = ConvContextSettings(thumbnail_size=9, map_features=6, map_only=map_only)
     model = RecurrentAttention(dataclasses.replace(COARSE, context_settings=settings)).eval()
@@ -308,6 +308,18 @@ def test_with_a_map_only_the_thumbnail_tells_the_answer_nothing(map_only: bool) 
     images[1, :, 18:] = 0
     first = torch.full((2, 2), -0.6)
     looked = model(images, num_glimpses=1, first_location=first).logits
-    assert torch.equal(looked[0], looked[1]) == map_only
+    assert torch.equal(looked[0], looked[1]) == (map_only == 1)
     places = model(images, num_glimpses=2, first_location=first).locations[:, 1]
     assert not torch.equal(places[0], places[1])
+
+
+@pytest.mark.parametrize(("share", "without"), [(0, 0), (0.25, 2), (0.5, 4), (0.75, 6), (1, 8)])
+def test_of_a_share_of_the_training_images_the_core_starts_from_nothing(
+    share: float, without: int
+) -> None:
+    settings = ConvContextSettings(thumbnail_size=9, map_features=6, map_only=share)
+    model = RecurrentAttention(dataclasses.replace(COARSE, context_settings=settings)).train()
+    for layer in model.context.to_state:
+        nn.init.normal_(layer.weight)
+    _, state = model.begin(torch.rand(8, 1, 36, 36))
+    assert int((state[0] == 0).all(1).sum()) == without

@@ -101,7 +101,9 @@ class ConvContextSettings(PartSettings):
     # likewise, the log-likelihood that a piece of another image was pasted there, which is learned
     # beside the answer (`foveal.training.pasting`)
     map_pasted: float = 0.0
-    map_only: bool = False  # it says where to look and no more: the core starts from nothing
+    # the share of the training images of which it says where to look and no more: the core starts
+    # from nothing, and the answer is what looks tell; 1: of all images, in use too
+    map_only: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("thumbnail_size", "map_stride", "map_features"), Range(1, 4096))
@@ -111,6 +113,7 @@ class ConvContextSettings(PartSettings):
             map_light=Range(0, 1e6),
             map_strength=Range(0, 1e6),
             map_pasted=Range(0, 1e6),
+            map_only=Range(0, 1),
             context_layers=Range(1, MOST_LAYERS),
             **sizes,
         )
@@ -159,9 +162,8 @@ class ConvContext(Context):
         for stride in others:
             self.layers.extend([nn.ReLU(), nn.Conv2d(width, width, KERNEL, stride, KERNEL // 2)])
         # Of a few thousand images the answers are soon known by heart from this.
-        told = () if settings.map_only else state_sizes
-        self.state_sizes = state_sizes
-        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in told)
+        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
+        self.map_only = settings.map_only
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
         gains = (settings.map_light, settings.map_strength, settings.map_pasted)
@@ -186,11 +188,15 @@ class ConvContext(Context):
         return ContextOutput(state, None, torch.cat(channels, dim=1))
 
     def _state(self, found: Tensor) -> tuple[Tensor, ...]:
-        if not self.to_state:
-            return tuple(found.new_zeros(len(found), size) for size in self.state_sizes)
         # Its gradient is written to one cell; that of `amax` compares them all.
         largest = found.flatten(2).max(-1).values
-        return tuple(torch.tanh(layer(largest)) for layer in self.to_state)
+        state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
+        if self.map_only == 1 or (self.map_only and self.training):
+            # Evenly over the batch, whose order is another in each pass.
+            number = torch.arange(len(found) + 1, device=found.device)
+            told = (number * (1 - self.map_only)).floor().diff()
+            state = tuple(part * told[:, None].to(part) for part in state)
+        return state
 
     def find_pasted(self, thumbnail: Tensor) -> Tensor:
         """See `Context.find_pasted`."""

@@ -202,15 +202,15 @@ def _of_several(run: FolderRun) -> FolderRun:
     """The recipe best where an image has several answers, as for the tasks of several digits.
 
     No thing is looked at twice. A few thousand thumbnails are soon known by heart, and then no look
-    adds anything to the answer: the thumbnail says where to look and no more, and each look is
-    credited with what it tells alone. Every answer is learned from, also after a wrong one
-    (docs/sequence.md).
+    adds anything to the answer: the thumbnail of every other image says where to look and no more,
+    and each look is credited with what it tells alone. Every answer is learned from, also after a
+    wrong one (docs/sequence.md).
     """
     context: Any = run.model.context_settings
     return run.altered(
         model={
             "policy_settings": MapSettings(apart=2.0, moves=0.0),
-            "context_settings": dataclasses.replace(context, map_strength=0.0, map_only=True),
+            "context_settings": dataclasses.replace(context, map_strength=0.0, map_only=0.5),
         },
         objective={
             "context_weight": 0.0,

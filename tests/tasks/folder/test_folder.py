@@ -392,7 +392,7 @@ def test_lists_begin_as_the_tasks_of_several_digits_and_keep_their_order(
     usual = recipe("digits-5", "best")
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
-    assert (context.thumbnail_size, context.map_only) == (thumbnail, True)
+    assert (context.thumbnail_size, context.map_only) == (thumbnail, 0.5)
     assert run.model.glimpse_size == min(24, int(math.sqrt(side * side / 3)))
     assert policy == usual.model.policy_settings
     assert run.objective == dataclasses.replace(
