@@ -8,6 +8,8 @@
     python tools/protocols.py anew cluttered-60      error on canvases drawn anew, by NumPy alone
     python tools/protocols.py near RUN               error of two digits by how near they are, and
                                                      where both were looked at (validation)
+    python tools/protocols.py clutter cluttered-60-best   error with and without the clutter, and by
+                                                     how much of it is at the digit (validation)
 
 Any number of runs and models may be named, a column each; --out FILE.json keeps the figures too.
 All are single rollouts with the mean policy from random first locations, but for one from the
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from foveal.evaluation.classifier import evaluate, evaluation_of, judging, observe
 from foveal.evaluation.stopping import ALL_LOOKS, HALF, beliefs, look_until_sure
@@ -49,6 +52,8 @@ BATCH = 500  # canvases drawn anew at once
 BLACK = 0.5  # less light than this in all of a glimpse is none
 DISTANCES = (0, 6, 12, 20, 73)  # pixels between two digits' corners, across or down
 NEAR = 8  # pixels from a digit's middle, across and down, is a look at it
+LIT = 0.3  # more light than this is ink
+MEETS = (0, 1, 10, 2000)  # lit pixels of clutter within 2 pixels of the digit's ink
 Cells = Iterator[dict[str, Any]]
 
 
@@ -176,7 +181,38 @@ def near(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"digits": name, **dataclasses.asdict(found)}
 
 
-PROTOCOLS = {protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew, near)}
+def clutter(model: RecurrentAttention, task: TaskConfig) -> Cells:
+    """Yield the error on the same canvases with and without clutter, and by where clutter lies."""
+    data, side = CanvasTask(task), task.canvas_size
+    missed, missed_alone, meets, beside = [], [], [], []
+    for layout in data.fixed_layouts("validation"):
+        images, labels = data.render(layout)
+        alone = dataclasses.replace(layout, donors=torch.full_like(layout.donors, -1))
+        other = dataclasses.replace(layout, digits=torch.zeros_like(layout.digits))
+        (digit, _), (pieces, _) = data.render(alone), data.render(other)
+        rollout = model(images)
+        missed.append(rollout.logits.argmax(-1) != labels)
+        missed_alone.append(model(digit).logits.argmax(-1) != labels)
+        ink = functional.max_pool2d(digit, 5, 1, 2) > LIT
+        meets.append((ink & (pieces > LIT)).flatten(1).sum(1))
+        middles = layout.places.flip(-1) + layout.digits.shape[-1] // 2
+        away = (to_pixels(rollout.locations, side, side) - middles).abs().amax(-1)
+        beside.append((away > NEAR).all(1))
+    wrong, wrong_alone, met, off = map(torch.cat, (missed, missed_alone, meets, beside))
+    names = ("no clutter at the digit", "1 to 9 pixels of it", "10 and more")
+    groups = {
+        name: wrong[(met >= low) & (met < high)]
+        for name, (low, high) in zip(names, itertools.pairwise(MEETS), strict=True)
+    }
+    groups |= {"the digit was looked at": wrong[~off], "all": wrong, "without clutter": wrong_alone}
+    for name, some in groups.items():
+        found = evaluation_of(int(some.sum()), len(some))
+        yield {"canvases": name, **dataclasses.asdict(found)}
+
+
+PROTOCOLS = {
+    protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew, near, clutter)
+}
 
 
 def measured(name: str, protocol: str) -> dict[str, Any]:
