@@ -68,21 +68,22 @@ def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
 
 
 @pytest.mark.parametrize(
-    ("apart", "pasted", "words"),
+    ("apart", "settings", "words"),
     [
-        (1.0, 0.0, "--apart and --steps are for several looks"),
-        (0.0, 1.0, "nothing is pasted into games. Leave it out"),
+        (1.0, {}, "--apart and --steps are for several looks"),
+        (0.0, {"map_pasted": 1.0}, "nothing is pasted into games. Leave it out"),
+        (0.0, {"map_only": 0.5}, "--map-only of an agent must be 0 or 1"),
     ],
 )
 def test_what_is_for_images_alone_is_not_for_agents(
-    apart: float, pasted: float, words: str, tmp_path: Path
+    apart: float, settings: dict[str, float], words: str, tmp_path: Path
 ) -> None:
     agent = dataclasses.replace(
         AGENT,
         policy="map",
         policy_settings=MapSettings(apart=apart),
         context="conv",
-        context_settings=ConvContextSettings(thumbnail_size=9, map_pasted=pasted),
+        context_settings=ConvContextSettings(thumbnail_size=9, **settings),
     )
     with pytest.raises(ValueError, match=words):
         make_trainer(tmp_path, agent=agent)

@@ -191,7 +191,9 @@ class ConvContext(Context):
         # Its gradient is written to one cell; that of `amax` compares them all.
         largest = found.flatten(2).max(-1).values
         state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
-        if self.map_only == 1 or (self.map_only and self.training):
+        if self.map_only == 1:
+            return tuple(torch.zeros_like(part) for part in state)
+        if self.map_only and self.training:
             # Evenly over the batch, whose order is another in each pass.
             number = torch.arange(len(found) + 1, device=found.device)
             told = (number * (1 - self.map_only)).floor().diff()

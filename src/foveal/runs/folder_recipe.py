@@ -80,7 +80,8 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # Of an image of a few pixels a look sees all, or nearly: one more is enough.
         looks = 8 if photographs else 4 if short > 40 else 2
         side = side or max(long // 2, _small_map(long).receptive_field)
-        room = math.isqrt(short * long // answers)  # pixels a side, for what each answer is of
+        # Pixels a side, for what each answer is of.
+        room = max(1, math.isqrt(short * long // answers))
         size, reach = min(LARGEST_GLIMPSE, short, room), CELLS * long / side if short > 40 else 0
         if several:
             looks, side = 1, min(side, max(long // 4, _small_map(long).receptive_field))

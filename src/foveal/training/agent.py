@@ -167,6 +167,11 @@ class ControlTrainer(Engine):
                 "--map-pasted is learned from pieces pasted into images; nothing is pasted into "
                 "games. Leave it out."
             )
+        if 0 < getattr(model.config.context_settings, "map_only", 0.0) < 1:
+            raise ValueError(
+                "--map-only of an agent must be 0 or 1: a share goes by places in the batch, and "
+                "an agent learns from other batches than it acts with. Pass one of the two."
+            )
         self.agent, self.env, self.config, self.objective = model, env, config, objective
         self.seen_per_step = config.num_envs * config.rollout_length
         self.batch = f"--num-envs {config.num_envs}"
