@@ -10,9 +10,9 @@
 class. ``photographs``: which of three colour photographs (scikit-learn's china and flower,
 matplotlib's Grace Hopper) a piece of 24 to 48 pixels a side is from. Each photograph is cut into
 blocks of 64 x 64 pixels first, each block goes to one split, and 12 pieces come from within each
-block: no pixel is in two splits. ``garments``: the first 12,000 training images and the 10,000 test
-images of Fashion-MNIST (Xiao et al. 2017), grey, 28 x 28, whose four files the Debian package
-dataset-fashion-mnist installs.
+block: no pixel is in two splits. ``garments``: of Fashion-MNIST (Xiao et al. 2017), grey, 28 x 28,
+the first 12,000 of the 50,000 images that ``--digits`` trains on, and the 10,000 test images; the
+Debian package dataset-fashion-mnist installs its four files.
 
 It also gives the error of logistic regression on the pixels (the pieces scaled to 32 x 32 for it),
 on the split that a run made: ``python tools/image_sets.py OUT --compare RUN``.

@@ -53,7 +53,6 @@ BLACK = 0.5  # less light than this in all of a glimpse is none
 DISTANCES = (0, 6, 12, 20, 73)  # pixels between two digits' corners, across or down
 NEAR = 8  # pixels from a digit's middle, across and down, is a look at it
 LIT = 0.3  # more light than this is ink
-MEETS = (0, 1, 10, 2000)  # lit pixels of clutter within 2 pixels of the digit's ink
 Cells = Iterator[dict[str, Any]]
 
 
@@ -199,12 +198,14 @@ def clutter(model: RecurrentAttention, task: TaskConfig) -> Cells:
         away = (to_pixels(rollout.locations, side, side) - middles).abs().amax(-1)
         beside.append((away > NEAR).all(1))
     wrong, wrong_alone, met, off = map(torch.cat, (missed, missed_alone, meets, beside))
-    names = ("no clutter at the digit", "1 to 9 pixels of it", "10 and more")
     groups = {
-        name: wrong[(met >= low) & (met < high)]
-        for name, (low, high) in zip(names, itertools.pairwise(MEETS), strict=True)
+        "no clutter at the digit": wrong[met == 0],
+        "1 to 9 pixels of it": wrong[(met > 0) & (met < 10)],
+        "10 and more": wrong[met >= 10],
+        "the digit was looked at": wrong[~off],
+        "all": wrong,
+        "without clutter": wrong_alone,
     }
-    groups |= {"the digit was looked at": wrong[~off], "all": wrong, "without clutter": wrong_alone}
     for name, some in groups.items():
         found = evaluation_of(int(some.sum()), len(some))
         yield {"canvases": name, **dataclasses.asdict(found)}

@@ -42,18 +42,18 @@ def write_cells(root: Path, count: int, header: str = "path,label") -> Path:
 
 
 def write_marks(root: Path, count: int) -> Path:
-    """One to three marks of 6 x 6 on 36 x 36, from left to right, each at any height."""
+    """One to five marks of 5 x 5 on 30 x 30, from left to right, each at any height."""
     root.mkdir()
     random, lines = np.random.default_rng(4), ["path,label"]
-    marks = {"bar": np.zeros((6, 6)), "post": np.zeros((6, 6)), "ring": np.ones((6, 6))}
-    marks["bar"][2:4], marks["post"][:, 2:4], marks["ring"][2:4, 2:4] = 1, 1, 0
+    marks = {"bar": np.zeros((5, 5)), "post": np.zeros((5, 5)), "ring": np.ones((5, 5))}
+    marks["bar"][2], marks["post"][:, 2], marks["ring"][1:4, 1:4] = 1, 1, 0
     for number in range(count):
-        names = random.choice(list(marks), 1 + number % 3)
-        columns = np.sort(random.choice(4, len(names), replace=False))
-        image = np.zeros((36, 36))
+        names = random.choice(list(marks), 1 + number % 5)
+        columns = np.sort(random.choice(5, len(names), replace=False))
+        image = np.zeros((30, 30))
         for column, name in zip(columns, names, strict=True):
-            y, x = random.integers(30), 9 * column + random.integers(3)
-            image[y : y + 6, x : x + 6] = random.uniform(0.5, 1) * marks[name]
+            y, x = random.integers(26), 6 * column + random.integers(2)
+            image[y : y + 5, x : x + 5] = random.uniform(0.5, 1) * marks[name]
         Image.fromarray((255 * image).astype(np.uint8)).save(root / f"{number:04}.png")
         lines.append(f"{number:04}.png,{' '.join(names)}")
     (root / "list.csv").write_text("\n".join(lines))
@@ -64,13 +64,16 @@ def test_two_thousand_images_of_marks_are_learned_by_the_defaults(
     foveal: Foveal,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """All but the number of passes, which is a ninth of theirs; chance is over 90 %."""
+    """All but the number of passes, which is a quarter of theirs.
+
+    Chance is over 90 %; by the defaults of one answer an image, as many end at 44 %.
+    """
     manifest = write_marks(tmp_path / "marks", 2000)
-    line = f"train folder --data '{manifest}' --separator ' ' --epochs 12 --threads 1 --workers 0"
-    code, _, err = foveal(f"{line} --out run")
+    line = f"train folder --data '{manifest}' --separator ' ' --threads 1 --workers 0"
+    code, _, err = foveal(f"{line} --epochs 40 --out run")
     assert (code, err) == (0, "")
     result = json.loads(Path("run", "result.json").read_text())
-    assert result["answer_error"] < result["error"] < 45
+    assert result["answer_error"] < result["error"] < 25
 
 
 def test_train_evaluate_predict_look_and_export(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811

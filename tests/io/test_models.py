@@ -21,7 +21,9 @@ from foveal.io.files import (
 )
 from foveal.io.models import WEIGHTS_FILE, loaded, read_config, save_model
 from foveal.model.attention import RecurrentAttention
+from foveal.model.context import ConvContextSettings
 from foveal.runs.paper.rows import ROWS
+from foveal.runs.recipes import agent_recipe
 from foveal.runs.saved import load
 from foveal.training.older import earlier_identities
 from tests.conftest import TINY
@@ -180,10 +182,21 @@ def test_a_checkpoint_is_known_by_what_differs_from_the_defaults() -> None:
 
 
 def test_checkpoints_that_knew_part_settings_whole_go_on() -> None:
-    """The identity is of a checkpoint that was written before settings had `map_pasted`."""
+    """The identities are of checkpoints from before settings had `map_pasted`, and since."""
     run = ROWS["cluttered-100-best"].config
     training = dataclasses.replace(run.training, seed=2)
     model = ["RecurrentAttention", changed(run.model)]
     now = {"training": changed(training), "objective": changed(run.objective), "model": model}
     earlier = earlier_identities(now, RecurrentAttention(run.model))
-    assert "0c3b182828637bb8" in [fingerprint(identity) for identity in earlier]
+    assert {"0c3b182828637bb8", "0a2193a8436eb512"} < set(map(fingerprint, earlier))
+
+
+def test_those_of_agents_too() -> None:
+    context = ConvContextSettings(thumbnail_size=17)
+    run = agent_recipe("catch", "fast").altered(
+        model={"policy": "map", "context": "conv", "context_settings": context}
+    )
+    parts = {"training": run.training, "env": run.env, "objective": run.objective}
+    now = {name: changed(part) for name, part in parts.items()} | {"model": changed(run.model)}
+    earlier = earlier_identities(now, RecurrentAttention(run.model))
+    assert "2e58c14138ad3bca" in map(fingerprint, earlier)

@@ -323,3 +323,16 @@ def test_of_a_share_of_the_training_images_the_core_starts_from_nothing(
         nn.init.normal_(layer.weight)
     _, state = model.begin(torch.rand(8, 1, 36, 36))
     assert int((state[0] == 0).all(1).sum()) == without
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_a_map_that_begins_where_the_answer_is_strong_is_trained_where_it_says_no_answer(
+    share: float,
+) -> None:
+    """By the policy, where nothing else would; else by the answer alone."""
+    settings = ConvContextSettings(thumbnail_size=9, map_strength=5.0, map_only=share)
+    config = dataclasses.replace(COARSE, context_settings=settings, policy_settings=MapSettings())
+    model = RecurrentAttention(config).train()
+    model(torch.rand(4, 1, 36, 36)).log_probs.sum().backward()
+    kernel = model.context.layers[0].weight
+    assert (kernel.grad is not None and bool(kernel.grad.any())) == (share == 1)

@@ -109,12 +109,13 @@ def test_the_graph_takes_the_bytes_of_large_dark_on_light_files(
     assert onnx.load(path).graph.input[0].doc_string == words
 
 
+@pytest.mark.parametrize("map_only", [0, 1])
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_a_model_that_chooses_its_first_look_takes_images_alone(
-    suffix: str, tmp_path: Path
+    suffix: str, map_only: float, tmp_path: Path
 ) -> None:
     torch.manual_seed(3)
-    settings = ConvContextSettings(thumbnail_size=9, map_features=4)
+    settings = ConvContextSettings(thumbnail_size=9, map_features=4, map_only=map_only)
     config = dataclasses.replace(SMALL, policy="map", context="conv", context_settings=settings)
     model, place = RecurrentAttention(config).eval(), tmp_path / f"model{suffix}"
     assert export_model(model, place).inputs == ("images",)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from foveal.envs import EnvConfig
+from foveal.model.attention import RecurrentAttention
+from foveal.model.config import RAMConfig
 from foveal.runs.screens import suggest_for_screens
 from tests.envs import test_games  # it registers what is still
 
@@ -32,3 +35,19 @@ def test_sizes_and_gains_follow_from_the_screen(
     assert tuple(found.values()) == pytest.approx(wanted)
     assert "--glimpse-size" in reasons[0].words
     assert "--glimpse-gain" in reasons[1].words
+
+
+@pytest.mark.parametrize(("side", "thumbnail", "cells"), [(10, 5, 5), (24, 12, 12), (84, 42, 21)])
+def test_a_thumbnail_of_the_screen_has_half_of_its_pixels_across(
+    side: int, thumbnail: int, cells: int
+) -> None:
+    options = (f"shape=({side}, {side})", "high=255", "dtype=uint8", "lit=0")
+    found, reasons = suggest_for_screens(EnvConfig("test/Still-v0", options), "conv")
+    settings = found["context_settings"]
+    assert settings.thumbnail_size == thumbnail
+    assert f"--thumbnail-size {thumbnail}" in reasons[2].words
+    model = RAMConfig(
+        policy="map", context="conv", num_channels=1, num_glimpses=1, num_classes=3, **found
+    )
+    _, state = RecurrentAttention(model).begin(torch.rand(2, 1, side, side))
+    assert state[-1].shape[-2:] == (cells, cells)

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from foveal.evaluation.confusion import confusion_matrix
-from foveal.viz.charts import draw_confusion, draw_training
+from foveal.evaluation.stopping import Point
+from foveal.viz.charts import draw_confusion, draw_stops, draw_training
 from tests.evaluation.test_confusion import GIVEN, LABELS
 
 
 def test_a_course_has_a_curve_a_run_by_its_very_name() -> None:
-    curves = {"_$a$": [(1.0, 20.0), (2.0, 10.0)], "b": [(3.0, 5.0)]}
+    curves = {r"_$\frac$": [(1.0, 20.0), (2.0, 10.0)], "b": [(3.0, 5.0)]}
     figure = draw_training(curves, "validation_error", in_minutes=True)
     axes = figure.axes[0]
     assert [line.get_xydata().tolist() for line in axes.lines] == [
@@ -24,8 +25,20 @@ def test_a_course_has_a_curve_a_run_by_its_very_name() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("minutes", "validation error, %")
     legend = axes.get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["_$a$", "b"]
-    figure.savefig(io.BytesIO())
+    assert [text.get_text() for text in legend.get_texts()] == [r"_$\frac$", "b"]
+    figure.savefig(io.BytesIO())  # drawn as mathematics, the first would be refused
+
+
+def test_stops_are_drawn_with_their_intervals_and_what_was_chosen() -> None:
+    points = [
+        Point(0.9, looks, error, (error - 1, error + 1)) for looks, error in [(1, 9.0), (4, 3)]
+    ]
+    axes = draw_stops({"confident": points}, points[0], points[1]).axes[0]
+    found = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert found == {
+        "confident stop": [[1, 9], [4, 3]], "all looks": [[4, 3]], "threshold 0.9": [[1, 9]]
+    }  # fmt: skip
+    assert axes.get_ylim() == (0, 15)
 
 
 @pytest.mark.parametrize("number", [2, 40, 80])

@@ -126,21 +126,23 @@ def read_options(
     words = {part: value_of(f"--{part.replace('_', '-')}", arguments) for part in PARTS}
     chosen: Any = {part: word for part, word in words.items() if word is not None}
 
-    def read() -> Options:
-        fitted = dataclasses.replace(config, model=config.model.with_parts(**chosen))
+    def read(model: RAMConfig) -> Options:
+        fitted = dataclasses.replace(config, model=model)
         usual: Any = dataclasses.replace(default(task, fitted), recipe=usual_name)  # type: ignore[type-var]
         words = arguments if positional else [task, *arguments]
         return cast(Options, parse(type(usual), command, words, usual, common=COMMON, fixed=fixed))
 
-    options = read()
+    model = config.model.with_parts(**chosen)
+    options = read(model)
     asked = options.config  # type: ignore[attr-defined]
     if task == "control" and asked.env.env:
-        fitted, reasons = suggest_for_screens(asked.env)
-        config = config.altered(model=fitted)
-        options = read()
+        fitted, reasons = suggest_for_screens(asked.env, model.context)
+        if model.context == config.model.context:
+            config = config.altered(model=fitted)
+        options = read(dataclasses.replace(model, **fitted))
     if isinstance(config, CanvasRun) and config != (other := answering(config, asked.task)):
         config = other
-        options = read()
+        options = read(config.model.with_parts(**chosen))
     given = {word.split("=")[0] for word in arguments}
     said = [reason.words for reason in reasons if not {"--json", *reason.flags} & given]
     changed = changes(options.config, config)  # type: ignore[attr-defined]

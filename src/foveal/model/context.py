@@ -96,13 +96,14 @@ class ConvContextSettings(PartSettings):
     # what a cell's mean light adds to the logarithm of its weight, times this at first; 0: nothing
     map_light: float = 0.0
     # likewise, the sum of its features, as a share of the largest of any cell; these are then
-    # trained by the answer alone, not by the policy
+    # trained by the answer alone, not by the policy, unless `map_only` leaves it nothing to train
     map_strength: float = 0.0
     # likewise, the log-likelihood that a piece of another image was pasted there, which is learned
     # beside the answer (`foveal.training.pasting`)
     map_pasted: float = 0.0
-    # the share of the training images of which it says where to look and no more: the core starts
-    # from nothing, and the answer is what looks tell; 1: of all images, in use too
+    # the share of the training images, at least one of a batch, of which it says where to look and
+    # no more: the core starts from nothing, since the answers of a few thousand thumbnails are soon
+    # known by heart; 1: of all images, in use too
     map_only: float = 0.0
 
     def __post_init__(self) -> None:
@@ -161,7 +162,6 @@ class ConvContext(Context):
         )
         for stride in others:
             self.layers.extend([nn.ReLU(), nn.Conv2d(width, width, KERNEL, stride, KERNEL // 2)])
-        # Of a few thousand images the answers are soon known by heart from this.
         self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
         self.map_only = settings.map_only
         for parameter in self.to_state.parameters():
@@ -180,7 +180,8 @@ class ConvContext(Context):
         features = self._features(thumbnail)
         found = torch.relu(features)
         state = self._state(found)
-        features = features if self.strength is None else features.detach()
+        if self.strength is not None and self.map_only < 1:
+            features = features.detach()
         down, across = features.shape[2:]
         channels = [functional.adaptive_avg_pool2d(places, (down, across)), features.float()]
         if self.map_prior:
@@ -192,7 +193,7 @@ class ConvContext(Context):
         largest = found.flatten(2).max(-1).values
         state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
         if self.map_only == 1:
-            return tuple(torch.zeros_like(part) for part in state)
+            return tuple(part * 0 for part in state)
         if self.map_only and self.training:
             # Evenly over the batch, whose order is another in each pass.
             number = torch.arange(len(found) + 1, device=found.device)

@@ -36,6 +36,7 @@ SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twi
 STRENGTH = 10.0  # where the answer to the thumbnail found something, the gaze begins
 PASTED = 1.5  # of photographs, it begins where a piece of another might have been pasted
 APART = 1.5  # a cell that was looked at, and those beside it, are not looked at again
+MUCH = 0.4  # of an image, seen by one look: one more is enough
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
@@ -69,22 +70,22 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
     """
     sizes = found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
-    photographs = not found.grey and short > SMALL
+    answers, several = found.listing.max_answers, found.listing.max_answers > 1
+    # Mirrored, what is read from left to right would be out of order: a list is no photograph.
+    photographs = not found.grey and short > SMALL and not several
     asked, name = name, "fast" if name == "best" and long < MAPPED else name
     base, best = recipe("cluttered-60", name), name == "best"
     side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
     size, reach = min(glimpse_for(short), long), COVERED * long
-    answers, several = found.listing.max_answers, found.listing.max_answers > 1
     looks = 2 if several else 6 if short <= 40 else 8
     if best:
-        # Of an image of a few pixels a look sees all, or nearly: one more is enough.
-        looks = 8 if photographs else 4 if short > 40 else 2
-        side = side or max(long // 2, _small_map(long).receptive_field)
+        side = side or max(long // 2, small_map(long).receptive_field)
         # Pixels a side, for what each answer is of.
         room = max(1, math.isqrt(short * long // answers))
         size, reach = min(LARGEST_GLIMPSE, short, room), CELLS * long / side if short > 40 else 0
+        looks = 8 if photographs else 2 if size**2 >= MUCH * short * long else 4
         if several:
-            looks, side = 1, min(side, max(long // 4, _small_map(long).receptive_field))
+            looks, side = 1, min(side, max(long // 4, small_map(long).receptive_field))
     scales = scales_for(size, reach)
     channels = 1 if found.grey else 3
     split = split_images(found.listing, config.held_out, config.split_seed, config.data)
@@ -150,18 +151,16 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        # Mirrored, what is read from left to right would be out of order.
-        flips: Any = "horizontal" if photographs and not several else "none"
+        flips: Any = "horizontal" if photographs else "none"
         whole = not any(found.large)
         augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if whole else AS_THEY_ARE
-        share = 100 * side**2 / (long * short)
-        told = _of_context(side, share, augmentation)
+        told = _of_context(side, 100 * side**2 / long**2, augmentation)
         run = _with_context(run, side, augmentation, photographs)
-        return _of_several(run) if several else run, [*reasons, *told]
+        return _of_several(run, answers) if several else run, [*reasons, *told]
     return run, reasons
 
 
-def _small_map(side: int) -> ConvContextSettings:
+def small_map(side: int) -> ConvContextSettings:
     """The context of the recipe, with fewer convolutions where a cell would see more than all."""
     layers = range(1, ConvContextSettings.context_layers + 1)
     contexts = [ConvContextSettings(context_layers=n, thumbnail_size=SMALL) for n in layers]
@@ -179,7 +178,7 @@ def _with_context(
     context = ConvContextSettings(
         thumbnail_size=side,
         map_stride=4 if large else 1,
-        context_layers=5 if large else _small_map(side).context_layers,
+        context_layers=5 if large else small_map(side).context_layers,
         thumbnail_gain=1.0,
         map_strength=0.0 if photographs or not large else STRENGTH,
         map_pasted=PASTED if photographs else 0.0,
@@ -199,18 +198,20 @@ def _with_context(
     )
 
 
-def _of_several(run: FolderRun) -> FolderRun:
+def _of_several(run: FolderRun, answers: int) -> FolderRun:
     """The recipe best where an image has several answers, as for the tasks of several digits.
 
-    No thing is looked at twice. A few thousand thumbnails are soon known by heart, and then no look
-    adds anything to the answer: the thumbnail of every other image says where to look and no more,
-    and each look is credited with what it tells alone. Every answer is learned from, also after a
-    wrong one (docs/sequence.md).
+    No thing is looked at twice; of few cells fewer are closed, or the next thing would be too. A
+    few thousand thumbnails are soon known by heart, and then no look adds anything to the answer:
+    the thumbnail of every other image says where to look and no more, and each look is credited
+    with what it tells alone. Every answer is learned from, also after a wrong one
+    (docs/sequence.md).
     """
     context: Any = run.model.context_settings
+    cells = context.thumbnail_size // context.map_stride
     return run.altered(
         model={
-            "policy_settings": MapSettings(apart=2.0, moves=0.0),
+            "policy_settings": MapSettings(apart=min(2.0, 0.4 * cells / answers), moves=0.0),
             "context_settings": dataclasses.replace(context, map_strength=0.0, map_only=0.5),
         },
         objective={
@@ -223,8 +224,9 @@ def _of_several(run: FolderRun) -> FolderRun:
 
 
 def _of_context(side: int, share: float, augmentation: AugmentationConfig) -> list[Reason]:
-    words = f"--thumbnail-size {side}: the whole, averaged down to {share:.1f} % of its pixels,"
-    reasons = [Reason(("--thumbnail-size",), f"{words} says where to look")]
+    averaged = f", averaged down to {share:.1f} % of its pixels," if share < 100 else ""
+    words = f"--thumbnail-size {side}: the whole{averaged} says where to look"
+    reasons = [Reason(("--thumbnail-size",), words)]
     if augmentation.flips != "none":
         words = f"--shift {SHIFT} --flips horizontal: photographs are shifted and half of them"
         said = f"{words} mirrored, each time anew; --flips none where left and right differ"

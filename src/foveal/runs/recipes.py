@@ -330,10 +330,24 @@ def _fast_agent(task: str) -> AgentRun:
     )
 
 
+def _best_agent(task: str) -> AgentRun:
+    """As `_fast_agent`, with a thumbnail of each screen and a map policy: where to look next."""
+    fast = _fast_agent(task)
+    settings = ConvContextSettings(thumbnail_size=12, map_features=16)
+    model = dataclasses.replace(
+        fast.model.with_parts(policy="map", context="conv"), context_settings=settings
+    )
+    return dataclasses.replace(fast, model=model)
+
+
 RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
 HAYSTACK_RECIPE = "best"  # the only one for what is hidden on a large canvas
 
-AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {"paper": _paper_agent, "fast": _fast_agent}
+AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {
+    "paper": _paper_agent,
+    "fast": _fast_agent,
+    "best": _best_agent,
+}
 AGENT_TASKS = {
     "catch": "a ball to catch on a 24 x 24 screen, from nothing but the reward",
     "control": "any Gymnasium environment of images and discrete actions: --env ENV_ID",

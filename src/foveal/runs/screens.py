@@ -1,5 +1,6 @@
 """Defaults for an environment: what its screens suggest, and why."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,21 @@ from torch import Tensor, nn
 
 from foveal.envs import EnvConfig, Games
 from foveal.model.config import RAMConfig
-from foveal.runs.folder_recipe import Reason, glimpse_for, scales_for
+from foveal.model.context import FIRST_KERNEL, NO_CONTEXT, ConvContextSettings
+from foveal.runs.folder_recipe import Reason, glimpse_for, scales_for, small_map
 
 SCREENS = 64  # that are looked at, each after an action at random
 CONTRAST = 0.25  # root mean square of what a photograph, or a game in colour, shows at least
 MOST_GAIN = 50.0
+LARGEST_THUMBNAIL, CELLS = 48, 16  # pixels a side; of larger ones a cell of the map is of 2 x 2
 
 
-def suggest_for_screens(env: EnvConfig) -> tuple[dict[str, Any], list[Reason]]:
+def suggest_for_screens(
+    env: EnvConfig, context: str = NO_CONTEXT
+) -> tuple[dict[str, Any], list[Reason]]:
     """What of `RAMConfig` follows from the screens of an environment, and the reasons in words.
+
+    With the context "conv" its settings are among it.
 
     Raises `ValueError` if there is no such environment, or its screens are no images.
     """
@@ -44,8 +51,27 @@ def suggest_for_screens(env: EnvConfig) -> tuple[dict[str, Any], list[Reason]]:
             f"at {power**0.5:.2g} (root mean square), and averages of 2 x 2 at {coarse**0.5:.2g}",
         ),
     ]
-    fitted = {"glimpse_size": size, "num_scales": scales}
-    return fitted | {"glimpse_gain": gain, "scale_gain": coarser}, reasons
+    fitted: dict[str, Any] = {"glimpse_size": size, "num_scales": scales}
+    fitted |= {"glimpse_gain": gain, "scale_gain": coarser}
+    if context == "conv":
+        settings = context_for(max(height, width), gain)
+        fitted["context_settings"] = settings
+        side, cell = settings.thumbnail_size, settings.map_stride
+        words = f"--thumbnail-size {side}: the whole screen, averaged, says where to look, by cells"
+        reasons.append(Reason(("--thumbnail-size", "--map-stride"), f"{words} of {cell} pixels"))
+    return fitted, reasons
+
+
+def context_for(long: int, gain: float) -> ConvContextSettings:
+    """A context for screens whose longer side has so many pixels, which are made brighter."""
+    side = max(FIRST_KERNEL, min(long // 2, LARGEST_THUMBNAIL))
+    return replace(
+        small_map(side),
+        thumbnail_size=side,
+        map_stride=1 if side <= CELLS else 2,
+        map_features=16,
+        thumbnail_gain=gain,
+    )
 
 
 def _screens(env: EnvConfig) -> Tensor:

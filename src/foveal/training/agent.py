@@ -81,7 +81,7 @@ class Played(NamedTuple):
     Attributes:
         state: the core's, before the first decision; where a game then begins, its first.
         fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
-        thumbnails: N times ``(B, C, side, side)``, what the context read; None without one.
+        thumbnails: ``(N, B, C + 2, side, side)``, what the context read; None without one.
         senses: ``(N, B, width)`` of each sense beside the image, by name.
         glimpses: ``(N, B, S, C, G, G)``.
         locations: ``(N, B, 2)``, where each was taken.
@@ -333,28 +333,28 @@ class ControlTrainer(Engine):
         Returns:
             Logits ``(N, B, A)``, log-probabilities of the locations and baselines ``(N, B)``.
         """
-        agent, length = self.agent, self.config.rollout_length
+        agent, shape = self.agent, (self.config.rollout_length, len(chosen))
         glimpses = played.glimpses[:, chosen].flatten(0, 1)
         locations = played.locations[:, chosen].flatten(0, 1)
-        features = agent.perceive(glimpses, locations).view(length, len(chosen), -1)
+        features = agent.perceive(glimpses, locations).view(*shape, -1)
+        thumbnails = None
+        if played.thumbnails is not None:
+            thumbnails = played.thumbnails[:, chosen].flatten(0, 1)
+        begun, _ = agent.first_state(len(locations), thumbnails)
+        starts = zip(*(part.view(*shape, *part.shape[1:]) for part in begun), strict=True)
         state = tuple(part[chosen] for part in played.state)
-        steps, read, maps = [], [], []
-        for t in range(length):
-            thumbnail = None if played.thumbnails is None else played.thumbnails[t, chosen]
-            start, _ = agent.first_state(len(chosen), thumbnail)
+        steps, read = [], []
+        for t, start in enumerate(starts):
             state = agent.renewed(played.fresh[t, chosen], start, state)
             senses = {name: numbers[t, chosen] for name, numbers in played.senses.items()}
             state = agent.remember(features[t], state, senses)
             steps.append(state[0])
             read.append(agent.core.for_policy(state))
-            maps.append(state[len(agent.state_sizes) :])
         hidden = torch.stack(steps).flatten(0, 1)
         logits = agent.action_head(hidden)
         choices = played.choices[:, chosen].flatten(0, 1)
-        feature_map = (torch.cat(parts) for parts in zip(*maps, strict=True))
-        scores = agent.score(torch.stack(read).flatten(0, 1), choices, std, *feature_map)
+        scores = agent.score(torch.stack(read).flatten(0, 1), choices, std, *agent.maps(begun))
         baselines = self.critic(hidden, logits)
-        shape = (length, len(chosen))
         return logits.view(*shape, -1), scores.view(shape), baselines.view(shape)
 
     def _validate(self) -> dict[str, float]:

@@ -11,8 +11,8 @@ from torch import nn
 from foveal.io.models import MOVED_TO_OBJECTIVE
 from foveal.model.attention import RecurrentAttention
 
-# Of the settings of parts, what came after checkpoints were no longer known by their defaults too.
-SINCE = ("map_pasted", "map_only")
+# What settings of parts did not have yet, while checkpoints were known by all that they had.
+NOT_YET = (("map_only",), ("map_only", "map_pasted"))
 
 
 def earlier_identities(identity: dict[str, Any], network: nn.Module) -> Iterator[dict[str, Any]]:
@@ -25,16 +25,17 @@ def earlier_identities(identity: dict[str, Any], network: nn.Module) -> Iterator
         return
     objective, model = dict(identity["objective"]), identity["model"]
     name, known = model if isinstance(model, list) else ("", model)
-    parts = {part for part in known if part.endswith("_settings")}
-    whole = {part: dataclasses.asdict(getattr(network.config, part)) for part in parts}
-    for part in parts:
-        whole[part] = {
-            field: value
-            for field, value in whole[part].items()
-            if field not in SINCE or field in known[part]
+    parts = [part for part in known if part.endswith("_settings")]
+    for later in NOT_YET:
+        whole = {
+            part: {
+                field: value
+                for field, value in dataclasses.asdict(getattr(network.config, part)).items()
+                if field not in later or field in known[part]
+            }
+            for part in parts
         }
-    known = known | whole
-    yield identity | {"model": [name, known] if name else known}
+        yield identity | {"model": [name, known | whole] if name else known | whole}
     moved = {name: objective.pop(name) for name in MOVED_TO_OBJECTIVE if name in objective}
     if objective.get("glimpse_weight"):
         moved["glimpse_head"] = True

@@ -370,36 +370,59 @@ def test_on_photographs_the_map_begins_where_something_does_not_belong(
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
     assert (context.map_pasted > 0, context.map_strength > 0) == (photographs, mode == "L")
-    looks = 8 if photographs else 4 if side > 40 else 2
+    looks = 8 if photographs else 4  # one sees 36 % of 40 x 40
     assert (policy.apart > 0, run.model.num_glimpses) == (photographs, looks)
     assert (run.task.augmentation.flips != "none") == photographs
+
+
+def of_lists(place: Path, size: tuple[int, int], answers: int) -> FolderRun:
+    """What is suggested for coloured images of such lists of labels."""
+    lines = ["path,label"]
+    for number in range(6):
+        Image.effect_noise(size, 50).convert("RGB").save(place / f"{number}.png")
+        lines.append(f"{number}.png,{' '.join('ab'[n % 2] for n in range(answers - number % 2))}")
+    Image.new("RGB", size, (200, 0, 90)).save(place / "0.png")
+    (place / "list.csv").write_text("\n".join(lines))
+    data = FolderConfig(data=str(place / "list.csv"), separator=" ")
+    return suggest(data, survey(data.data, separator=" "), "best")[0]
 
 
 @pytest.mark.parametrize(("side", "thumbnail"), [(100, 25), (40, 10), (600, 120)])
 def test_lists_begin_as_the_tasks_of_several_digits_and_keep_their_order(
     side: int, thumbnail: int, tmp_path: Path
 ) -> None:
-    """A quarter of the pixels across, one look an answer, and nothing is mirrored."""
-    lines = ["path,label"]
-    for number in range(6):
-        Image.effect_noise((side, side), 50).convert("RGB").save(tmp_path / f"{number}.png")
-        lines.append(f"{number}.png,{'a b a b'[: 3 + number % 2 * 2]}")
-    Image.new("RGB", (side, side), (200, 0, 90)).save(tmp_path / "0.png")
-    (tmp_path / "list.csv").write_text("\n".join(lines))
-    data = FolderConfig(data=str(tmp_path / "list.csv"), separator=" ")
-    run, _ = suggest(data, survey(data.data, separator=" "), "best")
+    """A quarter of the pixels across, one look an answer, and nothing is mirrored or pasted."""
+    run = of_lists(tmp_path, (side, side), 3)
     context, policy = run.model.context_settings, run.model.policy_settings
     usual = recipe("digits-5", "best")
     assert isinstance(context, ConvContextSettings)
     assert isinstance(policy, MapSettings)
-    assert (context.thumbnail_size, context.map_only) == (thumbnail, 0.5)
+    assert (context.thumbnail_size, context.map_only, context.map_pasted) == (thumbnail, 0.5, 0)
     assert run.model.glimpse_size == min(24, int(math.sqrt(side * side / 3)))
-    assert policy == usual.model.policy_settings
+    apart = policy.apart if side == 40 else 2.0
+    assert policy == dataclasses.replace(usual.model.policy_settings, apart=apart)
     assert run.objective == dataclasses.replace(
         usual.objective, look_reward="alone", cut_after_error=False
     )
     assert (run.model.num_glimpses, run.model.max_answers, run.model.with_end) == (1, 3, True)
     assert run.task.augmentation.flips == "none"
+
+
+@pytest.mark.parametrize(
+    ("size", "answers"), [((16, 1), 20), ((28, 28), 5), ((32, 32), 8), ((64, 64), 4)]
+)
+def test_looks_at_a_list_leave_cells_for_those_that_follow(
+    size: tuple[int, int], answers: int, tmp_path: Path
+) -> None:
+    """Of the cells of a row, each look closes those nearer than `apart` on both of its sides."""
+    run = of_lists(tmp_path, size, answers)
+    model = run.model
+    policy, context = model.policy_settings, model.context_settings
+    logits = RecurrentAttention(model)(torch.rand(2, 3, size[1], size[0])).answer_logits
+    assert logits.shape[:2] == (2, answers)
+    if model.policy == "map":
+        cells = context.thumbnail_size // context.map_stride
+        assert 0 < 2 * policy.apart * answers < cells or policy.apart == 2.0
 
 
 @pytest.mark.parametrize("side", [1, 4, 5, 6, 7, 8, 9, 12, 28])
@@ -414,10 +437,16 @@ def test_defaults_fit_into_images_of_a_few_pixels(side: int, tmp_path: Path) -> 
         assert model.context_settings.thumbnail_size <= side
 
 
-@pytest.mark.parametrize(("side", "size"), [(8, 8), (20, 20), (28, 24), (60, 24)])
-def test_a_look_at_a_small_image_sees_all_or_nearly(side: int, size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("side", "size", "looks"),
+    [(8, 8, 2), (20, 20, 2), (28, 24, 2), (37, 24, 2), (38, 24, 4), (60, 24, 4)],
+)
+def test_a_look_at_a_small_image_sees_all_or_nearly(
+    side: int, size: int, looks: int, tmp_path: Path
+) -> None:
+    """Two looks are enough where one sees two fifths of the image."""
     model = suggested(tmp_path, side, "best").model
-    assert (model.glimpse_size, model.num_glimpses) == (size, 4 if side > 40 else 2)
+    assert (model.glimpse_size, model.num_glimpses) == (size, looks)
 
 
 @pytest.mark.parametrize(
