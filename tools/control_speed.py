@@ -61,7 +61,7 @@ def theirs(env: str, model: RAMConfig, training: ControlConfig | None) -> float:
     """Seconds of training."""
     games = make_vec_env(env, n_envs=8 if training is None else training.num_envs)
     # Of w x w weights, and those from the screen and to the actions, as many as the model has.
-    ends = (math.prod(games.observation_space.shape) + model.num_classes + 1) / 2
+    ends = (math.prod(games.observation_space.shape or ()) + model.num_classes + 1) / 2
     weights = sum(part.numel() for part in RecurrentAttention(model).parameters())
     width = round(math.sqrt(ends**2 + weights) - ends)
     numbers: dict[str, Any] = {"policy_kwargs": {"net_arch": [width, width]}}
@@ -94,7 +94,8 @@ def main(env: str, rounds: int) -> None:
     rates = {name: [DECISIONS / each for each in some] for name, some in seconds.items()}
     for name, some in rates.items():
         print(f"{name}: {statistics.median(some):,.0f} ({min(some):,.0f} to {max(some):,.0f})")
-    print(json.dumps({"env": env, "decisions": DECISIONS, "rates": rates, "on": hardware(torch.device("cpu"))}))
+    on = hardware(torch.device("cpu"))
+    print(json.dumps({"env": env, "decisions": DECISIONS, "rates": rates, "on": on}))
 
 
 if __name__ == "__main__":
