@@ -42,9 +42,9 @@ def run_of(env: str, recipe: str) -> AgentRun:
     run = agent_recipe("control", recipe)
     fitted, _ = suggest_for_screens(EnvConfig(env), run.model.context)
     length = {"decisions": DECISIONS, "validate_every": DECISIONS, "validation_episodes": 1}
-    run, _ = run.altered(env={"env": env}, model=fitted, training=length).completed()
-    assert isinstance(run, AgentRun)
-    return run
+    made, _ = run.altered(env={"env": env}, model=fitted, training=length).completed()
+    assert isinstance(made, AgentRun)
+    return made
 
 
 def ours(run: AgentRun) -> float:
