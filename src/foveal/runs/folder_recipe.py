@@ -63,87 +63,98 @@ class Reason(NamedTuple):
     words: str
 
 
+class _Kind(NamedTuple):
+    """What of a set of images the defaults follow from."""
+
+    short: int  # sides in pixels, the medians
+    long: int
+    channels: int
+    answers: int  # of an image, at most
+    training: int  # images
+    # Mirrored, what is read from left to right would be out of order: a list is no photograph.
+    photographs: bool
+
+
+class _Looks(NamedTuple):
+    """How the images are looked at."""
+
+    size: int  # of a glimpse
+    scales: int
+    number: int  # for each answer
+    thumbnail: int  # pixels a side; 0: there is none
+
+    @property
+    def widest(self) -> int:
+        """Pixels a side of the coarsest patch."""
+        return self.size << self.scales - 1
+
+
 def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, list[Reason]]:
     """The configuration of a recipe, fitted to the images, and the reasons in words.
 
     Raises `ValueError` if there is no such recipe, or the images cannot be split.
     """
-    sizes = found.listing.sizes
+    listing, sizes = found.listing, found.listing.sizes
     short, long = (int(np.median(sides)) for sides in (sizes.min(1), sizes.max(1)))
-    answers, several = found.listing.max_answers, found.listing.max_answers > 1
-    # Mirrored, what is read from left to right would be out of order: a list is no photograph.
-    photographs = not found.grey and short > SMALL and not several
+    split = split_images(listing, config.held_out, config.split_seed, config.data)
+    kind = _Kind(
+        short,
+        long,
+        1 if found.grey else 3,
+        listing.max_answers,
+        sum(entry.split == "train" for entry in split.entries),
+        not found.grey and short > SMALL and listing.max_answers == 1,
+    )
     asked, name = name, "fast" if name == "best" and long < MAPPED else name
     base, best = recipe("cluttered-60", name), name == "best"
-    side = next((t for limit, t in THUMBNAILS if long <= limit), LARGEST_THUMBNAIL)
-    size, reach = min(glimpse_for(short), long), COVERED * long
-    looks = 2 if several else 6 if short <= 40 else 8
-    if best:
-        side = side or max(long // 2, small_map(long).receptive_field)
-        # Pixels a side, for what each answer is of.
-        room = max(1, math.isqrt(short * long // answers))
-        size, reach = min(LARGEST_GLIMPSE, short, room), CELLS * long / side if short > 40 else 0
-        looks = 8 if photographs else 2 if size**2 >= MUCH * short * long else 4
-        if several:
-            looks, side = 1, min(side, max(long // 4, small_map(long).receptive_field))
-    scales = scales_for(size, reach)
-    channels = 1 if found.grey else 3
-    split = split_images(found.listing, config.held_out, config.split_seed, config.data)
-    images = sum(entry.split == "train" for entry in split.entries)
-    seen, lengths, batches = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
-    batches = (batches[0], SEVERAL_BATCH) if best and several else batches
-    # Each answer of several is found only after those before it.
-    fewest, most = lengths
-    epochs = int(np.clip(round(answers * seen / images), fewest, answers * most))
-    wanted = int(np.clip(2 ** int(np.log2(max(1, images / STEPS))), *batches))
-    fits = wanted
-    in_memory = sizes[~np.array(found.large)]
-    if len(in_memory):
-        whole = int(in_memory.max(0).prod()) * channels
-        stays = best and in_memory.prod(1).mean() >= LARGE_PICTURE  # only windows become floats
-        fits = MEMORY // (whole if stays else whole * (scales + 2) * 4)
-    # Half of them at most: some may turn out to be damaged once they are decoded.
-    batch = max(1, min(wanted, fits, images // 2))
-    widest = size * 2 ** (scales - 1)
-    covered = "all" if widest >= long else f"{100 * widest / long:.0f} %"
-    extent = f"the coarsest patch, {widest}, covers {covered} of the longer, {long}"
-    why = "a map says where" if best else "the images are small" if looks < 8 else "as the paper"
+    looks = _looks_of_best(kind) if best else _looks(kind)
+    epochs, batch, memory = _length(kind, looks, found, best)
+    covered = "all" if looks.widest >= long else f"{100 * looks.widest / long:.0f} %"
+    extent = f"the coarsest patch, {looks.widest}, covers {covered} of the longer, {long}"
+    why = (
+        "a map says where"
+        if best
+        else "as the paper"
+        if looks.number == 8
+        else "the images are small"
+    )
     colour = "grey" if found.grey else "in colour"
-    memory = ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
     reasons = [
         Reason(
             (),
-            f"{len(sizes):,} images, {len(found.listing.classes)} classes; {colour}; "
+            f"{len(sizes):,} images, {len(listing.classes)} classes; {colour}; "
             f"{_range(sizes)}{_by_windows(found.large)}"
-            + (f"; {found.listing.passed_over}" if found.listing.passed_over else ""),
+            + (f"; {listing.passed_over}" if listing.passed_over else ""),
         ),
         Reason(
             ("--glimpse-size", "--num-scales"),
-            f"--glimpse-size {size} --num-scales {scales}: the shorter side is {short} pixels "
-            f"(median), and {extent}",
+            f"--glimpse-size {looks.size} --num-scales {looks.scales}: the shorter side is {short} "
+            f"pixels (median), and {extent}",
         ),
         Reason(
             ("--num-glimpses",),
-            f"--num-glimpses {looks}: {'for each answer' if several else why}",
+            f"--num-glimpses {looks.number}: {'for each answer' if kind.answers > 1 else why}",
         ),
         Reason(
             ("--epochs", "--batch-size"),
-            f"--epochs {epochs} --batch-size {batch}: {epochs * images:,} images in all{memory}",
+            f"--epochs {epochs} --batch-size {batch}: {epochs * kind.training:,} images in all"
+            f"{memory}",
         ),
     ]
-    sizes_of_model = {
-        "glimpse_size": size,
-        "num_scales": scales,
-        "num_glimpses": looks,
-        "num_channels": channels,
-        "num_classes": len(found.listing.classes),
-        "max_answers": found.listing.max_answers,
-        "with_end": found.listing.with_end,
-    }
-    length = {"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)}
     run = FolderRun(
         task=config, model=base.model, objective=base.objective, training=base.training
-    ).altered(model=sizes_of_model, training=length)
+    ).altered(
+        model={
+            "glimpse_size": looks.size,
+            "num_scales": looks.scales,
+            "num_glimpses": looks.number,
+            "num_channels": kind.channels,
+            "num_classes": len(listing.classes),
+            "max_answers": kind.answers,
+            "with_end": listing.with_end,
+        },
+        training={"epochs": epochs, "batch_size": batch, "validate_every": max(1, epochs // 20)},
+    )
     if name != asked:
         words = f"no thumbnail: images under {MAPPED} pixels are smaller than a cell of a map sees"
         reasons.append(Reason(("--context",), words))
@@ -151,13 +162,50 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        flips: Any = "horizontal" if photographs else "none"
-        whole = not any(found.large)
-        augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if whole else AS_THEY_ARE
-        told = _of_context(side, 100 * side**2 / long**2, augmentation)
-        run = _with_context(run, side, augmentation, photographs)
-        return _of_several(run, answers) if several else run, [*reasons, *told]
+        run, told = _with_context(run, kind, looks.thumbnail, moved=not any(found.large))
+        reasons += told
     return run, reasons
+
+
+def _looks(kind: _Kind) -> _Looks:
+    """Of the recipes of the paper's tasks: scales until the coarsest patch covers most of all."""
+    size = min(glimpse_for(kind.short), kind.long)
+    number = 2 if kind.answers > 1 else 6 if kind.short <= 40 else 8
+    return _Looks(size, scales_for(size, COVERED * kind.long), number, 0)
+
+
+def _looks_of_best(kind: _Kind) -> _Looks:
+    """Of the recipe best: larger glimpses, of one scale where images are small, and a thumbnail."""
+    short, long, several = kind.short, kind.long, kind.answers > 1
+    seen = small_map(long).receptive_field
+    side = next((side for most, side in THUMBNAILS if long <= most), LARGEST_THUMBNAIL)
+    side = side or max(long // 2, seen)
+    # Pixels a side, for what each answer is of.
+    room = max(1, math.isqrt(short * long // kind.answers))
+    size = min(LARGEST_GLIMPSE, short, room)
+    scales = scales_for(size, CELLS * long / side if short > 40 else 0)
+    if several:
+        return _Looks(size, scales, 1, min(side, max(long // 4, seen)))
+    number = 8 if kind.photographs else 2 if size**2 >= MUCH * short * long else 4
+    return _Looks(size, scales, number, side)
+
+
+def _length(kind: _Kind, looks: _Looks, found: Survey, best: bool) -> tuple[int, int, str]:
+    """Epochs, images a batch, and words on memory where that limits the batch."""
+    seen, (fewest, most), (least, largest) = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
+    largest = SEVERAL_BATCH if best and kind.answers > 1 else largest
+    # Each answer of several is found only after those before it.
+    passes = round(kind.answers * seen / kind.training)
+    epochs = int(np.clip(passes, fewest, kind.answers * most))
+    wanted = int(np.clip(2 ** int(np.log2(max(1, kind.training / STEPS))), least, largest))
+    fits, in_memory = wanted, found.listing.sizes[~np.array(found.large)]
+    if len(in_memory):
+        whole = int(in_memory.max(0).prod()) * kind.channels
+        stays = best and in_memory.prod(1).mean() >= LARGE_PICTURE  # only windows become floats
+        fits = MEMORY // (whole if stays else whole * (looks.scales + 2) * 4)
+    # Half of them at most: some may turn out to be damaged once they are decoded.
+    batch = max(1, min(wanted, fits, kind.training // 2))
+    return epochs, batch, ", as many at once as fit 2 GiB" if batch == fits < wanted else ""
 
 
 def small_map(side: int) -> ConvContextSettings:
@@ -168,13 +216,15 @@ def small_map(side: int) -> ConvContextSettings:
 
 
 def _with_context(
-    run: FolderRun, side: int, augmentation: AugmentationConfig, photographs: bool
-) -> FolderRun:
-    """The recipe best with a thumbnail of ``side``, and images moved as the augmentation says.
+    run: FolderRun, kind: _Kind, side: int, *, moved: bool
+) -> tuple[FolderRun, list[Reason]]:
+    """The recipe best with a thumbnail of ``side``, of images that are moved, and why.
 
     On a plain ground everything might have been pasted.
     """
-    large = side > SMALL
+    large, photographs = side > SMALL, kind.photographs
+    flips: Any = "horizontal" if photographs else "none"
+    augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if moved else AS_THEY_ARE
     context = ConvContextSettings(
         thumbnail_size=side,
         map_stride=4 if large else 1,
@@ -184,7 +234,7 @@ def _with_context(
         map_pasted=PASTED if photographs else 0.0,
     )
     filters = ConvGlimpseSettings(glimpse_filters=24)
-    return run.altered(
+    run = run.altered(
         task={"augmentation": augmentation},
         model={
             "context_settings": context,
@@ -196,6 +246,8 @@ def _with_context(
         objective={"context_weight": 1.0, "standardize_advantages": False},
         training={"keep": "best"},
     )
+    reasons = _of_context(side, 100 * side**2 / kind.long**2, augmentation)
+    return _of_several(run, kind.answers) if kind.answers > 1 else run, reasons
 
 
 def _of_several(run: FolderRun, answers: int) -> FolderRun:
