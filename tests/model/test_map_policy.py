@@ -169,8 +169,10 @@ def test_a_stream_of_steps_is_the_rollout() -> None:
         location, state = step.next_location, step.state
 
 
-def test_a_fresh_stream_takes_the_map_of_what_is_there_now() -> None:
+def test_a_stream_that_goes_on_is_told_of_what_is_there_now() -> None:
     model = RecurrentAttention(COARSE).eval()
+    for layer in model.context.to_state:
+        nn.init.normal_(layer.weight)
     before, now = torch.rand(2, 1, 20, 24), torch.rand(2, 1, 20, 24)
     location, state = model.begin(before)
     state = model.step(before, location, state).state
@@ -179,7 +181,8 @@ def test_a_fresh_stream_takes_the_map_of_what_is_there_now() -> None:
     _, start = model.begin(now)
     assert torch.equal(after[-1], start[-1])
     assert torch.equal(after[0][0], start[0][0])
-    assert torch.equal(after[0][1], state[0][1])
+    assert torch.equal(after[0][1], state[0][1] + start[0][1])
+    assert start[0][1].any()
 
 
 def test_the_gradient_of_the_log_density_reaches_the_map() -> None:

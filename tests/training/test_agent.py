@@ -115,17 +115,20 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("policy", "zoom"),
-    [("learned", False), ("random", False), ("center", False), ("learned", True)],
+    [("learned", False), ("random", False), ("center", False), ("learned", True), ("map", False)],
 )
 def test_what_was_played_is_scored_alike_afterwards(
     policy: str, zoom: bool, tmp_path: Path
 ) -> None:
     """Segments of 7 cut the games of 4 anywhere: step by step, and all at once."""
-    trainer = make_trainer(
-        tmp_path,
-        agent=RAMConfig(**{**vars(AGENT), "policy": policy, "zoom": zoom}),
-        config={"rollout_length": 7, "decisions": 7 * 32},
-    )
+    agent = RAMConfig(**{**vars(AGENT), "policy": policy, "zoom": zoom})
+    if policy == "map":
+        settings = ConvContextSettings(thumbnail_size=5, context_layers=1)
+        agent = dataclasses.replace(agent, context="conv", context_settings=settings)
+    trainer = make_trainer(tmp_path, agent=agent, config={"rollout_length": 7, "decisions": 7 * 32})
+    if trainer.agent.context is not None:
+        for layer in trainer.agent.context.to_state:
+            torch.nn.init.normal_(layer.weight)
     for _ in range(3):
         with torch.no_grad():
             played = trainer._play(0.2)

@@ -251,7 +251,8 @@ class RecurrentAttention(Pretrained):
     ) -> tuple[Tensor, State]:
         """`begin` where ``(B,)`` bool says that a stream is fresh; elsewhere it goes on.
 
-        A feature map is that of the images now, everywhere.
+        What a context makes of the images now is then added to what is remembered, and a feature
+        map is theirs everywhere.
         """
         first, start = self.begin(images, generator)
         return torch.where(fresh[:, None], first, location), self.renewed(fresh, start, state)
@@ -259,11 +260,12 @@ class RecurrentAttention(Pretrained):
     def renewed(self, fresh: Tensor, start: State, state: State) -> State:
         """``start`` where ``(B,)`` bool says that a stream begins, elsewhere ``state``.
 
-        A feature map is ``start``'s everywhere: the images may have changed.
+        The images may have changed: a feature map is ``start``'s everywhere, and what a context
+        makes of them is added to ``state``.
         """
-        count = len(self.state_sizes)
+        count, tells = len(self.state_sizes), self.context is not None
         after = (
-            torch.where(fresh[:, None], new.to(old.dtype), old)
+            torch.where(fresh[:, None], new.to(old.dtype), old + new.to(old.dtype) * tells)
             for new, old in zip(start[:count], state[:count], strict=True)
         )
         return (*after, *start[count:])

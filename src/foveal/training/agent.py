@@ -79,7 +79,8 @@ class Played(NamedTuple):
     Glimpses and not screens are kept: they are what the agent saw, and far smaller.
 
     Attributes:
-        state: the core's, before the first decision; where a game then begins, its first.
+        state: the core's, before the screen of the first decision was there; where a game then
+            begins, any.
         fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
         thumbnails: ``(N, B, C + 2, side, side)``, what the context read; None without one.
         senses: ``(N, B, width)`` of each sense beside the image, by name.
@@ -269,7 +270,8 @@ class ControlTrainer(Engine):
             self.images, (self.sensed, _) = self.games.reset(self._seed())
             self.fresh = torch.ones(self.config.num_envs, dtype=torch.bool, device=self.device)
             self.location, self.state = agent.begin(self.images, generator)
-        first_state, rows, thumbnails, senses = self.state, [], [], []
+            self.before = self.state
+        first_state, rows, thumbnails, senses = self.before, [], [], []
         for _ in range(self.config.rollout_length):
             fresh, location = self.fresh, self.location
             thumbnails.append(agent.thumbnail(self.images))
@@ -313,6 +315,7 @@ class ControlTrainer(Engine):
             }
             rows.append(row)
             self.images, self.sensed, self.fresh = turn.images, turn.senses, turn.fresh
+            self.before = step.state
             self.location, self.state = agent.begin_where(
                 self.fresh, self.images, step.next_location, step.state, generator
             )
