@@ -461,6 +461,7 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     assert code == 0
     points = json.loads(out)["curves"]["runs/first"]
     assert [value for _, value in points] == curve
+    assert foveal("compare runs/first runs/second --pool")[1].startswith("1 curve of")
     assert foveal("compare runs/first --time --out time.png")[0] == 0
     for name in ("compare.png", "time.png"):
         with Image.open(name) as picture:

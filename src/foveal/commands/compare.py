@@ -16,6 +16,7 @@ def compare(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     out: Path = Path("compare.png"),
     time: bool = False,
+    pool: bool = False,
     json: bool = False,
 ) -> None:
     """Draw the validation curves of runs in one picture.
@@ -24,6 +25,8 @@ def compare(
         runs: run directories, of one kind: classifiers, or agents.
         out: the picture to write, a PNG.
         time: against minutes of training instead of steps.
+        pool: one curve of all runs that differ in nothing but the seed: their mean, and a band from
+            the lowest to the highest.
         json: print the curves as one JSON object.
     """
     check_suffix("--out", out, (".png",))
@@ -32,9 +35,12 @@ def compare(
             "which runs? Name them: foveal compare RUN RUN... (foveal runs lists them)"
         )
     curves, measures = {}, set()
+    alike: dict[str, list[str]] = {}  # the runs of one curve
     for directory in dict.fromkeys(runs):
         run = load(directory).run
         measure = "" if run is None else run.compared
+        same = repr(run.altered(training={"seed": 0})) if pool and run else str(directory)
+        alike.setdefault(same, []).append(str(directory))
         curves[str(directory)] = [
             (line["seconds"] / 60 if time else line["step"], line[measure])
             for line in read_metrics(directory)
@@ -46,8 +52,12 @@ def compare(
     if len(measures) > 1:
         raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
     (measure,) = measures
-    save_picture(draw_training(curves, measure, in_minutes=time), out)
+    drawn = {
+        names[0] + f" and {len(names) - 1} more" * (len(names) > 1): [curves[n] for n in names]
+        for names in alike.values()
+    }
+    save_picture(draw_training(drawn, measure, in_minutes=time), out)
     if json:
         print_json(measure=measure, curves=curves, picture=str(out))
         return
-    say(f"{len(curves)} curve{'s' * (len(curves) > 1)} of {measure.replace('_', ' ')}: {out}")
+    say(f"{len(drawn)} curve{'s' * (len(drawn) > 1)} of {measure.replace('_', ' ')}: {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from foveal.evaluation.stopping import Kind, Point
@@ -22,19 +23,32 @@ STOP_COLORS: dict[Kind, tuple[str, str]] = {
 
 
 def draw_training(
-    curves: dict[str, list[tuple[float, float]]], measure: str, *, in_minutes: bool
+    curves: dict[str, list[list[tuple[float, float]]]], measure: str, *, in_minutes: bool
 ) -> Figure:
-    """Draw the (step or minute, value) of a measure in the course of runs, by their names."""
+    """Draw the (step or minute, value) of a measure in the course of runs, by their names.
+
+    Of several under one name it is the mean of each validation that all had, and a band from the
+    lowest to the highest.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 (slow to import)
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for points in curves.values():
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 2 else None, label="run")
+    for runs in curves.values():
+        # (validations, runs, 2), as far as all runs have come.
+        points = np.array(list(zip(*runs, strict=False)))
+        places, values = points[..., 0].mean(1), points[..., 1]
+        marker = "." if len(points) < 2 else None
+        (line,) = axes.plot(places, values.mean(1), marker=marker, label="run")
+        if len(runs) > 1:
+            color = line.get_color()
+            axes.fill_between(
+                places, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0
+            )
     unit = ", %" if measure == "validation_error" else ""
     axes.set(xlabel="minutes" if in_minutes else "steps", ylabel=measure.replace("_", " ") + unit)
-    values = [value for points in curves.values() for _, value in points]
-    if measure == "validation_error" and min(values) > 0:
+    lowest = min(value for runs in curves.values() for run in runs for _, value in run)
+    if measure == "validation_error" and lowest > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
