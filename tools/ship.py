@@ -2,8 +2,9 @@
 
     python tools/ship.py cluttered-60-ram-8 cluttered-60
 
-Of several seeds it takes the one that validated best. Reads results/ROW.json and the
-run directory of `foveal reproduce`; writes src/foveal/pretrained/NAME.
+Of several seeds it takes the one that validated best, its weights as float16 where they are more
+than 3 MB. Reads results/ROW.json and the run directory of `foveal reproduce`; writes
+src/foveal/pretrained/NAME.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from foveal.io.card import CARD_FILE, model_card
-from foveal.io.files import changed, read_json, write_file, write_json
+from foveal.io.files import (
+    changed,
+    read_json,
+    read_tensors,
+    write_file,
+    write_json,
+    write_tensors,
+)
 from foveal.io.models import CONFIG_FILE, PRETRAINED, WEIGHTS_FILE
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.tasks import DESCRIPTIONS, HAYSTACKS
@@ -29,12 +37,17 @@ def ship(row_name: str, name: str) -> None:
     best = better(result["runs"], key=lambda run: run[f"validation_{row.measure}"])
     source = RUNS / row_name / f"seed-{best['seed']}"
     target = PRETRAINED / name
-    size = (source / WEIGHTS_FILE).stat().st_size
-    if size > LARGEST:
-        raise SystemExit(f"{source}: {size:,} bytes of weights; at most {LARGEST:,} are shipped.")
     target.mkdir(parents=True, exist_ok=True)
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(source / file, target / file)
+    if (target / WEIGHTS_FILE).stat().st_size > LARGEST:
+        weights, about = read_tensors(source / WEIGHTS_FILE)
+        halves = {key: part.half() if part.is_floating_point() else part
+                  for key, part in weights.items()}  # fmt: skip
+        write_tensors(target / WEIGHTS_FILE, halves, about)
+    size = (target / WEIGHTS_FILE).stat().st_size
+    if size > LARGEST:
+        raise SystemExit(f"{target}: {size:,} bytes of weights; at most {LARGEST:,} are shipped.")
     slim = {key: value for key, value in best.items() if key != "validation_curve"}
     write_json(target / "result.json", slim)
     said = _said_of_agent(row, best) if row.config.plays else _said(row, best)
