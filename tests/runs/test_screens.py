@@ -37,14 +37,17 @@ def test_sizes_and_gains_follow_from_the_screen(
     assert "--glimpse-gain" in reasons[1].words
 
 
-@pytest.mark.parametrize(("side", "thumbnail", "cells"), [(10, 5, 5), (24, 12, 12), (84, 42, 21)])
+@pytest.mark.parametrize(
+    ("side", "thumbnail", "cells", "scales"), [(10, 5, 5, 1), (24, 12, 12, 1), (84, 42, 21, 2)]
+)
 def test_a_thumbnail_of_the_screen_has_half_of_its_pixels_across(
-    side: int, thumbnail: int, cells: int
+    side: int, thumbnail: int, cells: int, scales: int
 ) -> None:
+    """And glimpses of 4, 8 and 12 pixels need not reach across: a quarter of the screen."""
     options = (f"shape=({side}, {side})", "high=255", "dtype=uint8", "lit=0")
     found, reasons = suggest_for_screens(EnvConfig("test/Still-v0", options), "conv")
     settings = found["context_settings"]
-    assert settings.thumbnail_size == thumbnail
+    assert (settings.thumbnail_size, found["num_scales"]) == (thumbnail, scales)
     assert f"--thumbnail-size {thumbnail}" in reasons[2].words
     model = RAMConfig(
         policy="map", context="conv", num_channels=1, num_glimpses=1, num_classes=3, **found

@@ -15,6 +15,7 @@ from foveal.runs.folder_recipe import Reason, glimpse_for, scales_for, small_map
 SCREENS = 64  # that are looked at, each after an action at random
 CONTRAST = 0.25  # root mean square of what a photograph, or a game in colour, shows at least
 MOST_GAIN = 50.0
+REACH = 0.25  # of the longer side, by the coarsest patch beside a thumbnail
 LARGEST_THUMBNAIL, CELLS = 48, 16  # pixels a side; of larger ones a cell of the map is of 2 x 2
 
 
@@ -23,14 +24,15 @@ def suggest_for_screens(
 ) -> tuple[dict[str, Any], list[Reason]]:
     """What of `RAMConfig` follows from the screens of an environment, and the reasons in words.
 
-    With the context "conv" its settings are among it.
+    With the context "conv" its settings are among it; the thumbnail then stands for coarse scales.
 
     Raises `ValueError` if there is no such environment, or its screens are no images.
     """
     screens = _screens(env)
     _, channels, height, width = screens.shape
     size = glimpse_for(min(height, width))
-    scales = scales_for(size, max(height, width))
+    long = max(height, width)
+    scales = scales_for(size, long * (REACH if context == "conv" else 1))
     power = float(screens.square().mean())
     gain = float(np.clip(CONTRAST / power**0.5, 1, MOST_GAIN)) if power else 1.0
     # A pixel that is lit alone is a quarter as bright in the average of 2 x 2, and all of them have
@@ -54,7 +56,7 @@ def suggest_for_screens(
     fitted: dict[str, Any] = {"glimpse_size": size, "num_scales": scales}
     fitted |= {"glimpse_gain": gain, "scale_gain": coarser}
     if context == "conv":
-        settings = context_for(max(height, width), gain)
+        settings = context_for(long, gain)
         fitted["context_settings"] = settings
         side, cell = settings.thumbnail_size, settings.map_stride
         words = f"--thumbnail-size {side}: the whole screen, averaged, says where to look, by cells"
