@@ -16,6 +16,7 @@ from foveal.io.files import read_tensors
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
+from foveal.model.core import State
 from foveal.model.map_policy import MapSettings
 from foveal.training import agent as control
 from foveal.training.agent import ControlConfig, ControlTrainer
@@ -53,12 +54,23 @@ BRIEF = ControlConfig(
 )
 
 
+def with_context(config: RAMConfig, context: str) -> RAMConfig:
+    if context == "none":
+        return config
+    settings = ConvContextSettings(thumbnail_size=5, context_layers=1)
+    return dataclasses.replace(config, context=context, context_settings=settings)
+
+
 def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
     options = {"env": SMALL_CATCH, "agent": AGENT, "listener": None, **changes}
     torch.manual_seed(0)
     config = ControlConfig(**{**vars(BRIEF), **options.get("config", {})})  # type: ignore[dict-item]
+    agent = RecurrentAttention(options["agent"])  # type: ignore[arg-type]
+    if agent.context is not None:
+        for layer in agent.context.to_state:  # it begins with nothing to tell
+            torch.nn.init.normal_(layer.weight)
     return ControlTrainer(
-        RecurrentAttention(options["agent"]),  # type: ignore[arg-type]
+        agent,
         options["env"],  # type: ignore[arg-type]
         config,
         ControlObjective(detach_baseline=False),
@@ -121,14 +133,12 @@ def test_what_was_played_is_scored_alike_afterwards(
     policy: str, zoom: bool, tmp_path: Path
 ) -> None:
     """Segments of 7 cut the games of 4 anywhere: step by step, and all at once."""
-    agent = RAMConfig(**{**vars(AGENT), "policy": policy, "zoom": zoom})
-    if policy == "map":
-        settings = ConvContextSettings(thumbnail_size=5, context_layers=1)
-        agent = dataclasses.replace(agent, context="conv", context_settings=settings)
-    trainer = make_trainer(tmp_path, agent=agent, config={"rollout_length": 7, "decisions": 7 * 32})
-    if trainer.agent.context is not None:
-        for layer in trainer.agent.context.to_state:
-            torch.nn.init.normal_(layer.weight)
+    agent = with_context(AGENT, "conv" if policy == "map" else "none")
+    trainer = make_trainer(
+        tmp_path,
+        agent=RAMConfig(**{**vars(agent), "policy": policy, "zoom": zoom}),
+        config={"rollout_length": 7, "decisions": 7 * 32},
+    )
     for _ in range(3):
         with torch.no_grad():
             played = trainer._play(0.2)
@@ -265,24 +275,31 @@ class Endless(gymnasium.Env[np.ndarray, np.int64]):
 gymnasium.register("test/Endless-v0", Endless)
 
 
+@pytest.mark.parametrize("context", ["none", "conv"])
 def test_a_game_cut_short_and_begun_anew_at_once_is_worth_what_its_last_scene_promises(
-    tmp_path: Path,
+    context: str, tmp_path: Path
 ) -> None:
     """By the critic's word for the last scene, which is lit; the next game's is dark."""
     env = EnvConfig("test/Endless-v0", ("vector_kwargs={'autoreset_mode': 'SameStep'}",))
-    trainer = make_trainer(tmp_path, env=env)
+    trainer = make_trainer(tmp_path, env=env, agent=with_context(AGENT, context))
+
+    def with_scene(state: State, light: float) -> State:
+        """What the context makes of a scene is added to what is remembered."""
+        told = trainer.agent.begin(torch.full((32, 1, 6, 6), light))[1]
+        return tuple(old + new for old, new in zip(state, told[: len(state)], strict=True))
+
     with torch.no_grad():
         played = trainer._play(0.1)
         assert played.over[1].all()
         assert played.terminated[1].all(), "nothing else follows"
         agent = trainer.agent
-        state = played.state
+        state = agent.core.initial(32)
         for t in range(2):
             features = agent.perceive(played.glimpses[t], played.locations[t])
-            state = agent.remember(features, state)
+            state = agent.remember(features, with_scene(state, t / 2))
         place = played.choices[1].clamp(-1, 1)
-        lit = torch.ones(32, 1, 6, 6)
-        after = agent.remember(agent.perceive(agent.sensor(lit, place), place), state)
+        features = agent.perceive(agent.sensor(torch.ones(32, 1, 6, 6), place), place)
+        after = agent.remember(features, with_scene(state, 1.0))
         wanted = trainer.critic(after[0], agent.action_head(after[0]))
     torch.testing.assert_close(played.beyond[1], wanted)
     assert not played.beyond[0].any()

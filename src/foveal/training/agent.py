@@ -291,8 +291,10 @@ class ControlTrainer(Engine):
             # what its own last scene is worth is credited here, and nothing else follows.
             cut, beyond = turn.over & ~turn.terminated, torch.zeros_like(turn.rewards)
             if turn.final_images is not None:
+                start, _ = agent.first_state(len(actions), agent.thumbnail(turn.final_images))
+                state = agent.renewed(torch.zeros_like(fresh), start, step.state)
                 last = agent.look(
-                    turn.final_images, step.next_location, step.state, turn.final_senses
+                    turn.final_images, step.next_location, state, turn.final_senses
                 ).state[0]
                 value = self.critic(last, agent.action_head(last))
                 beyond = self.objective.discount * value * cut
