@@ -2,10 +2,11 @@
 
     python tools/control_speed.py [--env MinAtar/Breakout-v1] [--rounds 3]
 
-All learn one environment, on one thread. PPO sees the whole screen, through two hidden layers with
-as many weights in all as our agent that has no context; once with our numbers of games, decisions
-between updates, passes and minibatches, and once with its own. Ours looks: by the recipe ``fast``,
-and by ``best``, with a thumbnail and a map. It needs foveal[sb3,games].
+All learn one environment, on one thread. PPO sees the whole screen, through two hidden layers for
+actions and two for the value, with as many weights in all as our agent that has no context; once
+with our numbers of games, decisions between updates, passes and minibatches, and once with its own.
+Ours looks: by the recipe ``fast``, and by ``best``, with a thumbnail and a map. It needs
+foveal[sb3,games].
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ def ours(run: AgentRun) -> float:
 def theirs(env: str, model: RAMConfig, training: ControlConfig | None) -> float:
     """Seconds of training."""
     games = make_vec_env(env, n_envs=8 if training is None else training.num_envs)
-    # Of w x w weights, and those from the screen and to the actions, as many as the model has.
-    ends = (math.prod(games.observation_space.shape or ()) + model.num_classes + 1) / 2
+    # Twice w x w and from the screen, and to actions and value: as many weights as ours.
+    ends = (2 * math.prod(games.observation_space.shape or ()) + model.num_classes + 1) / 4
     weights = sum(part.numel() for part in RecurrentAttention(model).parameters())
-    width = round(math.sqrt(ends**2 + weights) - ends)
+    width = round(math.sqrt(ends**2 + weights / 2) - ends)
     numbers: dict[str, Any] = {"policy_kwargs": {"net_arch": [width, width]}}
     if training is not None:
         decisions = training.num_envs * training.rollout_length
@@ -73,6 +74,8 @@ def theirs(env: str, model: RAMConfig, training: ControlConfig | None) -> float:
             "n_epochs": training.update_epochs,
         }
     trainer = PPO("MlpPolicy", games, device="cpu", **numbers)
+    share = sum(part.numel() for part in trainer.policy.parameters()) / weights
+    assert abs(share - 1) < 0.02, share
     begun = time.perf_counter()
     trainer.learn(DECISIONS)
     return time.perf_counter() - begun

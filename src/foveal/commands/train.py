@@ -51,7 +51,9 @@ class AgentOptions(TrainOptions):
     result.json. Ctrl-C saves; `foveal train --resume RUN` goes on.
     """
 
-    recipe: str = "fast"  # fast: proximal policy optimization; paper: REINFORCE with a baseline
+    # fast: proximal policy optimization; paper: REINFORCE with a baseline; best: as fast, with a
+    # thumbnail of each screen and a map of where to look
+    recipe: str = "fast"
     out: Path | None = None  # run directory; runs/TASK-RECIPE-SEED if not given
     capture: tyro.conf.Suppress[bool] = True
 

@@ -137,8 +137,9 @@ def read_options(
     asked = options.config  # type: ignore[attr-defined]
     if task == "control" and asked.env.env:
         fitted, reasons = suggest_for_screens(asked.env, model.context)
-        if model.context == config.model.context:
-            config = config.altered(model=fitted)
+        same = model.context == config.model.context
+        follow = {key: value for key, value in fitted.items() if same or key != "context_settings"}
+        config = config.altered(model=follow)
         options = read(dataclasses.replace(model, **fitted))
     if isinstance(config, CanvasRun) and config != (other := answering(config, asked.task)):
         config = other

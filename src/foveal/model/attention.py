@@ -454,7 +454,8 @@ class RecurrentAttention(Pretrained):
         Args:
             images: B images, as for `forward`.
             location: ``(B, 2)``, where to look.
-            state: from `begin`, `initial_state` or the last step.
+            state: from `begin`, `initial_state` or the last step. Of a model with a context, where
+                the images have changed: from `begin_where`, which tells it of them.
             senses: as for `forward`.
             location_std: as for `forward`.
             generator: source of the policy's noise (training mode).

@@ -86,10 +86,10 @@ def export_model(
             f"the model gives {model.config.max_answers} answers one after another, which one step "
             "does not take. Export all looks: leave out --one-step."
         )
-    if one_step and model.reads_map:
+    if one_step and model.context is not None:
         raise ValueError(
-            f"the policy {model.config.policy!r} reads a map of the whole, which one step does not "
-            "take. Export all looks: leave out --one-step."
+            f"the context {model.config.context!r} reads a thumbnail of the whole, which one step "
+            "does not take. Export all looks: leave out --one-step."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
     check_looks(looks)

@@ -333,7 +333,9 @@ def _fast_agent(task: str) -> AgentRun:
 def _best_agent(task: str) -> AgentRun:
     """As `_fast_agent`, with a thumbnail of each screen and a map policy: where to look next."""
     fast = _fast_agent(task)
-    settings = ConvContextSettings(thumbnail_size=12, map_features=16)
+    # Of other games it follows from the screen; one convolution refuses no size that is asked for.
+    layers = 3 if task == "catch" else 1
+    settings = ConvContextSettings(thumbnail_size=12, map_features=16, context_layers=layers)
     model = dataclasses.replace(
         fast.model.with_parts(policy="map", context="conv"), context_settings=settings
     )

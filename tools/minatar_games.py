@@ -1,6 +1,6 @@
 """MinAtar's five games by an agent that looks, and by its controls: the table of docs/agents.md.
 
-    python tools/minatar.py [--games Breakout Freeway] [--agents looks whole] [--seeds 0 1 2]
+    python tools/minatar_games.py [--games Breakout Freeway] [--agents looks whole] [--seeds 0 1 2]
     foveal compare --pool runs/minatar/Breakout-* --out breakout.png
 
 Trains one agent after another with `foveal train control`, on one thread, in runs/minatar; goes on
@@ -45,7 +45,11 @@ def train(game: str, agent: str, seed: int, decisions: int) -> None:
     directory = RUNS / f"{game}-{agent}-{seed}"
     words = ["control", "--env", f"MinAtar/{game}-v1", *AGENTS[agent][1].split(), "--threads", "1"]
     words += ["--seed", str(seed), "--decisions", str(decisions), "--out", str(directory)]
-    words = ["--resume", str(directory)] if (directory / CONFIG_FILE).exists() else words
+    if (directory / CONFIG_FILE).exists():
+        had = read_json(directory / CONFIG_FILE)["training"]["decisions"]
+        if had != decisions:
+            raise SystemExit(f"{directory} is of {had:,} decisions; pass --decisions {had}.")
+        words = ["--resume", str(directory)]
     command = [sys.executable, "-m", "foveal", "train", *words, "--json"]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
