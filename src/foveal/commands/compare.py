@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from foveal.commands.console import print_json, say
+from foveal.commands.console import complain, print_json, say
 from foveal.commands.flags import check_suffix
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
@@ -26,7 +26,7 @@ def compare(
         out: the picture to write, a PNG.
         time: against minutes of training instead of steps.
         pool: one curve of all runs that differ in nothing but the seed: their mean, and a band from
-            the lowest to the highest.
+            the lowest to the highest, as far as all have come.
         json: print the curves as one JSON object.
     """
     check_suffix("--out", out, (".png",))
@@ -56,6 +56,10 @@ def compare(
         names[0] + f" and {len(names) - 1} more" * (len(names) > 1): [curves[n] for n in names]
         for names in alike.values()
     }
+    for name, some in drawn.items():
+        if len({len(points) for points in some}) > 1:
+            words = f"{name}: drawn to validation {min(map(len, some))}, as far as all have come."
+            complain("compare", words)
     save_picture(draw_training(drawn, measure, in_minutes=time), out)
     if json:
         print_json(measure=measure, curves=curves, picture=str(out))
