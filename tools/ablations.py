@@ -1,17 +1,21 @@
 """What the choices of a recipe are worth: short runs that differ from it in one thing each.
 
     python tools/ablations.py [--jobs 2] [--epochs 6]
+    python tools/ablations.py --of best --minutes 3 --seeds 0 1 2 [--jobs 2]
 
 Trains cluttered-60 with `foveal train`, one thread a run, in runs/ablations; goes on where it was
-stopped. Then evaluates the recipe's run by other protocols. Writes results/ablations.json and
-prints the tables for docs/reproducing.md. It compares validation errors: nothing is chosen on the
-test split.
+stopped. The first has all runs see as many images, and evaluates the recipe's run by other
+protocols. The second gives all as much time: each makes one pass, and then from the beginning as
+many as the minutes hold. They write results/ablations.json and results/ablations-best.json and
+print the tables for docs/reproducing.md and docs/beyond.md. They compare validation errors:
+nothing is chosen on the test split.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +28,7 @@ from foveal.io.models import CONFIG_FILE
 from foveal.runs.saved import load
 from foveal.tasks import CanvasTask
 
-RUNS, RESULTS = Path("runs/ablations"), Path("results/ablations.json")
+RUNS, RESULTS = Path("runs/ablations"), Path("results")
 
 # A name, what differs, and the flags that make the difference.
 ABLATIONS = {
@@ -52,15 +56,53 @@ ABLATIONS = {
 }
 
 
+# The same of `--recipe best`, each at as much time.
+OF_BEST = {
+    "recipe": ("`--recipe best`", ""),
+    "fast": ("`--recipe fast`", "--recipe fast"),
+    "no-map": ("the context tells the core, and no map the policy", "--policy learned"),
+    "anywhere": ("the context, and looks anywhere", "--policy random"),
+    "end-credit": ("credit for the end alone", "--look-weight 0"),
+    "alone": ("a look earns what it tells alone", "--look-reward alone"),
+    "last-answer": ("only the last answer is trained", "--step-weight 0"),
+    "no-glimpse-term": ("no term for single glimpses", "--glimpse-weight 0"),
+    "gradient": ("the answer's gradient moves the gaze too", "--location-gradient 1"),
+    "mlp": ("the paper's glimpse network", "--glimpse-network mlp"),
+    "retina": (
+        "the same, and the paper's retina",
+        "--glimpse-network mlp --glimpse-size 12 --num-scales 3 --scale-gain 3",
+    ),
+    "four-looks": (
+        "four looks of 32 filters",
+        "--num-glimpses 4 --glimpse-filters 32",
+    ),
+    "one-look": ("one look of 64 filters", "--num-glimpses 1 --glimpse-filters 64"),
+    "small": ("looks of 20 x 20", "--glimpse-size 20"),
+    "adamw-kernels": ("kernels by AdamW", "--optimizer muon"),
+    "rectifier": ("rectifier core", "--core rnn"),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--of", choices=("fast", "best"), default="fast")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
+    (_of_fast if options.of == "fast" else _of_best)(options)
+
+
+def _of_fast(options: argparse.Namespace) -> None:
+    def train(name: str) -> dict[str, Any]:
+        what, flags = ABLATIONS[name]
+        return {"name": name, "what": what} | _train(RUNS / name, flags, options.epochs)
+
     with ThreadPoolExecutor(options.jobs) as pool:
-        results = list(pool.map(lambda name: _train(name, options.epochs), ABLATIONS))
+        results = list(pool.map(train, ABLATIONS))
     protocols = _protocols(RUNS / "recipe")
-    write_json(RESULTS, {"runs": results, "protocols": protocols})
+    write_json(RESULTS / "ablations.json", {"runs": results, "protocols": protocols})
     print("| what differs | validation error, % | minutes | flags |\n|---|---|---|---|")
     for line in results:
         cells = (line["what"], f"{line['validation_error']:.2f}", f"{line['seconds'] / 60:.0f}")
@@ -70,25 +112,48 @@ def main() -> None:
         print(f"| {what} | {error:.2f} |")
 
 
-def _train(name: str, epochs: int) -> dict[str, Any]:
-    what, flags = ABLATIONS[name]
-    directory = RUNS / name
-    words = ["train", "cluttered-60", *flags.split(), "--epochs", str(epochs), "--threads", "1"]
-    if (directory / CONFIG_FILE).exists():
-        words = ["train", "--resume", str(directory)]
-    else:
-        words += ["--out", str(directory)]
-    done = subprocess.run(
-        [sys.executable, "-m", "foveal", *words, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
+def _of_best(options: argparse.Namespace) -> None:
+    def train(which: tuple[int, str]) -> dict[str, Any]:
+        seed, name = which
+        what, flags = OF_BEST[name]
+        flags = flags if name == "fast" else f"--recipe best {flags}".rstrip()
+        place = RUNS / f"best-{options.minutes:g}-minutes"
+        pace = _train(place / f"{name}-pace", flags, 1)["seconds"]
+        passes = max(1, round(60 * options.minutes / pace))
+        run = _train(place / f"{name}-{seed}", f"{flags} --seed {seed}", passes)
+        return {"name": name, "what": what, "passes": passes} | run
+
+    results = []
+    for seed in options.seeds:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            results += pool.map(train, ((seed, name) for name in OF_BEST))
+        write_json(RESULTS / "ablations-best.json", {"runs": results})
+    print(
+        "| what differs | validation error, % | passes | seconds | flags |\n|---|---|---|---|---|"
     )
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr}")
+    for name, (what, flags) in OF_BEST.items():
+        runs = [run for run in results if run["name"] == name]
+        errors = [run["validation_error"] for run in runs]
+        seconds = statistics.fmean(run["seconds"] for run in runs)
+        said = f"{statistics.fmean(errors):.2f} ({', '.join(f'{e:.2f}' for e in errors)})"
+        print(f"| {what} | {said} | {runs[0]['passes']} | {seconds:.0f} | `{flags}` |")
+
+
+def _train(directory: Path, flags: str, epochs: int) -> dict[str, Any]:
+    """A run's result; one that was stopped goes on, and one that has ended is only read."""
+    if not (directory / "result.json").exists():
+        words = ["train", "cluttered-60", *flags.split(), "--epochs", str(epochs), "--threads", "1"]
+        if (directory / CONFIG_FILE).exists():
+            words = ["train", "--resume", str(directory)]
+        else:
+            words += ["--out", str(directory)]
+        command = [sys.executable, "-m", "foveal", *words, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{directory}: {done.stderr}")
     result = read_json(directory / "result.json")
     kept = ("validation_error", "seconds", "images_seen", "seed", "commit", "hardware")
-    return {"name": name, "what": what, "flags": flags, **{key: result[key] for key in kept}}
+    return {"flags": flags, **{key: result[key] for key in kept}}
 
 
 def _protocols(run: Path) -> dict[str, float]:

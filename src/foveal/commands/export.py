@@ -47,7 +47,14 @@ def export(
     check_place(out)
     saved = load_model(model, torch.device("cpu"), "export")
     network, content = saved.looking, saved.content
-    one_step = one_step or (saved.kind is not None and saved.kind.plays)
+    plays = saved.kind is not None and saved.kind.plays
+    if one_step and not plays and network.context is not None:
+        raise ValueError(
+            f"the context {network.config.context!r} reads each image once, before the first of "
+            "its looks, and one step does not tell which that is. Export all looks: leave out "
+            "--one-step."
+        )
+    one_step = one_step or plays
     if one_step and num_glimpses is not None:
         raise ValueError("--num-glimpses is for images; what is exported here is one step.")
     prepare = replace(Door(content, fit, invert, model=model).preparation, uint8=uint8)

@@ -67,7 +67,8 @@ def export_model(
         out: ``.onnx`` for ONNX, which ONNX Runtime checks (`ImportError` without ``foveal[onnx]``),
             or ``.pt2`` for a ``torch.export`` program, which PyTorch loads again.
         num_glimpses: T, unrolled; the model's own if None.
-        one_step: export one glimpse with its state as inputs and outputs instead: for agents.
+        one_step: export one glimpse with its state as inputs and outputs instead: for agents, and
+            streams. A context is told of each image as of a new one.
         prepare: what the graph does to the images.
         about: what else an ONNX file should say of itself (its metadata), as JSON.
 
@@ -84,11 +85,6 @@ def export_model(
     if one_step and model.config.max_answers > 1:
         raise ValueError(
             f"the model gives {model.config.max_answers} answers one after another, which one step "
-            "does not take. Export all looks: leave out --one-step."
-        )
-    if one_step and model.context is not None:
-        raise ValueError(
-            f"the context {model.config.context!r} reads a thumbnail of the whole, which one step "
             "does not take. Export all looks: leave out --one-step."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses

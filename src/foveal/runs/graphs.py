@@ -24,6 +24,8 @@ MEANINGS = {
     "one for all images or one for each; the centre if not given",
     "location": "(x, y) to look at, -1 and +1 the image's edges, clamped to these; where "
     "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
+    "fresh": "whether a game or stream begins with this image: its state is then of no account, nor "
+    "is location, if the policy chooses the first look",
     "hidden": "the core's state: zeros at first, then next_hidden",
     "cell": "the core's state: zeros at first, then next_cell",
     "logits": "after the last glimpse; of a sequence, of each answer, one after another",
@@ -63,6 +65,7 @@ class Exportable(nn.Module):
         size = (batch, self.model.location_size)
         location = torch.rand(size, generator=generator) * 2.4 - 1.2
         example = {"images": images, "first_location": location, "location": location}
+        example["fresh"] = torch.rand(batch, generator=generator) < 0.5
         sizes = [*zip(self.state, self.model.state_sizes, strict=bool(self.state))]
         sizes += zip(self.sensed, self.widths.values(), strict=True)
         for name, count in sizes:
@@ -136,7 +139,8 @@ class OneGlimpse(Exportable):
         if len(state) != len(model.state_sizes):
             state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
         self.state = state
-        self.inputs = ("images", "location", *state, *self.sensed)
+        self.begins = () if model.context is None else ("fresh",)
+        self.inputs = ("images", "location", *self.begins, *state, *self.sensed)
         self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
         if model.stop_head is not None:
             self.outputs += ("stop",)
@@ -144,12 +148,21 @@ class OneGlimpse(Exportable):
     def forward(self, images: Tensor, location: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` frames, ``(B, 2)`` where to look, state and senses to the `outputs`.
 
+        With a context ``(B,)`` bool before the state: what begins with its frame, of which the
+        context is told as by `RecurrentAttention.begin_where`.
         ``(B, K)`` logits and probabilities, ``(B, 2)`` where to look next, the state, ``(B,
         size)`` each, and ``(B,)`` the probability of stopping if the model decides that.
         """
-        state, senses = others[: len(self.model.state_sizes)], self.senses(others)
-        step = self.model.step(self.prepare(images), location.clamp(-1, 1), state, senses=senses)
-        given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state)
+        images, location = self.prepare(images), location.clamp(-1, 1)
+        count, senses = len(self.model.state_sizes), self.senses(others)
+        state = others[len(self.begins) :][:count]
+        if self.begins:
+            fresh, chooses = others[0], self.model.location_policy.chooses_first
+            first, start = self.model.begin(images, location=None if chooses else location)
+            location = torch.where(fresh[:, None], first, location)
+            state = self.model.renewed(fresh, start, state)
+        step = self.model.step(images, location, state, senses=senses)
+        given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state[:count])
         return given if step.stop is None else (*given, step.stop)
 
     def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
