@@ -53,8 +53,10 @@ RETINAS = {
 
 # Of the recipe best, for an image: looks, and filters of the first convolution. Where four looks
 # fall on one digit, two of half again as many filters tell more, for as much time; it is not tried
-# yet where (4, 32) stands.
-LOOKS = {"translated-60": (2, 48), "cluttered-60": (2, 48)}
+# yet where (4, 32) stands. Of Cheung's four looks the first is the thumbnail.
+LOOKS = dict.fromkeys(("translated-60", "cluttered-60"), (2, 48)) | dict.fromkeys(
+    ("cheung-1", "cheung-2"), (3, 48)
+)
 
 FAST_OBJECTIVE = ObjectiveConfig(
     reward="log_likelihood", privileged_baseline=True, credit_decay=0.9, standardize_advantages=True
@@ -198,7 +200,6 @@ def _best(task: str) -> CanvasRun:
         best.model,
         glimpse_size=retina.glimpse_size,
         num_scales=retina.num_scales,
-        num_glimpses=retina.num_glimpses - 1,
         zoom=True,
         context_settings=ConvContextSettings(thumbnail_size=retina.glimpse_size),
     )
