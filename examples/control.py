@@ -13,7 +13,7 @@ import torch
 
 from foveal import RecurrentAttention
 from foveal.evaluation.agent import play
-from foveal.runs.recipes import agent_recipe
+from foveal.runs.agent_recipes import agent_recipe
 from foveal.training.agent import ControlTrainer
 from foveal.training.engine import Progress
 

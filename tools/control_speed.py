@@ -30,7 +30,7 @@ from foveal.envs import EnvConfig
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.runs.agent import AgentRun
-from foveal.runs.recipes import agent_recipe
+from foveal.runs.agent_recipes import agent_recipe
 from foveal.runs.screens import suggest_for_screens
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.machine import hardware

@@ -22,8 +22,8 @@ from foveal.io.files import (
 from foveal.io.models import WEIGHTS_FILE, loaded, read_config, save_model
 from foveal.model.attention import RecurrentAttention
 from foveal.model.context import ConvContextSettings
+from foveal.runs.agent_recipes import agent_recipe
 from foveal.runs.paper.rows import ROWS
-from foveal.runs.recipes import agent_recipe
 from foveal.runs.saved import load
 from foveal.training.older import earlier_identities
 from tests.conftest import TINY

@@ -17,7 +17,8 @@ import pytest
 
 from foveal import cli
 from foveal.runs import search
-from foveal.runs.recipes import agent_recipe, recipe
+from foveal.runs.agent_recipes import agent_recipe
+from foveal.runs.recipes import recipe
 from foveal.runs.search import (
     Dimension,
     configured,

@@ -5,15 +5,8 @@ from typing import Any
 from rich.table import Table
 
 from foveal.commands.console import print_json, say, show_table
-from foveal.runs.recipes import (
-    AGENT_RECIPES,
-    AGENT_TASKS,
-    HAYSTACK_RECIPE,
-    RECIPES,
-    agent_recipe,
-    recipe,
-    usual_recipe,
-)
+from foveal.runs.agent_recipes import AGENT_RECIPES, AGENT_TASKS, agent_recipe
+from foveal.runs.recipes import HAYSTACK_RECIPE, RECIPES, recipe, usual_recipe
 from foveal.tasks import DESCRIPTIONS, FOLDER_TASKS, HAYSTACKS
 
 SIZES = ("glimpse_size", "num_scales", "num_glimpses")

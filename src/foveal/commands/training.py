@@ -24,18 +24,11 @@ from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import END, choose, shell_line
+from foveal.runs.agent_recipes import AGENT_TASKS, agent_recipe
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import Reason, suggest
-from foveal.runs.recipes import (
-    AGENT_TASKS,
-    RECIPES,
-    agent_recipe,
-    answering,
-    haystack,
-    recipe,
-    usual_recipe,
-)
+from foveal.runs.recipes import RECIPES, answering, haystack, recipe, usual_recipe
 from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask

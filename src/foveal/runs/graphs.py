@@ -24,8 +24,8 @@ MEANINGS = {
     "one for all images or one for each; the centre if not given",
     "location": "(x, y) to look at, -1 and +1 the image's edges, clamped to these; where "
     "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
-    "fresh": "whether a game or stream begins with this image: its state is then of no account, nor "
-    "is location, if the policy chooses the first look",
+    "fresh": "whether a game or stream begins with this image: its state is then of no account, "
+    "nor is location, if the policy chooses the first look",
     "hidden": "the core's state: zeros at first, then next_hidden",
     "cell": "the core's state: zeros at first, then next_cell",
     "logits": "after the last glimpse; of a sequence, of each answer, one after another",

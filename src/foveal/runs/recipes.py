@@ -9,21 +9,18 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from foveal.envs import EnvConfig
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.model.map_policy import MapSettings
 from foveal.names import choose
-from foveal.runs.agent import AgentRun
+from foveal.runs.agent_recipes import AGENT_TASKS
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.haystacks import HaystackRun
 from foveal.tasks import HAYSTACKS, TASKS, HaystackConfig, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.tasks.canvases.several import classes_of
-from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
-from foveal.training.control_objective import ControlObjective
 from foveal.training.objective import ObjectiveConfig
 
 # Glimpse size, scales and glimpses of each task (Mnih et al. 2014, §4.1 and tables 1 to 3).
@@ -270,92 +267,8 @@ def demo_run() -> CanvasRun:
     )
 
 
-# A ball of one pixel is all that moves: a coarse scale enters as the sum over its boxes, not as
-# their mean, and the whole glimpse larger still, or the first layer hardly feels it.
-CATCH_RETINA = RAMConfig(
-    glimpse_size=6,
-    num_scales=3,
-    num_glimpses=1,
-    num_classes=3,
-    glimpse_gain=3.0,
-    scale_gain=4.0,
-    core="lstm",
-    location_std=0.15,
-    detach_policy=False,
-)
-
-
-def _paper_agent(task: str) -> AgentRun:
-    """§3.2 and §4.2: REINFORCE with a baseline for actions and locations, each batch used once.
-
-    The paper states neither rate nor optimizer nor batch. Nothing limits how far a batch moves the
-    policy, so steps are smaller than `_fast_agent`'s: at its rate the gaze drifts away before the
-    game is learned.
-    """
-    often = {"num_envs": 256, "log_every": 40, "validate_every": 80} if task == "catch" else {}
-    return _fast_agent(task).altered(
-        objective=ControlObjective(
-            detach_baseline=False,
-            credit_decay=1.0,
-            clip=0.0,
-            entropy_weight=0.0,
-            standardize_advantages=False,
-        ),
-        training={"lr": 8e-4, "update_epochs": 1, "num_minibatches": 1, **often},
-    )
-
-
-def _fast_agent(task: str) -> AgentRun:
-    """Proximal policy optimization with Muon; the baseline shapes the core too."""
-    catch = AgentRun(
-        model=CATCH_RETINA,
-        objective=ControlObjective(detach_baseline=False),
-        training=ControlConfig(
-            optimizer="muon", lr=1.5e-3, gradient_clip=5.0, precision="auto", log_every=10
-        ),
-    )
-    if task == "catch":
-        return catch
-    # Any other environment: nothing is known of it, so averages come as they are.
-    return catch.altered(
-        env=EnvConfig(env=""),
-        model={"glimpse_size": 8, "glimpse_gain": 1.0, "scale_gain": 1.0},
-        objective={"discount": 0.99, "entropy_weight": 0.01},
-        training={
-            "decisions": 2_000_000,
-            "num_envs": 128,  # a step of the core for 32 games takes little longer than for 16
-            "rollout_length": 32,
-            "validation_episodes": 64,
-            "test_episodes": 256,
-        },
-    )
-
-
-def _best_agent(task: str) -> AgentRun:
-    """As `_fast_agent`, with a thumbnail of each screen and a map policy: where to look next."""
-    fast = _fast_agent(task)
-    # Of other games it follows from the screen; one convolution refuses no size that is asked for.
-    layers = 3 if task == "catch" else 1
-    settings = ConvContextSettings(thumbnail_size=12, map_features=16, context_layers=layers)
-    model = dataclasses.replace(
-        fast.model.with_parts(policy="map", context="conv"), context_settings=settings
-    )
-    return dataclasses.replace(fast, model=model)
-
-
 RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
 HAYSTACK_RECIPE = "best"  # the only one for what is hidden on a large canvas
-
-AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {
-    "paper": _paper_agent,
-    "fast": _fast_agent,
-    "best": _best_agent,
-}
-AGENT_TASKS = {
-    "catch": "a ball to catch on a 24 x 24 screen, from nothing but the reward",
-    "control": "any Gymnasium environment of images and discrete actions: --env ENV_ID",
-}
-
 
 MOVED = AugmentationConfig(rotation=10.0, rescale=0.1)  # of each look
 
@@ -429,8 +342,3 @@ def recipe(task: str, name: str) -> CanvasRun | HaystackRun:
         choose(name, (HAYSTACK_RECIPE,), "recipe")
         return haystack(HAYSTACKS[task])
     return RECIPES[choose(name, RECIPES, "recipe")](choose(task, (*TASKS, *HAYSTACKS), "task"))
-
-
-def agent_recipe(task: str, name: str) -> AgentRun:
-    """The configuration of a recipe for an agent, "catch" or "control"; raises as `recipe`."""
-    return AGENT_RECIPES[choose(name, AGENT_RECIPES, "recipe")](choose(task, AGENT_TASKS, "task"))

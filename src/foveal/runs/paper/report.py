@@ -8,8 +8,8 @@ from typing import Any
 
 from foveal.evaluation.classifier import share_of
 from foveal.io.files import read_json, write_file, write_json
+from foveal.runs.agent_recipes import AGENT_TASKS
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.runs.recipes import AGENT_TASKS
 from foveal.tasks import DESCRIPTIONS
 
 TABLE_FILE = "README.md"

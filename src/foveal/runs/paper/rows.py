@@ -10,15 +10,9 @@ from typing import Any, Literal
 
 from foveal.model.policy import LearnedSettings
 from foveal.runs.agent import AgentRun
+from foveal.runs.agent_recipes import agent_recipe
 from foveal.runs.classifier import CanvasRun
-from foveal.runs.recipes import (
-    RETINAS,
-    agent_recipe,
-    answering,
-    haystack,
-    recipe,
-    reference_training,
-)
+from foveal.runs.recipes import RETINAS, answering, haystack, recipe, reference_training
 from foveal.runs.run import Run
 from foveal.tasks import HAYSTACKS, TASKS
 from foveal.tasks.augmentation import AugmentationConfig
