@@ -1,0 +1,172 @@
+"""Agents that look beside their controls, on several games: the tables of docs/agents.md.
+
+    python tools/games.py minatar [--games Breakout Freeway] [--agents looks whole] [--seeds 0 1 2]
+    foveal compare --pool runs/minatar/Breakout-* --out breakout.png
+
+Of minatar, minigrid, atari, catch-48 and fovea it trains one agent after another with `foveal
+train`, on one thread, in runs/SET; goes on where it was stopped. Writes results/SET.json, of all
+that has been trained so far, and prints the mean return of 256 fresh games (of Catch the share that
+is caught), of as many seeds as there are. minatar needs foveal[games], the others the packages
+ale-py and minigrid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+
+from foveal.envs import FoveaVector
+from foveal.io.files import read_json, write_json
+from foveal.io.models import CONFIG_FILE, RESULT_FILE
+
+HERE = Path(__file__).resolve().parent
+KEPT = (
+    *("mean_return", "return_interval", "episodes", "decisions_seen", "seconds"),
+    *("processor_seconds", "pixels_read", "parameters", "validation_curve"),
+    *("seed", "commit", "hardware"),
+)
+WHOLE = "--recipe fast --policy center --num-scales 1 --glimpse-size"
+
+
+class Games(NamedTuple):
+    """What is compared: agents on games."""
+
+    games: dict[str, str]  # a name, and the task with its environment
+    agents: dict[str, tuple[str, str]]  # a name, what it is, and the flags that make it
+    decisions: int
+
+
+# The trainer of the recipe for Catch, on an environment of which nothing is known.
+CATCH = "--policy center --discount 1 --entropy-weight 0 --num-envs 1024 --rollout-length 23"
+
+SETS = {
+    "minatar": Games(
+        {
+            name: f"control --env MinAtar/{name}-v1"
+            for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+        },
+        {
+            "looks": ("a thumbnail of 5 x 5, and a look where a map says", "--recipe best"),
+            "random": ("the same thumbnail, looks at random", "--recipe best --policy random"),
+            "center": ("the same thumbnail, looks at the centre", "--recipe best --policy center"),
+            "whole": ("the whole screen, no thumbnail", f"{WHOLE} 10"),
+        },
+        1_000_000,
+    ),
+    "minigrid": Games(
+        {"DoorKey-5x5": "control --env minigrid:MiniGrid-DoorKey-5x5-v0 --glimpse-gain 20"},
+        {
+            "sense": ("knows which way it faces", "--env-senses direction"),
+            "without": ("sees alone", "--env-senses"),
+        },
+        500_000,
+    ),
+    "atari": Games(
+        {"Pong": "control --env ale_py:ALE/Pong-v5 --clip-rewards"},
+        {
+            "looks": ("20 x 20 pixels in three scales", "--glimpse-size 20 --num-scales 3"),
+            "whole": ("the whole screen", f"{WHOLE} 84"),
+        },
+        1_000_000,
+    ),
+    "catch-48": Games(
+        {"Catch": "catch --env-options size=48"},
+        {"looks": ("looks where it decides to", ""), "center": ("the centre", "--policy center")},
+        46_000_000,
+    ),
+    "fovea": Games(
+        {"Catch": f"control --glimpse-size 6 --glimpse-gain 3 {CATCH}"},
+        {
+            "direct": ("its own retina", "--env foveal/Catch-v0 --num-scales 3 --scale-gain 1"),
+            "fovea": ("a Fovea's", "--env games:CatchEye-v0 --num-scales 1"),
+        },
+        5_000_000,
+    ),
+}
+
+
+def catch_eye(num_envs: int) -> FoveaVector:
+    """Catch through a Fovea that does not move."""
+    games = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs)
+    return FoveaVector(games, glimpse_size=6, grid=1, flat=True)
+
+
+gymnasium.register("CatchEye-v0", vector_entry_point=catch_eye)
+
+
+def train(name: str, game: str, agent: str, seed: int, decisions: int) -> None:
+    """Train one agent, or go on with it."""
+    directory, games = Path("runs", name, f"{game}-{agent}-{seed}"), SETS[name]
+    words = [*games.games[game].split(), *games.agents[agent][1].split(), "--threads", "1"]
+    words += ["--seed", str(seed), "--decisions", str(decisions), "--out", str(directory)]
+    if (directory / CONFIG_FILE).exists():
+        had = read_json(directory / CONFIG_FILE)["training"]["decisions"]
+        if had != decisions:
+            raise SystemExit(f"{directory} is of {had:,} decisions; pass --decisions {had}.")
+        words = ["--resume", str(directory)]
+    command = [sys.executable, "-m", "foveal", "train", *words, "--json"]
+    path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=environment)
+
+
+def gather(name: str) -> list[dict[str, Any]]:
+    """What there is of all runs, in the order of games, agents and seeds."""
+    found = []
+    for game, agent in itertools.product(SETS[name].games, SETS[name].agents):
+        for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{RESULT_FILE}")):
+            result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
+            run = {"game": game, "agent": agent, "command": config["command"]}
+            found.append(run | {key: result[key] for key in KEPT if key in result})
+    return found
+
+
+def show(name: str, runs: list[dict[str, Any]]) -> None:
+    """The table, and what the first agent earns beside the last."""
+    means: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        means.setdefault((run["game"], run["agent"]), []).append(run["mean_return"])
+    games, agents = SETS[name].games, SETS[name].agents
+    first, *_, last = agents
+    print(f"| game | {' | '.join(agents)} | {first} / {last} |\n|---|{'---|' * (len(agents) + 1)}")
+    shares = []
+    for game in games:
+        cells = []
+        for agent in agents:
+            some = means.get((game, agent), [])
+            spread = f" ± {statistics.stdev(some):.2g}" if len(some) > 1 else ""
+            cells.append(f"{statistics.fmean(some):.3g}{spread}" if some else "")
+        ours, theirs = (means.get((game, agent)) for agent in (first, last))
+        share = statistics.fmean(ours) / statistics.fmean(theirs) if ours and theirs else None
+        shares += [] if share is None else [share]
+        print(f"| {game} | {' | '.join(cells)} | {'' if share is None else f'{share:.2f}'} |")
+    if shares:
+        print(f"{first} / {last}, mean over {len(shares)}: {statistics.fmean(shares):.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--games", nargs="*", help="all if not given")
+    parser.add_argument("--agents", nargs="*", help="all if not given")
+    parser.add_argument("--seeds", nargs="*", type=int, default=(0, 1, 2))
+    parser.add_argument("--decisions", type=int)
+    options = parser.parse_args()
+    games = SETS[options.set]
+    chosen = (options.games or games.games, options.agents or games.agents)
+    for seed, game, agent in itertools.product(options.seeds, *chosen):
+        train(options.set, game, agent, seed, options.decisions or games.decisions)
+        write_json(Path("results", f"{options.set}.json"), {"runs": gather(options.set)})
+    show(options.set, gather(options.set))
+
+
+if __name__ == "__main__":
+    main()
