@@ -61,6 +61,20 @@ def test_pairs_and_sums_are_of_two_digits_at_uniform_places() -> None:
         assert sums.classes[int(case["label"])] == str(case["classes"].sum())
 
 
+def test_a_share_of_the_training_canvases_has_digits_on_one_another() -> None:
+    """So many at most 14 pixels apart each way, beside those that are by chance."""
+    plain, crowded = uci("pairs"), uci("pairs", overlapping=0.5)
+    away = np.array([abs(case["places"][0] - case["places"][1]) for case in drawn(crowded)])
+    by_chance = (sum(73 - abs(d) for d in range(-14, 15)) / 73**2) ** 2
+    found = (away <= 14).all(1).mean()
+    assert found == pytest.approx(0.5 + 0.5 * by_chance, abs=0.045)  # three deviations
+    near = away[(away <= 14).all(1)]
+    assert len(np.unique(near)) == 15
+    for split in ("validation", "test"):
+        ours, theirs = (next(task.fixed_layouts(split)).places for task in (crowded, plain))
+        assert torch.equal(ours, theirs), "the canvases that judge stay as they are"
+
+
 def test_a_row_stands_on_a_line_whose_slope_is_uniform() -> None:
     task = uci("row-3")
     steps = Counter()
@@ -116,6 +130,7 @@ def test_rows_of_a_canvas_are_those_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"overlapping": 0.5}, "overlapping is for several digits anywhere; got 0.5"),
         (
             {"answer": "pair"},
             "num_digits must be 2 2 for the answer 'pair'",

@@ -179,7 +179,7 @@ class CanvasTask(Task):
                     labels = labels.where(kept[:, : labels.shape[1]], IGNORED)
         elif most > 1:
             counts = least + self._integers((batch,), most - least + 1, generator)
-            places = self._places(counts, generator)
+            places = self._places(split, counts, generator)
             order = reading_order(places, counts)
             kept = (torch.arange(most, device=self.device) < counts[:, None])[..., None, None]
             rows = torch.arange(batch, device=self.device)[:, None]
@@ -198,7 +198,7 @@ class CanvasTask(Task):
         pool = part.images
         return Layout(digits, extents, labels, places, pool, donors, cuts, pieces, sides)
 
-    def _places(self, counts: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _places(self, split: str, counts: Tensor, generator: torch.Generator | None) -> Tensor:
         """``(B, M, 2)``, where several digits lie, as `TaskConfig.arrangement` says."""
         side, (height, width) = self.config.canvas_size, self.digit_size
         most, draw = (
@@ -210,7 +210,17 @@ class CanvasTask(Task):
             return in_a_row(draw, len(counts), most, side, max(height, width), slope)
         if self.config.arrangement == "apart":
             return apart(draw, counts, most, side, max(height, width))
-        return self._below((len(counts), most), side - height + 1, side - width + 1, generator)
+        room = (side - height + 1, side - width + 1)
+        places = self._below((len(counts), most), *room, generator)
+        if split != "train" or not self.config.overlapping:
+            return places
+        half = torch.tensor([height // 2, width // 2], device=self.device)
+        away = self._below((len(counts), most), height // 2 * 2 + 1, width // 2 * 2 + 1, generator)
+        beside = (places[:, :1] + away - half).clamp(min=0)
+        beside = beside.minimum(torch.tensor(room, device=self.device) - 1)
+        beside[:, 0] = places[:, 0]
+        share = random_rows(torch.rand, (len(counts), 1, 1), generator, self.device)
+        return torch.where(share < self.config.overlapping, beside, places)
 
     def _trails(
         self, part: _Split, last: Tensor, generator: torch.Generator | None

@@ -32,6 +32,9 @@ class TaskConfig:
     # of several digits: anywhere, also on one another; apart; side by side in a slanted row; on
     # sites of a lattice, where some are a trail, each digit of which says where the next lies
     arrangement: Literal["anywhere", "apart", "row", "trail"] = "anywhere"
+    # of the training canvases with several digits anywhere, the share on which they overlap: each
+    # lies at most half a digit from the first, across and down
+    overlapping: float = 0.0
     slope: int = 14  # a row rises or falls by less than so many pixels a digit
     hops: int = 4  # from the first digit of a trail to its last
     # training canvases of a trail have from so many up, if fewer than are on the trail then the
@@ -53,6 +56,7 @@ class TaskConfig:
             num_clutter=Range(0, 10**9),
             clutter_size=Range(1, LARGEST_CANVAS),
             num_digits=Range(1, MOST_DIGITS),
+            overlapping=Range(0, 1),
             slope=Range(1, LARGEST_CANVAS),
             hops=Range(1, MOST_DIGITS - 1),
             distance=Range(1, LARGEST_CANVAS),
@@ -135,6 +139,11 @@ class TaskConfig:
             raise ValueError(
                 f"fewest_digits must be 0, or of a trail from {fewest} to {most}; got "
                 f"{self.fewest_digits}. Leave it out."
+            )
+        if self.overlapping and (most == 1 or self.arrangement != "anywhere"):
+            raise ValueError(
+                f"overlapping is for several digits anywhere; got {self.overlapping}, num_digits "
+                f"{least} {most} and arrangement {self.arrangement!r}. Leave it out."
             )
         if most == 1:
             return
