@@ -26,6 +26,11 @@ IGNORED = -1  # in a sequence of labels: no further answer is wanted
 IMPORTED: list[str] = []  # the modules that --import named; worker processes import them too
 
 
+def joined(names: Iterable[str], classes: Iterable[str]) -> str:
+    """Names of several classes in one line; with commas where a class has a space in its name."""
+    return (", " if any(" " in name for name in classes) else " ").join(names)
+
+
 def import_here(module: str) -> None:
     """Import a module of the user's, from the current directory if it is there; or `ValueError`."""
     if sys.path[:1] != [str(Path.cwd())]:

@@ -16,6 +16,7 @@ import foveal
 from foveal import RecurrentAttention, cli
 from foveal.evaluation.prediction import Prediction
 from foveal.scene.files import open_source
+from foveal.viz.scanpath import follow
 from tests.conftest import TINY
 
 
@@ -178,3 +179,21 @@ def test_a_model_chooses_its_first_look_itself(policy: str) -> None:
     places = (rollout.locations[:, 0].detach() + 1) / 2 * torch.tensor([30, 40])
     for answer, place in zip(answers, places, strict=True):
         assert answer.locations[0] == pytest.approx(place.tolist(), abs=0.51)
+
+
+@pytest.mark.parametrize(
+    ("classes", "between"), [(("fox", "wolf"), " "), (("red fox", "wolf"), ", ")]
+)
+def test_where_a_name_in_a_list_of_answers_ends_can_be_told(
+    classes: tuple[str, ...], between: str
+) -> None:
+    torch.manual_seed(4)
+    model = RecurrentAttention(dataclasses.replace(TINY, max_answers=3)).eval()
+    model.about["classes"] = list(classes)
+    image = torch.rand(1, 30, 50)
+    answer = model.predict(image)
+    assert isinstance(answer, Prediction)
+    path = follow(model, image, classes=classes, generator=torch.Generator().manual_seed(0))
+    assert answer.answer == between.join(one.answer for one in answer.answers)
+    assert answer.answer == path.names(path.answers)
+    assert len(answer.answer.split(between)) == 3

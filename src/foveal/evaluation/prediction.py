@@ -16,7 +16,7 @@ from foveal.evaluation.stopping import Rule, Stop, look_until_sure, rule_of
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.names import SEEDS, check_value
+from foveal.names import SEEDS, check_value, joined
 from foveal.randomness import OneForAll
 from foveal.scene import as_scene
 from foveal.scene.files import LARGE, ArraySource, Source, naming
@@ -213,7 +213,7 @@ def _answers(
             beliefs = {classes[n]: v for n, v in zip(labels_of, shares_of, strict=True)}
             own = locations[last + 1 - each : last + 1]
             told.append(Answer(classes[labels_of[0]], beliefs, own))
-        answer, beliefs = " ".join(one.answer for one in told), {}
+        answer, beliefs = joined((one.answer for one in told), classes), {}
         if len(last_looks) == 1:
             beliefs, told = told[0].probabilities, []
         else:

@@ -15,7 +15,7 @@ from foveal.evaluation.classifier import judging
 from foveal.evaluation.stopping import Rule, looks_taken
 from foveal.model.attention import RecurrentAttention
 from foveal.model.rollout import Rollout
-from foveal.names import IGNORED
+from foveal.names import IGNORED, joined
 from foveal.scene import PatchSource, Scene, scene_of
 
 Label = int | tuple[int, ...]  # a class, or those of a sequence without its end
@@ -64,7 +64,7 @@ class Scanpath:
 
     def names(self, labels: Label) -> str:
         """The names of a class, or of a sequence of them."""
-        return " ".join(self.classes[label] for label in _several(labels))
+        return joined((self.classes[label] for label in _several(labels)), self.classes)
 
     def answer_at(self, look: int) -> int:
         """Which answer, from 0, a look is for."""
