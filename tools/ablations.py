@@ -5,10 +5,10 @@
 
 Trains cluttered-60 with `foveal train`, one thread a run, in runs/ablations; goes on where it was
 stopped. The first has all runs see as many images, and evaluates the recipe's run by other
-protocols. The second gives all as much time: each makes one pass, and then from the beginning as
-many as the minutes hold. They write results/ablations.json and results/ablations-best.json and
-print the tables for docs/reproducing.md and docs/beyond.md. They compare validation errors:
-nothing is chosen on the test split.
+protocols. The second gives all as much processor time: each makes one pass, and then from the
+beginning as many as the minutes hold. They write results/ablations.json and
+results/ablations-best.json and print the tables for docs/reproducing.md and docs/beyond.md. They
+compare validation errors: nothing is chosen on the test split.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ def _of_best(options: argparse.Namespace) -> None:
         what, flags = OF_BEST[name]
         flags = flags if name == "fast" else f"--recipe best {flags}".rstrip()
         place = RUNS / f"best-{options.minutes:g}-minutes"
-        pace = _train(place / f"{name}-pace", flags, 1)["seconds"]
+        pace = _train(place / f"{name}-pace", flags, 1)["processor_seconds"]
         passes = max(1, round(60 * options.minutes / pace))
         run = _train(place / f"{name}-{seed}", f"{flags} --seed {seed}", passes)
-        return {"name": name, "what": what, "passes": passes} | run
+        return {"name": name, "what": what} | run
 
     results = []
     for seed in options.seeds:
@@ -134,7 +134,7 @@ def _of_best(options: argparse.Namespace) -> None:
     for name, (what, flags) in OF_BEST.items():
         runs = [run for run in results if run["name"] == name]
         errors = [run["validation_error"] for run in runs]
-        seconds = statistics.fmean(run["seconds"] for run in runs)
+        seconds = statistics.fmean(run["processor_seconds"] for run in runs)
         said = f"{statistics.fmean(errors):.2f} ({', '.join(f'{e:.2f}' for e in errors)})"
         print(f"| {what} | {said} | {runs[0]['passes']} | {seconds:.0f} | `{flags}` |")
 
@@ -153,7 +153,9 @@ def _train(directory: Path, flags: str, epochs: int) -> dict[str, Any]:
             raise SystemExit(f"{directory}: {done.stderr}")
     result = read_json(directory / "result.json")
     kept = ("validation_error", "seconds", "images_seen", "seed", "commit", "hardware")
-    return {"flags": flags, **{key: result[key] for key in kept}}
+    passes = read_json(directory / CONFIG_FILE)["training"]["epochs"]
+    times = {"passes": passes, "processor_seconds": result["processor_seconds"]}
+    return {"flags": flags, **{key: result[key] for key in kept}, **times}
 
 
 def _protocols(run: Path) -> dict[str, float]:
