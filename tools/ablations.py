@@ -1,7 +1,7 @@
 """What the choices of a recipe are worth: short runs that differ from it in one thing each.
 
     python tools/ablations.py [--jobs 2] [--epochs 6]
-    python tools/ablations.py --of best --minutes 3 --seeds 0 1 2 [--jobs 2]
+    python tools/ablations.py --of best --minutes 3 --seeds 0 1 2 [--only recipe alone] [--jobs 2]
 
 Trains cluttered-60 with `foveal train`, one thread a run, in runs/ablations; goes on where it was
 stopped. The first has all runs see as many images, and evaluates the recipe's run by other
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import statistics
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", choices=OF_BEST, help="some of them, with --of best")
     options = parser.parse_args()
     (_of_fast if options.of == "fast" else _of_best)(options)
 
@@ -113,29 +115,32 @@ def _of_fast(options: argparse.Namespace) -> None:
 
 
 def _of_best(options: argparse.Namespace) -> None:
-    def train(which: tuple[int, str]) -> dict[str, Any]:
+    place = RUNS / f"best-{options.minutes:g}-minutes"
+
+    def train(which: tuple[int, str]) -> None:
         seed, name = which
-        what, flags = OF_BEST[name]
+        flags = OF_BEST[name][1]
         flags = flags if name == "fast" else f"--recipe best {flags}".rstrip()
-        place = RUNS / f"best-{options.minutes:g}-minutes"
         pace = _train(place / f"{name}-pace", flags, 1)["processor_seconds"]
         passes = max(1, round(60 * options.minutes / pace))
         run = _train(place / f"{name}-{seed}", f"{flags} --seed {seed}", passes)
-        return {"name": name, "what": what} | run
+        run = {"name": name, "what": OF_BEST[name][0]} | run
+        write_json(place / f"{name}-{seed}.json", run)
 
-    results = []
-    for seed in options.seeds:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            results += pool.map(train, ((seed, name) for name in OF_BEST))
-        write_json(RESULTS / "ablations-best.json", {"runs": results})
-    print(
-        "| what differs | validation error, % | passes | seconds | flags |\n|---|---|---|---|---|"
-    )
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(train, itertools.product(options.seeds, options.only or OF_BEST)))
+    results = [
+        read_json(path) for name in OF_BEST for path in sorted(place.glob(f"{name}-[0-9]*.json"))
+    ]
+    write_json(RESULTS / "ablations-best.json", {"runs": results})
+    print("| what differs | validation error, % | passes | seconds | flags |\n" + 5 * "|---" + "|")
     for name, (what, flags) in OF_BEST.items():
-        runs = [run for run in results if run["name"] == name]
+        if not (runs := [run for run in results if run["name"] == name]):
+            continue
         errors = [run["validation_error"] for run in runs]
         seconds = statistics.fmean(run["processor_seconds"] for run in runs)
-        said = f"{statistics.fmean(errors):.2f} ({', '.join(f'{e:.2f}' for e in errors)})"
+        said = f"{statistics.fmean(errors):.2f}"
+        said += f" ({', '.join(f'{e:.2f}' for e in errors)})" if errors[1:] else ""
         print(f"| {what} | {said} | {runs[0]['passes']} | {seconds:.0f} | `{flags}` |")
 
 
