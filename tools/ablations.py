@@ -61,7 +61,10 @@ ABLATIONS = {
 OF_BEST = {
     "recipe": ("`--recipe best`", ""),
     "fast": ("`--recipe fast`", "--recipe fast"),
-    "no-map": ("the context tells the core, and no map the policy", "--policy learned"),
+    "no-map": (
+        "the context tells the core, no map the policy, and the first look is random",
+        "--policy learned",
+    ),
     "anywhere": ("the context, and looks anywhere", "--policy random"),
     "end-credit": ("credit for the end alone", "--look-weight 0"),
     "alone": ("a look earns what it tells alone", "--look-reward alone"),

@@ -145,8 +145,10 @@ def show(name: str, runs: list[dict[str, Any]]) -> None:
             spread = f" ± {statistics.stdev(some):.2g}" if len(some) > 1 else ""
             cells.append(f"{statistics.fmean(some):.3g}{spread}" if some else "")
         ours, theirs = (means.get((game, agent)) for agent in (first, last))
-        share = statistics.fmean(ours) / statistics.fmean(theirs) if ours and theirs else None
-        shares += [] if share is None else [share]
+        share = None
+        if ours and theirs and min(*ours, *theirs) > 0:  # a share of what is lost says nothing
+            share = statistics.fmean(ours) / statistics.fmean(theirs)
+            shares.append(share)
         print(f"| {game} | {' | '.join(cells)} | {'' if share is None else f'{share:.2f}'} |")
     if shares:
         print(f"{first} / {last}, mean over {len(shares)}: {statistics.fmean(shares):.2f}")
@@ -161,7 +163,10 @@ def main() -> None:
     parser.add_argument("--decisions", type=int)
     options = parser.parse_args()
     games = SETS[options.set]
-    chosen = (options.games or games.games, options.agents or games.agents)
+    chosen = (options.games or [*games.games], options.agents or [*games.agents])
+    for asked, known in zip(chosen, (games.games, games.agents), strict=True):
+        if unknown := set(asked) - set(known):
+            parser.error(f"{options.set} has {', '.join(known)}; got {', '.join(unknown)}.")
     for seed, game, agent in itertools.product(options.seeds, *chosen):
         train(options.set, game, agent, seed, options.decisions or games.decisions)
         write_json(Path("results", f"{options.set}.json"), {"runs": gather(options.set)})

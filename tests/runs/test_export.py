@@ -16,10 +16,10 @@ import torch
 from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.evaluation.stopping import look_until_sure
 from foveal.io.files import config_from_dict
-from foveal.model.context import ConvContextSettings
+from foveal.model.context import CONTEXTS, Context, ConvContextSettings
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
-from foveal.runs.graphs import Exportable
+from foveal.runs.graphs import Exportable, OneGlimpse
 from foveal.scene.preparation import Preparation
 from tests.conftest import TINY
 
@@ -294,6 +294,33 @@ def test_a_step_of_an_agent_with_a_context_tells_it_of_each_screen(
                 ):
                     torch.testing.assert_close(theirs[game : game + 1], ours, atol=1e-4, rtol=0)
         location, state = made[2], (made[3], made[4])
+
+
+@pytest.mark.parametrize("place", [(0.5, -0.5), None])
+def test_a_step_begins_where_the_context_says_or_else_where_it_is_told(
+    place: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Placing(Context):
+        side = 5
+
+        def __init__(self, _channels: int, state_sizes: tuple[int, ...]) -> None:
+            super().__init__()
+            self.state_sizes = state_sizes
+
+        def forward(self, thumbnail: torch.Tensor) -> tuple[object, object, None]:
+            count = len(thumbnail)
+            state = tuple(torch.full((count, size), 0.3) for size in self.state_sizes)
+            return state, None if place is None else torch.tensor([place]).expand(count, 2), None
+
+    monkeypatch.setitem(CONTEXTS, "placing", Placing)
+    model = RecurrentAttention(dataclasses.replace(SMALL, context="placing")).eval()
+    images, told = torch.rand(3, 1, 20, 30), torch.tensor([[0.9, 0.8]]).expand(3, 2)
+    fresh, state = torch.tensor([True, False, True]), torch.zeros(3, 16)
+    wanted = told if place is None else torch.tensor([place, (0.9, 0.8), place])
+    with torch.no_grad():
+        logits = OneGlimpse(model, Preparation())(images, told, fresh, state)[0]
+        step = model.step(images, wanted, (torch.full((3, 16), 0.3),))
+    torch.testing.assert_close(logits, step.logits)
 
 
 def test_what_differs_from_pytorch_is_not_written(

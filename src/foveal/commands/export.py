@@ -32,7 +32,7 @@ def export(
     --uint8, --fit and --invert do to the images is part of the file.
 
     An agent is exported as one step: images, location and state in; logits, next location and
-    state out.
+    state out. One with a context also takes fresh: which games begin with their image.
 
     Args:
         model: a run directory, a saved model, or the name of a pretrained one (foveal models).

@@ -25,7 +25,7 @@ MEANINGS = {
     "location": "(x, y) to look at, -1 and +1 the image's edges, clamped to these; where "
     "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
     "fresh": "whether a game or stream begins with this image: its state is then of no account, "
-    "nor is location, if the policy chooses the first look",
+    "nor is location, if the model chooses the first look",
     "hidden": "the core's state: zeros at first, then next_hidden",
     "cell": "the core's state: zeros at first, then next_cell",
     "logits": "after the last glimpse; of a sequence, of each answer, one after another",
@@ -157,9 +157,12 @@ class OneGlimpse(Exportable):
         count, senses = len(self.model.state_sizes), self.senses(others)
         state = others[len(self.begins) :][:count]
         if self.begins:
-            fresh, chooses = others[0], self.model.location_policy.chooses_first
-            first, start = self.model.begin(images, location=None if chooses else location)
-            location = torch.where(fresh[:, None], first, location)
+            fresh, thumbnail = others[0], self.model.thumbnail(images)
+            start, first = self.model.first_state(images.shape[0], thumbnail)
+            if first is None and self.model.location_policy.chooses_first:
+                first = self.model.decide(start).location
+            if first is not None:  # or it is random, and location says which
+                location = torch.where(fresh[:, None], first, location)
             state = self.model.renewed(fresh, start, state)
         step = self.model.step(images, location, state, senses=senses)
         given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state[:count])

@@ -92,11 +92,11 @@ of, from a single rollout. "Difference" is ours less the paper's.
 BEYOND_THE_PAPER = """
 ## Beyond the paper
 
-These rows first read a thumbnail of the whole, at most 1/16 of the pixels, and choose all their
-looks from it; the thumbnail is counted in the pixels read. "Best known" is the best published model
-that looks. One rollout, mean policy, last weights; only the control that looks at random draws
-anything in an evaluation. Of megapixel and needle the images are fixed, in training too, and the
-test has 1,000 (docs/haystacks.md).
+These rows first read a thumbnail of the whole, at most 1/16 of the pixels (of needle 1/4), and
+choose all their looks from it; the thumbnail is counted in the pixels read. "Best known" is the
+best published model that looks. One rollout, mean policy, last weights; only the control that looks
+at random draws anything in an evaluation. Of megapixel and needle the images are fixed, in training
+too, and the test has 1,000 (docs/haystacks.md).
 
 """
 SOONEST = """
