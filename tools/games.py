@@ -6,8 +6,8 @@
 Of minatar, minigrid, atari, catch-48 and fovea it trains one agent after another with `foveal
 train`, on one thread, in runs/SET; goes on where it was stopped. Writes results/SET.json, of all
 that has been trained so far, and prints the mean return of 256 fresh games (of Catch the share that
-is caught), of as many seeds as there are. minatar needs foveal[games], the others the packages
-ale-py and minigrid.
+is caught), of as many seeds as there are. minatar needs foveal[games]; atari and minigrid need the
+packages ale-py and minigrid.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def gather(name: str) -> list[dict[str, Any]]:
     for game, agent in itertools.product(SETS[name].games, SETS[name].agents):
         for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{RESULT_FILE}")):
             result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
-            run = {"game": game, "agent": agent, "command": config["command"]}
+            run = {"game": game, "agent": agent, "what": SETS[name].agents[agent][0]}
+            run["command"] = config["command"]
             found.append(run | {key: result[key] for key in KEPT if key in result})
     return found
 

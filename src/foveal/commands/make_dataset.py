@@ -47,9 +47,10 @@ def make_dataset(
     Files are OUT/SPLIT/CLASS/NUMBER.png or .tif. OUT/manifest.csv lists path, label and split;
     OUT/places.csv the square of each digit asked about: x and y of its top left corner, width,
     height, in pixels. Where a label is a sequence, as in "3 1 4", files are OUT/SPLIT/NUMBER.png,
-    and foveal train folder reads OUT/manifest.csv with --separator " ". Canvases of any size are
-    written in little memory: foveal make-dataset cluttered-60 --canvas-size 4096 --num-clutter 1000
-    --out big. OUT is there whole, or, after an error or Ctrl-C, not at all.
+    and foveal train folder reads OUT/manifest.csv with --separator " ", or ", " where a class has a
+    space in its name. Canvases of any size are written in little memory: foveal make-dataset
+    cluttered-60 --canvas-size 4096 --num-clutter 1000 --out big. OUT is there whole, or, after an
+    error or Ctrl-C, not at all.
 
     Args:
         task: what to write: mnist-28, megapixel or another task of digits (foveal tasks).

@@ -13,6 +13,7 @@ from PIL import Image
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.canvases import pyramids
 from foveal.tasks.canvases.files import write_dataset
+from foveal.tasks.folder.listing import list_images
 
 
 def task(**values: object) -> CanvasTask:
@@ -58,6 +59,20 @@ def test_test_files_are_the_canvases_that_models_are_evaluated_on(
         x, y, width, height = (int(place[name]) for name in ("x", "y", "width", "height"))
         if not data.config.num_clutter:  # the rest is black
             assert pixels[y : y + height, x : x + width].sum() == pixels.sum() > 0
+
+
+def test_names_with_spaces_are_read_back_from_a_manifest_of_sequences(tmp_path: Path) -> None:
+    classes = ("red fox", "wolf")
+    for name, number in itertools.product(classes, range(10)):
+        place = tmp_path / "digits" / name / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 90 + 8 * number).save(place)
+    pair = {"num_digits": (2, 2), "answer": "sequence", "num_clutter": 0}
+    data = task(digits=str(tmp_path / "digits"), **pair)
+    write_dataset(data, {"train": 20}, tmp_path / "out")
+    found = list_images(tmp_path / "out" / "manifest.csv", ", ")
+    assert set(found.classes) == set(classes)
+    assert {len(found.names(entry)) for entry in found.entries} == {2}
 
 
 def test_training_files_depend_on_the_seed_and_a_smaller_number_is_a_start(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
-from foveal.names import Range, check_value
+from foveal.names import Range, check_value, joined
 from foveal.tasks.canvases import pyramids
 from foveal.tasks.canvases.canvases import CanvasTask
 from foveal.tasks.canvases.painting import Layout
@@ -82,7 +82,7 @@ def _label(task: CanvasTask, layout: Layout) -> str:
     """The name of the class of a canvas, or those of its sequence, without the end."""
     names = task.classes[:-1] if task.with_end else task.classes
     labels = layout.labels.view(-1).tolist()
-    return " ".join(names[label] for label in labels if 0 <= label < len(names))
+    return joined((names[label] for label in labels if 0 <= label < len(names)), names)
 
 
 def _check(task: CanvasTask | HaystackTask, counts: Mapping[str, int], file_format: str) -> None:

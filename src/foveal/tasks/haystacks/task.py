@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.names import END
+from foveal.names import END, joined
 from foveal.scene import Scene
 from foveal.scene.collages import Collage
 from foveal.scene.photographs import PhotographScene
@@ -104,7 +104,7 @@ class HaystackTask(Task):
 
             names = self.classes[:-1] if self.with_end else self.classes
             told = [names[one] for one in np.atleast_1d(label) if 0 <= one < len(names)]
-            yield Shown(" ".join(told), squares, rows)
+            yield Shown(joined(told, names), squares, rows)
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Scene, Tensor]]:
         """See `Task.fixed_batches`: as they are."""
