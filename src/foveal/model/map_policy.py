@@ -78,14 +78,14 @@ class MapPolicy(Policy):
         seen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.forward`; the mean is that of the chosen cell."""
-        middles, sizes, keys = self._cells(feature_map)
+        middles, sizes, keys, prior = self._cells(feature_map)
         with torch.autocast(hidden.device.type, enabled=False):
             weighing, *moving = self._queries(hidden[:, None]).unbind(2)
             seen = None if seen is None else seen[:, None]
             weighed = weighing @ keys
             if self.steps is not None:
-                weighed = weighed + self._stepped(hidden[:, None], feature_map, seen)
-            weights = self._weights(weighed, feature_map, seen).squeeze(1)
+                weighed = weighed + self._stepped(hidden[:, None], middles, sizes, seen)
+            weights = self._weights(weighed, prior, seen).squeeze(1)
             cell = drawn(weights, generator) if self.training else weights.argmax(-1, keepdim=True)
             # Where the others would be is left out.
             key = keys.gather(2, cell[:, None].expand(-1, keys.shape[1], -1))
@@ -148,7 +148,7 @@ class MapPolicy(Policy):
         side = 2 * math.ceil(reach) + 1
         if side > min(down, across) or GATHERED * side**2 > down * across:
             return None
-        _, sizes, _ = self._cells(feature_map)
+        _, _, sizes = self._grid(feature_map)
         first = ((choice + 1) / sizes[:, None]).floor().long() - side // 2
         step = torch.arange(side, device=choice.device)
         x, y = (
@@ -175,7 +175,7 @@ class MapPolicy(Policy):
             ``(B, N, n)`` logarithms of the cells' weights, -inf of a cell that lies beyond the
             image, and ``(B, N, n, 2)`` means.
         """
-        middles, sizes, keys = self._cells(feature_map)
+        places, sizes, keys, prior = self._cells(feature_map)
         # In bfloat16 a location would have too few digits to name a pixel.
         with torch.autocast(hidden.device.type, enabled=False):
             queries = self._queries(hidden)
@@ -183,15 +183,15 @@ class MapPolicy(Policy):
                 # One product, whose gradient is one piece of memory.
                 products = (queries.flatten(1, 2) @ keys).view(*queries.shape[:3], -1)
                 weighed, moved = products[:, :, 0], products[:, :, 1:].movedim(2, 3)
-                middles = middles[:, None]
+                middles = places[:, None]
             else:
                 weighed = queries[:, :, 0] @ keys
                 image = torch.arange(len(near), device=near.device)[:, None, None]
                 moved = keys.transpose(1, 2)[image, near] @ queries[:, :, 1:].transpose(2, 3)
-                middles = middles[image, near]
+                middles = places[image, near]
             if self.steps is not None:
-                weighed = weighed + self._stepped(hidden, feature_map, seen)
-        weights = self._weights(weighed, feature_map, seen)
+                weighed = weighed + self._stepped(hidden, places, sizes, seen)
+        weights = self._weights(weighed, prior, seen)
         weights = weights if near is None else weights.gather(2, near)
         return weights, middles + self.moves * moved.tanh() * sizes[:, None, None]
 
@@ -202,22 +202,31 @@ class MapPolicy(Policy):
         # The first cell begins with the image, at -1.
         return places[:, 0, 0], places[:, 1, :, 0], 2 * (places[:, :, 0, 0] + 1)
 
-    def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys."""
-        middles = feature_map[:, :2].detach().float().flatten(2).transpose(1, 2)
-        keys = feature_map[:, 2 : 2 + self.channels].float().flatten(2)
-        return middles, self._grid(feature_map)[2], keys
+    def _cells(self, feature_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the cells: middles ``(B, h w, 2)``, sizes across and down ``(B, 2)``, keys, priors.
+
+        A prior, ``(B, h w)``, adds to the logarithm of a weight; -inf where the image has ended.
+        """
+        columns, rows, sizes = self._grid(feature_map)
+        across, down = columns - sizes[:, :1] / 2 >= 1, rows - sizes[:, 1:] / 2 >= 1
+        beyond = (down[:, :, None] | across[:, None]).flatten(1)
+        # Split at once, the map has one gradient in memory, where slices have one each.
+        parts = [2, self.channels, 1][: feature_map.shape[1] - self.channels]
+        places, keys, *priors = feature_map.flatten(2).float().split(parts, 1)
+        prior = priors[0].squeeze(1) if priors else torch.zeros_like(places[:, 0])
+        return places.detach().transpose(1, 2), sizes, keys, prior.masked_fill(beyond, -torch.inf)
 
     def _queries(self, hidden: Tensor) -> Tensor:
         """``(B, N, 3, M)``: for weights, and for means across and down."""
         queries: Tensor = self.queries(self._told(hidden)) / math.sqrt(self.channels)
         return queries.view(*queries.shape[:-1], 3, -1)
 
-    def _stepped(self, hidden: Tensor, feature_map: Tensor, marks: Tensor | None) -> Tensor:
+    def _stepped(
+        self, hidden: Tensor, middles: Tensor, sizes: Tensor, marks: Tensor | None
+    ) -> Tensor:
         """``(B, N, h w)``, what ways from the last look add to logarithms of weights, if any."""
         if self.steps is None or marks is None:
             return hidden.new_zeros((), dtype=torch.float32)
-        middles, sizes, _ = self._cells(feature_map)
         last = (marks & LAST).flatten(2).bool().float()
         # In cells, those nearby told apart the best; none before the first look.
         ways = (middles[:, None] - (last @ middles)[:, :, None]) / sizes[:, None, None]
@@ -229,16 +238,11 @@ class MapPolicy(Policy):
     def _told(self, hidden: Tensor) -> Tensor:
         return torch.zeros_like(hidden.float()) if self.one_shot else hidden.float()
 
-    def _weights(self, weighed: Tensor, feature_map: Tensor, seen: Tensor | None) -> Tensor:
+    @staticmethod
+    def _weights(weighed: Tensor, prior: Tensor, seen: Tensor | None) -> Tensor:
         """``(B, N, h w)`` logarithms of weights, from what the keys say of each cell."""
-        columns, rows, sizes = self._grid(feature_map)
-        across, down = columns - sizes[:, :1] / 2 >= 1, rows - sizes[:, 1:] / 2 >= 1
-        beyond = (down[:, :, None] | across[:, None]).flatten(1)
         # A number for each look and cell is much to write: no more often than it has to be.
-        prior = torch.zeros_like(beyond, dtype=weighed.dtype)
-        if feature_map.shape[1] > 2 + self.channels:
-            prior = feature_map[:, -1].float().flatten(1)
-        weighed = weighed + prior.masked_fill(beyond, -torch.inf)[:, None]
+        weighed = weighed + prior[:, None]
         if seen is not None:  # little, not nothing: there may be no other cell
             weighed = weighed.sub_((seen & NEAR).flatten(2), alpha=UNLIKELY)
         return weighed.log_softmax(-1)
