@@ -6,7 +6,9 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from foveal import __version__
 from foveal.names import IMPORTED, choose, fault_of_ones_own, import_here, printable
@@ -125,6 +127,13 @@ def _call(name: str, arguments: list[str]) -> int:
     from foveal.commands.console import Stop  # noqa: PLC0415
     from foveal.commands.flags import parse  # noqa: PLC0415
 
+    usual = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *where: Any) -> str:
+        told = f"foveal {name}: {printable(' '.join(str(message).split()))}\n"
+        return told if category is UserWarning else usual(message, category, *where)
+
+    warnings.formatwarning = formatted  # type: ignore[assignment]  # called by places
     place = name.replace("-", "_")
     module = importlib.import_module(f"foveal.commands.{place}")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # until here it ended the imports

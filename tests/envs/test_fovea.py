@@ -17,6 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from foveal import GlimpseSensor
 from foveal.envs import CATCH_ID, Fovea, FoveaVector
 from foveal.viz.theme import scale_color
+from tests.envs.test_games import Broken
 
 EYE = {"glimpse_size": 3, "num_scales": 2}
 
@@ -53,8 +54,8 @@ class Ticking(gymnasium.Env[Any, Any]):
         self.time += 1
         if self.fault == "killed" and self.time == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "error" and self.time == 2:
-            raise ZeroDivisionError("the ball went through the wall")
+        if self.fault in ("error", "%d") and self.time == 2:
+            raise ZeroDivisionError(f"the ball went through the wall {self.fault}")
         return self.observe(), 1.0, self.time == self.length, False, {}
 
     def observe(self) -> Any:
@@ -256,6 +257,11 @@ WRONG = {
         'cannot be told.* channels="first"',
     ),
     "a name of ours": (lambda: Fovea(space_of(view=IMAGE, gaze=Discrete(3))), "observes 'gaze' it"),
+    "no such setting": (lambda: faulty(colour=1), "unknown setting 'colour'; it must be one of gl"),
+    "flat, neither": (
+        lambda: Fovea(Ticking(Dict(a=Discrete(2))), grid=5, flat=True),
+        "does not go. Pass flat=False",
+    ),
     "unknown setting": (
         lambda: faulty(gaze="up"),
         "gaze must be one of absolute, relative; got 'u",
@@ -320,6 +326,35 @@ def test_a_sense_that_is_not_of_its_space_is_refused(number: int) -> None:
         env.step(action)
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no view", r"must be a Dict with 'view', as their space says; got heading, text, flags"),
+        ("no heading", r"must be a Dict with 'heading', as .*; got view, text, flags"),
+        ("bare", r"must be a Dict with 'view', as their space says; got a ndarray"),
+    ],
+)
+def test_what_is_missing_of_an_observation_is_named(fault: str, words: str) -> None:
+    env = Fovea(Broken(fault), glimpse_size=2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=words):
+        env.step({"motor": 0, "gaze": GOOD})
+
+
+class Keyed(Ticking):
+    """Looks its action up, as many environments do."""
+
+    def step(self, action: Any) -> Any:
+        return super().step({2: "up", 3: "down", 4: "left", 5: "right"}[action])
+
+
+def test_one_flat_action_is_a_number_that_can_be_looked_up() -> None:
+    env = Fovea(Keyed(), **EYE, grid=2, flat=True)
+    env.reset(seed=0)
+    env.step(np.array([1, 3]))
+    assert env.unwrapped.acted == "down"
+
+
 def test_of_many_which_gaze_is_no_number() -> None:
     many = FoveaVector(ticking(3), **EYE)
     many.reset(seed=0)
@@ -354,13 +389,12 @@ def test_of_many_a_screen_that_changes_its_size_is_refused() -> None:
         many.step(actions)
 
 
-@pytest.mark.filterwarnings("ignore")  # Gymnasium warns of the worker's traceback
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
         (
             "error",
-            "environment 1 of 3 died in its worker: ZeroDivisionError: the ball",
+            "environment 1 of 3 died in its worker: ZeroDivisionError: the ball went",
         ),
         ("killed", r"environment 1 \(exit code -9\) of 3 died in its worker: EOFError"),
     ],
@@ -374,6 +408,26 @@ def test_an_environment_that_dies_in_a_worker_is_named(fault: str, words: str) -
         many.step(actions)
     assert "\n" not in str(died.value)
     many.close()
+    many.close()
+    assert not any(worker.is_alive() for worker in many.env.processes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("fault", "words"), [("%d", "ZeroDivisionError: .* %d"), ("size", "shape")]
+)
+def test_whatever_workers_do_it_is_said_and_they_can_be_closed(
+    fault: str, words: str, shared: bool
+) -> None:
+    many = FoveaVector(
+        ticking(3, vector=partial(AsyncVectorEnv, shared_memory=shared), faults={1: fault}), **EYE
+    )
+    many.reset(seed=2)
+    actions = {"motor": np.full(3, 2), "gaze": np.zeros((3, 2))}
+    many.step(actions)
+    with pytest.raises((ValueError, ChildProcessError), match=words):
+        many.step(actions)
     many.close()
     assert not any(worker.is_alive() for worker in many.env.processes)
 

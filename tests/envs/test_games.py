@@ -272,6 +272,33 @@ def test_an_action_may_last_several_frames_of_which_two_are_seen() -> None:
     assert turn.images[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2])
 
 
+@pytest.mark.parametrize("env", ["Countdown", "Feeling"])
+@pytest.mark.parametrize(("frames", "shown"), [(2, [2, 0]), (3, [1]), (4, [1]), (9, [1])])
+def test_a_game_that_ends_within_an_action_shows_its_last_two_frames(
+    env: str, frames: int, shown: list[int]
+) -> None:
+    """Of three decisions: 2, 1, 0 are left. The last frame alone, where the action has no more."""
+    games = Games(EnvConfig(f"test/{env}-v0", env_skip=frames), 1)
+    images, _ = games.reset(1)
+    assert images[0, 0, 0, 0].item() == pytest.approx(0.3)
+    turns = [games.step(torch.zeros(1, dtype=torch.long)) for _ in shown]
+    seen = [turn.images[0, 0, 0, 0].item() for turn in turns]
+    assert seen == pytest.approx([left / 10 for left in shown])
+    assert [turn.over.item() for turn in turns] == [False] * (len(shown) - 1) + [True]
+    if env == "Feeling":  # all but the image is that of the last frame
+        assert turns[-1].senses["heading"].argmax().item() == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_score_of_an_atari_game_is_not_clipped() -> None:
+    """A shot alien is worth 5 points and more; from the library's own vector environment."""
+    pytest.importorskip("ale_py")
+    games = Games(EnvConfig("ale_py:ALE/SpaceInvaders-v5"), 4)
+    games.reset(0)
+    earned = [games.step(torch.full((4,), 1)).rewards for _ in range(200)]
+    assert torch.stack(earned).max() >= 5
+
+
 def test_colours_become_grey() -> None:
     for channel, share in enumerate((0.299, 0.587, 0.114)):
         options = ("shape=(4, 5, 3)", "high=255", "dtype=uint8", f"lit=(0, 0, {channel})")
@@ -498,6 +525,11 @@ class Broken(Feeling):
         image, reward, *rest = super().step(action)
         wrong = {"heading": np.int64(5), "text": np.array([0, 7]), "free": np.array([[np.nan, 0]])}
         wrong |= {"scaled": np.float32([1, 4.5])}
+        if self.fault in ("no view", "no heading"):
+            del image[self.fault.removeprefix("no ")]
+            return image, reward, *rest
+        if self.fault == "bare":
+            return image["view"], reward, *rest
         if self.fault in wrong:
             image[self.fault] = wrong[self.fault]
         elif self.fault == "raises":

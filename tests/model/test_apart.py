@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -190,3 +191,20 @@ def test_what_makes_no_sense_is_refused() -> None:
         MapSettings(apart=-1)
     with pytest.raises(ValueError, match="map_light must be a number from 0 to 1,000,000; got -2"):
         ConvContextSettings(map_light=-2)
+
+
+def test_more_looks_than_a_map_has_cells_are_refused_and_repeats_are_said() -> None:
+    agent = model(1.5).eval()
+    image = torch.rand(1, 1, 27, 27)
+    with pytest.raises(ValueError, match=r"at most the 81 cells of the map.*got 82\. Pass fewer"):
+        agent(image, num_glimpses=82)
+    agent(image, num_glimpses=81)
+    # Of 9 x 9 cells a look closes 3 x 3 at the most, and 9 at the least: at most 25 looks differ.
+    with pytest.warns(
+        UserWarning, match=r"has \d+ places to be looked at; the other \d+ looks fall"
+    ):
+        found = agent.predict(image[0], num_glimpses=81)
+    assert 9 <= len(set(map(tuple, found.locations))) <= 25
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.predict(image[0], num_glimpses=9)

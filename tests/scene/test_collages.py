@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from foveal.scene.collages import Collage
 from foveal.scene.dense import DenseScene
+from foveal.scene.memory import Budget, Kept
 from foveal.scene.photographs import PhotographScene
 
 
@@ -25,6 +27,21 @@ def collage(side: int, added: bool, seed: int = 0) -> tuple[Collage, np.ndarray]
             light = bank[piece, i, j]
             wanted[y + i, x + j] = min(255, wanted[y + i, x + j] + light) if added else light
     return Collage(bank, pieces, places, side, added), wanted
+
+
+def test_thumbnails_are_kept_as_long_as_there_is_room() -> None:
+    """For those of two pictures; that of a third is made each time, and is the same."""
+    budget = Budget(2 * 5 * 5 * 2 + 10)  # sums of 16 bits, in boxes of 6 x 6
+    pictures = [
+        dataclasses.replace(collage(29, True, seed)[0], sums=Kept(budget)) for seed in range(3)
+    ]
+    for picture, other in zip(
+        pictures, [collage(29, True, seed)[0] for seed in range(3)], strict=True
+    ):
+        for _ in range(2):
+            assert torch.equal(picture.thumbnail(5), other.thumbnail(5))
+    assert [len(picture.sums) for picture in pictures] == [1, 1, 0]
+    assert budget.left == 10
 
 
 @pytest.mark.parametrize("added", [False, True])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import struct
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.sensor import GlimpseSensor
 from foveal.scene.files import ArraySource, Source, is_large, open_source, sources, tiff
 from foveal.scene.files.slides import SlideSource
+from foveal.scene.files.sources import Level
 from tests.conftest import TINY
 
 Array = NDArray[Any]
@@ -542,3 +544,26 @@ def test_sources_that_cannot_be_a_batch_are_refused() -> None:
         model([torch.zeros(1, 8, 8)])
     with pytest.raises(ValueError, match="a sequence of none"):
         model([])
+
+
+def test_where_a_smaller_copy_is_damaged_a_larger_one_is_read() -> None:
+    """The averages are those of the image itself; it is said once."""
+
+    class Cracked(ArraySource):
+        def _pixels(self, number: int, top: int, left: int, height: int, width: int) -> Any:
+            if number:
+                raise ValueError("a tile cannot be decoded")
+            return super()._pixels(number, top, left, height, width)
+
+    pixels = noise(128, 96, 1)
+    source = Cracked(pixels)
+    source.levels += [Level(64, 48, 2), Level(16, 12, 8)]
+    with pytest.warns(
+        UserWarning, match="16 x 12 pixels is damaged .*a larger one is read"
+    ) as told:
+        found = source.read(0, 0, 2, 64)
+    assert len(told) == 2, "each copy once"
+    np.testing.assert_allclose(found, averages(pixels / 255, 0, 0, 2, 64), atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source.read(0, 0, 2, 64)

@@ -218,8 +218,36 @@ def test_rewards_are_clipped_and_the_score_is_the_games_own(
         played = trainer._play(0.2)
         assert set(played.rewards.unique().tolist()) == {0, 1 if clip else 7}
         assert set(played.scores.unique().tolist()) == {0, 7}
-    assert shown[0]["return"] == shown[1]["return"] > 1
+    assert shown[0]["return"] == shown[1]["return"] == 7 * shown[1]["clipped_return"] > 1
+    assert "clipped_return" not in shown[0]
     assert shown[1]["baseline_loss"] < shown[0]["baseline_loss"] / 5
+
+
+def test_the_returns_of_training_are_of_games_that_ended(tmp_path: Path) -> None:
+    """Games of 2, 3 and 4 decisions that earn 1 for each action 1, read after one decision each."""
+    trainer = make_trainer(
+        tmp_path,
+        env=EnvConfig("test/Countdown-v0"),
+        agent=dataclasses.replace(AGENT, num_classes=2),
+        config={"decisions": 12, "num_envs": 3, "rollout_length": 1, "num_minibatches": 1},
+    )
+    trainer.objective = dataclasses.replace(trainer.objective, clip_rewards=True)
+    step, rewards = trainer.games.step, []
+
+    def worth(actions: torch.Tensor) -> Any:
+        turn = step(actions)
+        turn = turn._replace(rewards=torch.full_like(turn.rewards, 3.0) * turn.played)
+        rewards.append(turn)
+        return turn
+
+    trainer.games.step = worth  # type: ignore[method-assign]
+    trainer.run()
+    lines = [line for line in read_metrics(tmp_path) if "loss" in line]
+    over = [turn.over.tolist() for turn in rewards]
+    # None ends with the first decision; then one each: of 2, 3 and 4 decisions.
+    assert [sum(ended) for ended in over] == [0, 1, 1, 1]
+    assert [line.get("return") for line in lines] == [None, 6, 9, 12]
+    assert [line.get("clipped_return") for line in lines] == [None, 2, 3, 4]
 
 
 def test_an_agent_learns_to_catch(tmp_path: Path) -> None:

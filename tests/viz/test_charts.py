@@ -16,7 +16,7 @@ from tests.evaluation.test_confusion import GIVEN, LABELS
 
 def test_a_course_has_a_curve_a_run_by_its_very_name() -> None:
     curves = {r"_$\frac$": [[(1.0, 20.0), (2.0, 10.0)]], "b": [[(3.0, 5.0)]]}
-    figure = draw_training(curves, "validation_error", in_minutes=True)
+    figure = draw_training(curves, "validation_error", "minutes")
     axes = figure.axes[0]
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[1, 20], [2, 10]],
@@ -31,7 +31,7 @@ def test_a_course_has_a_curve_a_run_by_its_very_name() -> None:
 
 def test_runs_under_one_name_are_their_mean_and_a_band_as_far_as_all_have_come() -> None:
     runs = [[(1.0, 20.0), (2.0, 10.0), (3.0, 5.0)], [(1.0, 30.0), (2.0, 14.0)], [(1, 40), (2, 18)]]
-    axes = draw_training({"three": runs}, "validation_error", in_minutes=False).axes[0]
+    axes = draw_training({"three": runs}, "validation_error", "steps").axes[0]
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[1, 30], [2, 14]]]
     (band,) = axes.collections
     corners = set(map(tuple, band.get_paths()[0].vertices.tolist()))

@@ -24,7 +24,7 @@ def compare(
     Args:
         runs: run directories, of one kind: classifiers, or agents.
         out: the picture to write, a PNG.
-        time: against minutes of training instead of steps.
+        time: against minutes of training instead of steps, or of an agent's decisions.
         pool: one curve of all runs that differ in nothing but the seed: their mean, and a band from
             the lowest to the highest, as far as all have come.
         json: print the curves as one JSON object.
@@ -34,7 +34,7 @@ def compare(
         raise ValueError(
             "which runs? Name them: foveal compare RUN RUN... (foveal runs lists them)"
         )
-    curves, measures = {}, set()
+    curves, measures, axes, games = {}, set(), set(), set()
     alike: dict[str, list[str]] = {}  # the runs of one curve
     for directory in dict.fromkeys(runs):
         run = load(directory).run
@@ -42,16 +42,24 @@ def compare(
         same = repr(run.altered(training={"seed": 0})) if pool and run else str(directory)
         alike.setdefault(same, []).append(str(directory))
         curves[str(directory)] = [
-            (line["seconds"] / 60 if time else line["step"], line[measure])
+            (
+                line["seconds"] / 60 if time or run is None else run.along(line["step"]),
+                line[measure],
+            )
             for line in read_metrics(directory)
             if measure in line
         ]
         if not curves[str(directory)]:
             raise ValueError(f"{directory} has no validation yet. Let it train on.")
         measures.add(measure)
+        axes.add("minutes" if time or run is None else run.axis)
+        games |= {run.env.env} if run and run.env else set()
     if len(measures) > 1:
         raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
-    (measure,) = measures
+    (measure,), (axis,) = measures, axes
+    if len(games) > 1:
+        words = f"these runs play {', '.join(sorted(games))}, whose returns cannot be compared."
+        complain("compare", words)
     drawn = {
         names[0] + f" and {len(names) - 1} more" * (len(names) > 1): [curves[n] for n in names]
         for names in alike.values()
@@ -60,8 +68,8 @@ def compare(
         if len({len(points) for points in some}) > 1:
             words = f"{name}: drawn to validation {min(map(len, some))}, as far as all have come."
             complain("compare", words)
-    save_picture(draw_training(drawn, measure, in_minutes=time), out)
+    save_picture(draw_training(drawn, measure, axis), out)
     if json:
-        print_json(measure=measure, curves=curves, picture=str(out))
+        print_json(measure=measure, axis=axis, curves=curves, picture=str(out))
         return
     say(f"{len(drawn)} curve{'s' * (len(drawn) > 1)} of {measure.replace('_', ' ')}: {out}")

@@ -20,6 +20,7 @@ from foveal.commands.console import (
     training_bar,
 )
 from foveal.commands.flags import HELP, parse
+from foveal.envs.games import is_atari
 from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
@@ -133,6 +134,10 @@ def read_options(
         same = model.context == config.model.context
         follow = {key: value for key, value in fitted.items() if same or key != "context_settings"}
         config = config.altered(model=follow)
+        if is_atari(asked.env.env):
+            config = config.altered(objective={"clip_rewards": True})
+            why = "--clip-rewards: points of one of Atari's games are worth 1, of another 1,000"
+            reasons.append(Reason(("--clip-rewards", "--no-clip-rewards"), why))
         options = read(dataclasses.replace(model, **fitted))
     if isinstance(config, CanvasRun) and config != (other := answering(config, asked.task)):
         config = other

@@ -19,11 +19,14 @@ def choices(space: Any) -> list[int]:
 
 
 def of_space(space: Any, numbers: NDArray[Any]) -> NDArray[Any]:
-    """Actions of a space from their whole numbers, ``(..., K)``, each from 0 to its choices."""
+    """Actions of a space from their whole numbers, ``(..., K)``, each from 0 to its choices.
+
+    One of a `Discrete` is a number, not an array without axes, which could be no key of a dict.
+    """
     if not isinstance(space, MultiBinary):
         numbers = numbers + np.ravel(space.start)
     actions: NDArray[Any] = numbers.reshape((*numbers.shape[:-1], *space.shape)).astype(space.dtype)
-    return actions
+    return actions[()]
 
 
 class Together:

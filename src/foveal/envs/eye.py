@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import gymnasium
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foveal.envs.actions import WHOLE, choices, of_space
 from foveal.envs.observations import NUMBERS, Screen, Sense
 from foveal.model.sensor import GlimpseSensor
-from foveal.names import Range, check_fields, shortened
+from foveal.names import Range, check_fields, choose, shortened
 from foveal.scene.screens import Screens
 
 GLIMPSE, MOTOR, GAZE = "glimpse", "motor", "gaze"
@@ -42,6 +42,13 @@ class FoveaConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, reach=Range(0, 2, above=True), grid=Range(0, 1024))
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> FoveaConfig:
+        """Of settings by name; `ValueError` if there is none of a name."""
+        for name in settings:
+            choose(name, [field.name for field in fields(cls)], "setting")
+        return cls(**settings)
 
 
 class Eye:
@@ -171,10 +178,12 @@ class Eye:
         if isinstance(motor, Box) and motor.dtype.kind == "f" and not self.config.grid:
             low, high = np.append(motor.low, [-1, -1]), np.append(motor.high, [1, 1])
             return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        fits = isinstance(motor, WHOLE) or (isinstance(motor, Box) and motor.dtype.kind == "f")
+        other = "grid=0, or " if self.config.grid else "grid=5, or "
         raise ValueError(
             f"a flat space of actions has whole numbers only, or floats only: with {motor} of "
             f"{name} a gaze with grid={self.config.grid} does not go. Pass "
-            f"{'grid=0' if self.config.grid else 'grid=5'}, or flat=False."
+            f"{other if fits else ''}flat=False."
         )
 
     def _unflattened(self, actions: NDArray[Any], batched: bool) -> tuple[Any, NDArray[Any]]:

@@ -54,7 +54,7 @@ class Fovea(gymnasium.Wrapper[Seen, Any, Any, Any], RecordConstructorArgs):
             )
         RecordConstructorArgs.__init__(self, **settings)
         super().__init__(env)
-        self.eye = Eye(FoveaConfig(**settings), env.observation_space, env.action_space, str(env))
+        self.eye = Eye(FoveaConfig.of(settings), env.observation_space, env.action_space, str(env))
         self.observation_space, self.action_space = self.eye.observations, self.eye.actions
         self.metadata = {**env.metadata, "render_modes": [RGB] if self.render_mode else []}
         self._looked, self._closed = self.eye.middle(1), False
@@ -126,7 +126,10 @@ class FoveaVector(VectorWrapper[Seen, Any, Any, Any, Any]):
             )
         super().__init__(env)
         self.eye = Eye(
-            FoveaConfig(**settings), env.single_observation_space, env.single_action_space, str(env)
+            FoveaConfig.of(settings),
+            env.single_observation_space,
+            env.single_action_space,
+            str(env),
         )
         self.single_observation_space = self.eye.observations
         self.single_action_space = self.eye.actions

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
-from gymnasium.wrappers import MaxAndSkipObservation
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.envs.actions import Together
 from foveal.envs.eye import GLIMPSE
+from foveal.envs.frames import RepeatAction
 from foveal.envs.observations import Screen, find_senses
 from foveal.names import Range, check_fields, import_here, nearest
 from foveal.scene.files.sources import LUMA
@@ -238,7 +238,7 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterato
         ValueError: in place of an error in this process, if there is a name for who failed, or
             images have changed their shape.
     """
-    level, quiet = gymnasium.logger.min_level, name and not os.environ.get("FOVEAL_DEBUG")
+    level, quiet = gymnasium.logger.min_level, not os.environ.get("FOVEAL_DEBUG")
     if quiet and hasattr(vector.unwrapped, "processes"):
         gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # they show tracebacks
     try:
@@ -259,6 +259,8 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterato
             for index, worker in enumerate(workers)
             if not base.closed and (base.parent_pipes[index] is None or not worker.is_alive())
         ]
+        if not dead and hasattr(base, "_state"):
+            base._state = AsyncState.DEFAULT  # what they sent was taken, or closing would wait
         if not dead and (name or shaped):
             raise ValueError(
                 f"{name or vector} failed with {said}. Mend it; FOVEAL_DEBUG=1 shows where."
@@ -277,13 +279,16 @@ def naming_the_dead(vector: VectorEnv[Any, Any, Any], name: str = "") -> Iterato
 def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     options = read_options(config.env_options)
     if config.env_skip > 1:  # vector environments of their own kind take no wrappers
-        skipping = [functools.partial(MaxAndSkipObservation, skip=config.env_skip)]
-        options = {"vectorization_mode": "sync", "wrappers": skipping} | options
+        repeating = [functools.partial(RepeatAction, frames=config.env_skip)]
+        options = {"vectorization_mode": "sync", "wrappers": repeating} | options
     module, sign, _ = config.env.partition(":")
     if sign:
         import_here(module)
     elif config.env not in gymnasium.registry:
         _register_announced()
+    if is_atari(config.env) and not {"vectorization_mode", "wrappers"} & options.keys():
+        # Of its own vector environment, which would hide the score.
+        options = {"reward_clipping": False} | options
     try:
         vector = gymnasium.make_vec(config.env, num_envs=num_envs, **options)
     except gymnasium.error.UnregisteredEnv as problem:
@@ -306,6 +311,12 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
             f"vector_entry_point gave {vector}."
         )
     return vector
+
+
+def is_atari(env: str) -> bool:
+    """Whether an id is of the Arcade Learning Environment, whose package is imported."""
+    name = env.rpartition(":")[2]
+    return name in gymnasium.registry and gymnasium.spec(name).namespace == "ALE"
 
 
 @functools.cache

@@ -88,6 +88,10 @@ class Screen:
             return several * first, second, third
         return several * third, first, second
 
+    def part(self, observations: Any) -> Any:
+        """The image among observations; `ValueError` if they have none."""
+        return observations if self.key is None else _part(observations, self.key, self.name)
+
     def read(self, observations: Any, *, batched: bool = True) -> Screens:
         """The images of B observations, or of one.
 
@@ -95,7 +99,7 @@ class Screen:
             ValueError: if they have another shape than the environment says, or values that are not
                 within its bounds.
         """
-        images = np.asarray(observations if self.key is None else observations[self.key])
+        images = np.asarray(self.part(observations))
         images = images if batched else images[None]
         if images.shape[1:] != self.shape:
             raise ValueError(
@@ -162,7 +166,7 @@ class Sense:
         Raises:
             ValueError: if one is not of its space.
         """
-        values = np.asarray(observations[self.key])
+        values = np.asarray(_part(observations, self.key, "the environment"))
         values = values.reshape(len(values) if batched else 1, -1)
         space = self.space
         if isinstance(space, Discrete | MultiDiscrete):
@@ -227,6 +231,18 @@ def find_senses(
             )
         senses[key] = Sense(key, parts[key])
     return senses
+
+
+def _part(observations: Any, key: str, name: str) -> Any:
+    """What observations have by a name; `ValueError` if they have it not."""
+    if isinstance(observations, Mapping) and key in observations:
+        return observations[key]
+    kind = f"a {type(observations).__name__}"
+    got = ", ".join(map(str, observations)) if isinstance(observations, Mapping) else kind
+    raise ValueError(
+        f"the observations of {name} must be a Dict with {key!r}, as their space says; got {got}. "
+        "Mend the environment, or its space."
+    )
 
 
 def _is_image(space: gymnasium.Space[Any]) -> bool:

@@ -187,6 +187,8 @@ def _answers(
         logits, looked = found.logits[:, None], found.locations.nan_to_num()
         taken, last_looks = found.looks.tolist(), range(looked.shape[1] - 1, looked.shape[1])
     check_answers(logits)
+    if model.location_policy.once:
+        _say_repeats([name for name, *_ in group], looked, taken)
     each = looked.shape[1] // len(last_looks)
     likeliest = logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)
@@ -221,6 +223,19 @@ def _answers(
         image = (name, height, width, answer, beliefs, locations[:looks], patches[:looks])
         read = model.count_pixels_read(looks / len(last_looks))
         yield Prediction(*image, read, tuple(told))
+
+
+def _say_repeats(names: list[str], looked: Tensor, taken: list[int]) -> None:
+    """Warn of the first image that has no more places, where none is to be looked at twice."""
+    for name, places, looks in zip(names, looked, taken, strict=True):
+        count = len(places[:looks].unique(dim=0))
+        if count < looks:
+            warnings.warn(
+                f"{name or 'the image'} has {count} places to be looked at; the other "
+                f"{looks - count} looks fall on them again. Fewer --num-glimpses tell as much.",
+                stacklevel=2,
+            )
+            return
 
 
 def _name(image: Any) -> str:

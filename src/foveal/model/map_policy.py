@@ -59,7 +59,8 @@ class MapPolicy(Policy):
         self.chooses_first, self.channels = settings.choose_first, map_channels
         self.apart, self.one_shot = settings.apart, settings.one_shot
         self.moves = settings.moves
-        self.marks = settings.apart > 0 or settings.steps
+        self.once = settings.apart > 0
+        self.marks = self.once or settings.steps
         self.queries = nn.Linear(hidden_size, 3 * map_channels)
         with torch.no_grad():  # it begins with the map's prior, whatever the features grow to
             for parameter in self.queries.parameters():
@@ -212,7 +213,7 @@ class MapPolicy(Policy):
         beyond = (down[:, :, None] | across[:, None]).flatten(1)
         # Split at once, the map has one gradient in memory, where slices have one each.
         parts = [2, self.channels, 1][: feature_map.shape[1] - self.channels]
-        places, keys, *priors = feature_map.flatten(2).float().split(parts, 1)
+        places, keys, *priors = torch.split(feature_map.flatten(2).float(), parts, 1)
         prior = priors[0].squeeze(1) if priors else torch.zeros_like(places[:, 0])
         return places.detach().transpose(1, 2), sizes, keys, prior.masked_fill(beyond, -torch.inf)
 

@@ -27,11 +27,13 @@ class Policy(nn.Module):
         chooses_first: whether ``forward`` also chooses the first location, in place of `first`.
         marks: whether it keeps which cells of the map were looked at: after the map it gets those,
             uint8 of ``hidden``'s leading sizes and the map's (h, w), 0 at first and then by `mark`.
+        once: whether no cell is looked at twice, as long as there are others.
     """
 
     reads_map: ClassVar[bool] = False
     chooses_first: bool = False
     marks: bool = False
+    once: bool = False
 
     def first(self, state: State, generator: torch.Generator | None) -> Tensor:
         """The first location, ``(B, 2)``: uniform over the image (§4.1), unless overridden.
@@ -199,7 +201,8 @@ class ZoomPolicy(Policy):
 
     def __init__(self, place: Policy, hidden_size: int, num_scales: int) -> None:
         super().__init__()
-        self.place, self.num_scales, self.marks = place, num_scales, place.marks
+        self.place, self.num_scales = place, num_scales
+        self.marks, self.once = place.marks, place.once
         self.scale = nn.Linear(hidden_size, num_scales)
 
     def forward(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from foveal.names import shortened
+
 Sensed = Mapping[str, Tensor]  # (B, width) numbers of each sense, by name
 
 
@@ -47,7 +49,8 @@ class SenseNetworks(nn.Module):
             )
         parts = [features]
         for (name, width), network in zip(self.widths.items(), self.networks, strict=True):
-            numbers = _numbers(name, given[name], width, features.shape[0]).to(features.device)
+            sensed = torch.as_tensor(given[name])
+            numbers = _numbers(name, sensed, width, features.shape[0]).to(features.device)
             parts.append(torch.relu(network(numbers)))
         return torch.cat(parts, dim=1) if parts[1:] else features
 
@@ -72,6 +75,7 @@ def _numbers(name: str, given: Tensor, width: int, batch: int) -> Tensor:
     if given.shape != (batch, width) or (on_cpu and not given.isfinite().all()):
         raise ValueError(
             f"the sense {name!r} must be finite numbers ({batch}, {width}), or ({batch},) whole "
-            f"numbers from 0 to {width - 1}; got {tuple(given.shape)} of {given.dtype}."
+            f"numbers from 0 to {width - 1}; got {tuple(given.shape)} of {given.dtype}, "
+            f"{shortened(given.tolist())}."
         )
     return given.float()

@@ -27,13 +27,17 @@ class AgentRun(Run):
 
     kind, plays = "agent", True
     measure, compared, lower_is_better = "success_rate", "validation_return", False
-    curve = ("seconds", "validation_return", "validation_success_rate")
+    curve, axis = ("seconds", "validation_return", "validation_success_rate"), "decisions"
 
     env: EnvConfig = field(default_factory=EnvConfig)
     start: str | None = None  # MODEL whose weights training begins with; random ones if not given
     model: RAMConfig = field(default_factory=RAMConfig)
     objective: ControlObjective = field(default_factory=ControlObjective)
     training: ControlConfig = field(default_factory=ControlConfig)
+
+    def along(self, step: int) -> int:
+        """See `Run`."""
+        return step * self._decisions_a_step
 
     def completed(self, *_: Any) -> Completed:
         """See `Run`: the model takes the actions, channels and senses of the games.

@@ -171,6 +171,7 @@ class ClassifierRun(Run):
                 f"pixels; got {side}. Pass a smaller --thumbnail-size, or --context none "
                 "--policy learned."
             )
+        network.count_multiply_adds()  # parts that do not fit together say so before anything is
         return network
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.runs.classifier import ClassifierRun
 from foveal.runs.run import Completed, Count
 from foveal.tasks import FolderConfig, FolderTask
@@ -25,6 +26,12 @@ class FolderRun(ClassifierRun):
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
         """See `Run`: the images are read once, and the configuration is fitted to them."""
         assert found is not None
+        if self.network in REFERENCE_NETWORKS and any(found.large):
+            path = found.listing.path(found.listing.entries[found.large.index(True)])
+            raise ValueError(
+                f"a {self.network} network reads all of an image, and {path} is read only where it "
+                "is looked at. Pass --network ram, or scale the images down."
+            )
         # Absolute, so that the run can be gone on with from anywhere.
         data = str(Path(self.task.data).expanduser().resolve())
         config = replace(self.task, data=data)

@@ -296,4 +296,5 @@ def _range(sizes: NDArray[np.int64]) -> str:
 
 def _by_windows(large: list[bool]) -> str:
     which = "all" if all(large) else f"{sum(large):,} of them"
-    return f"; {which} read where the model looks, never whole" if any(large) else ""
+    words = f"; {which} read where the model looks, never whole: none is shifted or mirrored"
+    return words if any(large) else ""

@@ -270,6 +270,7 @@ def demo_run() -> CanvasRun:
 RECIPES: dict[str, Callable[[str], CanvasRun]] = {"paper": _paper, "fast": _fast, "best": _best}
 HAYSTACK_RECIPE = "best"  # the only one for what is hidden on a large canvas
 
+LARGE_THUMBNAIL = 512  # pixels a side; of larger ones 32 at once take many gigabytes
 MOVED = AugmentationConfig(rotation=10.0, rescale=0.1)  # of each look
 
 
@@ -319,7 +320,7 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             base.training,
             lr=2e-3,
             epochs=24,
-            batch_size=32,
+            batch_size=32 if context.thumbnail_size <= LARGE_THUMBNAIL else 8,
             final_location_std=(8 if seeks else 3) / side,
             validate_every=1,
         ),

@@ -56,6 +56,7 @@ class Run(ABC):
     compared: ClassVar[str]  # what of a validation decides between runs
     lower_is_better: ClassVar[bool]  # whether the run with less of that is the better one
     curve: ClassVar[tuple[str, ...]]  # what of each validation the result keeps
+    axis: ClassVar[str] = "steps"  # what `along` counts
     searched: ClassVar[tuple[str, ...]] = ("model", "objective", "training")  # by search
 
     start: str | None
@@ -92,6 +93,10 @@ class Run(ABC):
     def shape(self) -> str:
         """What tells it from other runs of its task, for the name of a directory."""
         return ""
+
+    def along(self, step: int) -> int:
+        """How far along the axis of its curves a step is."""
+        return step
 
     @abstractmethod
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:

@@ -28,7 +28,7 @@ class Collage:
         places: ``(N, 2)``, (y, x) of the top left corner of each, all of which is in the picture.
         side: pixels of the picture a side.
         added: whether light adds up, to white at most; else a piece hides what is under its square.
-        sums: of the boxes of thumbnails, made once, by the thumbnail's side.
+        sums: of the boxes of thumbnails by the thumbnail's side, where they are kept.
     """
 
     bank: NDArray[np.uint8]
@@ -63,11 +63,12 @@ class Collage:
     def thumbnail(self, side: int) -> Tensor:
         """See `Readable`."""
         box = thumbnail_box(self.side, self.side, side)
-        if side not in self.sums:
+        sums = self.sums.get(side)
+        if sums is None:
             whole = slice(0, -(-self.side // box) * box)
             sums = box_sums(self.read(whole, whole)[..., None], box)[0, ..., 0]
-            self.sums[side] = sums.astype(np.uint16 if box <= SHORT_SUM else np.uint32)
-        sums = self.sums[side]
+            sums = sums.astype(np.uint16 if box <= SHORT_SUM else np.uint32)
+            self.sums[side] = sums
         made = torch.zeros(1, side, side)
         made[0, : len(sums), : len(sums)] = torch.from_numpy(sums.astype(np.float32))
         return made.div_(255 * box**2)

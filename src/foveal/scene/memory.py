@@ -1,9 +1,11 @@
-"""Memory for large tensors, used again once nothing refers to it."""
+"""Memory for large tensors, used again once nothing refers to it; and what is kept of a budget."""
 
 import contextlib
 import mmap
 import weakref
 from collections import deque
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,27 @@ from torch import Tensor
 
 HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
 LARGEST_SPARE = 256 * 2**20  # bytes; more is given back to the system
+THUMBNAILS = 2**30  # bytes that are kept of the thumbnails of a task
+
+
+@dataclass
+class Budget:
+    """Bytes that may be kept yet."""
+
+    left: int = THUMBNAILS
+
+
+class Kept(dict[int, Any]):
+    """Arrays or tensors that are kept as long as the budget, which others share, has room."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self._budget = budget
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        if value.nbytes <= self._budget.left:
+            self._budget.left -= value.nbytes
+            super().__setitem__(key, value)
 
 
 def empty(rows: int, columns: int, device: torch.device) -> Tensor:

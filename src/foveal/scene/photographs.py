@@ -37,7 +37,7 @@ class Photograph:
 
     Attributes:
         pixels: ``(C, H, W)`` uint8.
-        thumbnails: of each side that was asked for, made once.
+        thumbnails: of each side that was asked for, where they are kept.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,7 +54,8 @@ class Photograph:
 
     def thumbnail(self, side: int) -> Tensor:
         """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
-        if side not in self.thumbnails:
+        made = self.thumbnails.get(side)
+        if made is None:
             channels, height, width = self.pixels.shape
             box = thumbnail_box(height, width, side)
             rows, columns = -(-height // box), -(-width // box)
@@ -64,7 +65,7 @@ class Photograph:
             made = torch.zeros(channels, side, side)
             made[:, :rows, :columns] = torch.from_numpy(sums).movedim(-1, 0) / (255 * box**2)
             self.thumbnails[side] = made
-        return self.thumbnails[side]
+        return made
 
 
 class PhotographScene(Scene):

@@ -45,6 +45,9 @@ class Task(ABC):
     def size(self, split: str) -> int:
         """How many images the split "train", "validation" or "test" has."""
 
+    def ahead(self, split: str, indices: Tensor) -> None:  # noqa: B027 (most have all at hand)
+        """Begin to read these images, ``(B,)``, which are those of the next `batch`."""
+
     @abstractmethod
     def batch(
         self, split: str, indices: Tensor, generator: torch.Generator | None

@@ -137,7 +137,7 @@ class ControlTrainer(Engine):
 
     MEASURES = (
         *("loss", "return", "entropy", "baseline_loss", "gradient_norm"),
-        *("target", "target_square", *GAZE),
+        *("target", "target_square", *GAZE, "games", "clipped_return"),
     )
     SEEN = "decisions"
 
@@ -193,6 +193,7 @@ class ControlTrainer(Engine):
             illustrate=illustrate,
         )
         self.games = Games(env, config.num_envs, self.device)
+        self.earned = torch.zeros(2, config.num_envs, device=self.device)  # in the games that go on
 
     def critic(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """The return expected from h; see `foveal.training.critic.Critic`."""
@@ -245,23 +246,38 @@ class ControlTrainer(Engine):
                 sums += torch.stack([terms.total, terms.entropy, terms.baseline, norm]).detach()
                 number += 1
         loss, entropy, baseline, norm = sums / number
-        gain = played.scores.sum() / played.over.sum().clamp(min=1)
+        returns_ended, games_ended = self._ended(played)
         # What the baselines are regressed to, and the places looked at by choice.
         counts, chosen = played.played.float(), looked.float()
         decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
         places = played.choices[..., :2].clamp(-1, 1) * chosen[..., None]
         return torch.cat(
             [
-                torch.stack([loss, gain, entropy, baseline, norm]),
+                torch.stack([loss, returns_ended[0], entropy, baseline, norm]),
                 torch.stack([(returns * counts).sum(), (returns.square() * counts).sum()])
                 / decisions,
                 places.sum((0, 1)) / choices,
                 places.square().sum()[None] / choices,
+                torch.stack([games_ended, returns_ended[1]]),
             ]
         )
 
+    def _ended(self, played: Played) -> tuple[Tensor, Tensor]:
+        """``(2,)``, the sums of scores and of rewards of games that ended, and their number."""
+        total = torch.zeros(2, device=self.device)
+        for scores, rewards, over in zip(played.scores, played.rewards, played.over, strict=True):
+            self.earned += torch.stack([scores, rewards])
+            total += (self.earned * over).sum(1)
+            self.earned *= ~over
+        return total, played.over.sum()
+
     def _summarize(self, means: dict[str, float]) -> dict[str, float]:
-        return with_fit_and_spread(means, "target")
+        shown = with_fit_and_spread(means, "target")
+        games, sums = shown.pop("games", 0.0), ("return", "clipped_return")
+        found = {name: shown.pop(name) for name in sums if name in shown}
+        if not self.objective.clip_rewards:
+            found.pop("clipped_return", None)
+        return {name: earned / games for name, earned in found.items() if games} | shown
 
     def _play(self, std: float) -> Played:
         """N decisions in each game, from where the games stand."""

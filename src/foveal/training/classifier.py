@@ -137,11 +137,13 @@ class Trainer(Engine):
         self.captured = CapturedStep(self._compute, graph)
 
     def _train_step(self) -> Tensor:
-        return self.captured(self._chosen(), self._location_std(), self._rate())
+        return self.captured(self._chosen(self.step), self._location_std(), self._rate())
 
     def _compute(self, chosen: Tensor, std: float | Tensor | None, rate: float | Tensor) -> Tensor:
         """A step on the chosen images; on a GPU it may be a recording, in which no Python runs."""
         images, labels = self.task.batch("train", chosen, self.generator)
+        if not self.task.made_on_device and self.step + 1 < self.total_steps:
+            self.task.ahead("train", self._chosen(self.step + 1))
         scene = as_scene(images)
         rollout = self.wrapped(scene, labels, location_std=std, generator=self.generator)
         labels = self.learner.targets(rollout, labels)
@@ -198,9 +200,9 @@ class Trainer(Engine):
     def _epoch(self) -> int:
         return (self.step - 1) // self.steps_per_epoch
 
-    def _chosen(self) -> Tensor:
-        """The images of this step."""
-        epoch, place = divmod(self.step, self.steps_per_epoch)
+    def _chosen(self, step: int) -> Tensor:
+        """The images of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
         if self._shuffled is None or self._shuffled[0] != epoch:
             self._shuffled = (epoch, self._order(epoch))
         share = self.config.batch_size // world_size()

@@ -23,9 +23,11 @@ STOP_COLORS: dict[Kind, tuple[str, str]] = {
 
 
 def draw_training(
-    curves: dict[str, list[list[tuple[float, float]]]], measure: str, *, in_minutes: bool
+    curves: dict[str, list[list[tuple[float, float]]]], measure: str, axis: str
 ) -> Figure:
-    """Draw the (step or minute, value) of a measure in the course of runs, by their names.
+    """Draw the (place, value) of a measure in the course of runs, by their names.
+
+    The axis says what places count: steps, decisions or minutes.
 
     Of several under one name it is the mean of each validation that all had, and a band from the
     lowest to the highest.
@@ -46,7 +48,7 @@ def draw_training(
                 places, values.min(1), values.max(1), color=color, alpha=0.2, linewidth=0
             )
     unit = ", %" if measure == "validation_error" else ""
-    axes.set(xlabel="minutes" if in_minutes else "steps", ylabel=measure.replace("_", " ") + unit)
+    axes.set(xlabel=axis, ylabel=measure.replace("_", " ") + unit)
     lowest = min(value for runs in curves.values() for run in runs for _, value in run)
     if measure == "validation_error" and lowest > 0:
         axes.set_yscale("log")

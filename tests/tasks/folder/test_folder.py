@@ -37,6 +37,7 @@ from foveal.tasks.folder.task import FolderConfig, FolderTask, survey
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.critic import Learner
 from foveal.training.engine import TrainingStopped
+from foveal.training.journal import read_metrics
 from foveal.training.objective import ObjectiveConfig, hybrid_loss
 from tests.conftest import TINY, StopAt
 
@@ -133,8 +134,31 @@ def test_a_file_that_goes_bad_later_is_left_out_of_evaluation(tmp_path: Path) ->
     labels, _ = answers(RecurrentAttention(dataclasses.replace(TINY, num_channels=3)), task, "test")
     assert len(labels) == 3
     assert entry.path in task.problems[-1]
-    with pytest.raises(ValueError, match="is not a PNG"):
+    with pytest.raises(ValueError, match=r"no image of a batch can be read\. .*is not a PNG"):
         task.batch("test", torch.tensor([0]))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_file_that_goes_bad_later_is_left_out_of_training(tmp_path: Path, strict: bool) -> None:
+    """A damaged one, and one that is gone; the others are as before, with their labels."""
+    task = examined(write_bars(tmp_path), cache_gb=0.0, strict=strict)
+    places = torch.arange(8)
+    before, labels = task.batch("train", places)
+    files = [e.path for e in task.listing.entries if e.split == "train"]
+    (tmp_path / files[2]).write_bytes((tmp_path / files[2]).read_bytes()[:-30])
+    (tmp_path / files[5]).unlink()
+    if strict:
+        with pytest.raises(ValueError, match=r"\(--strict\)"):
+            task.batch("train", places)
+        return
+    for _ in range(2):
+        after, known = task.batch("train", places)
+        sound = [0, 1, 3, 4, 6, 7]
+        assert torch.equal(known, labels[sound])
+        assert torch.equal(after.sizes, before.sizes[sound])
+        height, width = after.pixels.shape[2:]
+        assert torch.equal(after.pixels, before.pixels[sound, :, :height, :width])
+    assert all(files[n] in problem for n, problem in zip((2, 5), task.problems, strict=True))
 
 
 def test_balanced_weights_make_classes_count_alike(tmp_path: Path) -> None:
@@ -284,7 +308,7 @@ def test_impossible_augmentation_is_refused(values: dict[str, object], words: st
 
 
 def small_run(data: Path, **task: object) -> tuple[FolderRun, FolderTask]:
-    config = FolderConfig(data=str(data), workers=0, **task)  # type: ignore[arg-type]
+    config = FolderConfig(data=str(data), **{"workers": 0, **task})  # type: ignore[arg-type]
     folder = FolderTask.examine(config, survey(config.data))
     model = dataclasses.replace(
         TINY, num_channels=3, pixel_mean=folder.pixel_mean, pixel_std=folder.pixel_std
@@ -318,6 +342,30 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) -> N
     )
     for name, value in first.items():
         assert torch.equal(second[name], value), name
+
+
+def test_workers_decode_ahead_of_training_which_sees_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, begun = write_bars(tmp_path / "data"), []
+    curves: list[list[float]] = []
+    submit = Decoder._submit
+
+    def noted(self: Decoder, paths: list[Path]) -> Any:
+        begun.append(len(paths))
+        return submit(self, paths)
+
+    monkeypatch.setattr(Decoder, "_submit", noted)
+    for workers in (0, 2):
+        config, task = small_run(data, cache_gb=0.0, workers=workers)
+        assert not begun
+        train(config, tmp_path / str(workers), task)
+        task._store.decoder.close()
+        lines = read_metrics(tmp_path / str(workers))
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[0] == curves[1]
+    # Of each batch of 8 but the first, half to each of two workers.
+    assert begun == [4, 4] * (len(curves[0]) - 1)
 
 
 def test_class_weights_reach_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -676,7 +724,9 @@ def test_what_cannot_be_done_to_large_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sees the whole image takes none of 128 x 128"):
         answers(network, task, "test")
     _, reasons = suggest(FolderConfig(data=str(data)), survey(str(data)), "fast")
-    assert reasons[0].words.endswith("all read where the model looks, never whole")
+    assert reasons[0].words.endswith(
+        "all read where the model looks, never whole: none is shifted or mirrored"
+    )
 
 
 def test_answers_begin_before_all_files_are_looked_at(tmp_path: Path) -> None:

@@ -147,6 +147,13 @@ def test_training_and_evaluation_see_the_same_images() -> None:
     assert torch.equal(labels, torch.cat([part for _, part in batches])[[3, 0, 999]])
 
 
+@pytest.mark.parametrize(("side", "count"), [(64, 100), (1024, 32), (2048, 8)])
+def test_the_larger_images_are_the_fewer_are_looked_at_together(side: int, count: int) -> None:
+    task = uci(question="needle", canvas_size=side, composition="add", train_images=1)
+    scene, labels = next(iter(task.fixed_batches("validation")))
+    assert (len(scene), len(labels)) == (count, count)
+
+
 def test_what_is_looked_at_in_training_is_turned_about_its_middle() -> None:
     still = needles()
     task = needles(augmentation=AugmentationConfig(rotation=30.0, rescale=0.1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ class Source:
         self.height, self.width = levels[0].height, levels[0].width
         self.num_channels = native_channels if num_channels is None else num_channels
         self._native_channels = native_channels
+        self._damaged: set[int] = set()  # levels that could not be read
         if (native_channels, self.num_channels) not in {(1, 3), (3, 1)} and (
             native_channels != self.num_channels
         ):
@@ -127,12 +129,32 @@ class Source:
     def read(self, left: int, top: int, count: int, box: int) -> Floats:
         """See `foveal.scene.sources.PatchSource.read`.
 
+        A smaller copy that is damaged is not read again, but a larger one in its place, which a
+        warning says once.
+
         Raises:
             OSError, ValueError: if the file cannot be read, or is damaged where it is read.
         """
         # The coarsest from which boxes of this side are read.
-        fitting = (i for i, one in enumerate(self.levels) if one.factor * FINEST_BOX <= box)
-        number = max(fitting, default=0)
+        fitting = {i for i, one in enumerate(self.levels) if one.factor * FINEST_BOX <= box}
+        number = max(fitting - self._damaged, default=0)
+        try:
+            return self._averages(number, left, top, count, box)
+        except (OSError, ValueError) as problem:
+            if not number:
+                raise
+            if number not in self._damaged:
+                self._damaged.add(number)
+                copy = self.levels[number]
+                warnings.warn(
+                    f"of {self.name} the copy of {copy.height:,} x {copy.width:,} pixels is "
+                    f"damaged ({problem}); a larger one is read in its place.",
+                    stacklevel=2,
+                )
+            return self.read(left, top, count, box)
+
+    def _averages(self, number: int, left: int, top: int, count: int, box: int) -> Floats:
+        """`read`, from one level."""
         level = self.levels[number]
         row, rows = _shares(top, count, box, level.factor, level.height, self.height)
         column, columns = _shares(left, count, box, level.factor, level.width, self.width)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +62,31 @@ class Decoder:
             for path in itertools.chain(first, paths):
                 yield _attempt(path, self.num_channels)
             return
-        chunks = _chunks(itertools.chain(first, paths))
+        chunks = _chunks(itertools.chain(first, paths), CHUNK)
         waiting: deque[Future[list[Decoded]]] = deque()
         try:
             for chunk in itertools.islice(chunks, self.workers * AHEAD):
                 waiting.append(self._submit(chunk))
             while waiting:
-                done = waiting.popleft().result()
+                done = _result(waiting.popleft())
                 waiting.extend(self._submit(chunk) for chunk in itertools.islice(chunks, 1))
                 yield from done
-        except BrokenProcessPool:
-            raise OSError(
-                "a process that decodes images ended unexpectedly, perhaps for want of memory. "
-                "Use fewer --workers; 0 decodes in this process. In a script of your own, what it "
-                "runs must stand below if __name__ == '__main__'."
-            ) from None
         finally:
             for future in waiting:
                 future.cancel()
+
+    def ahead(self, paths: Sequence[Path]) -> list[Callable[[], Decoded]]:
+        """Begin to decode files; each is to be asked for, which raises as `stream`.
+
+        Without workers nothing is begun before it is asked for.
+        """
+        if not self.workers:
+            return [partial(_attempt, path, self.num_channels) for path in paths]
+        begun: list[Callable[[], Decoded]] = []
+        for chunk in _chunks(iter(paths), -(-len(paths) // self.workers)):
+            future = self._submit(chunk)
+            begun += [partial(_one, future, place) for place in range(len(chunk))]
+        return begun
 
     def close(self) -> None:
         """End the workers."""
@@ -109,20 +117,22 @@ class PictureStore:
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
         self.paths, self.decoder, self.budget = paths, decoder, budget
         self.kept: dict[int, Bytes | Large] = {}
+        self._coming: dict[int, Callable[[], Decoded]] = {}  # those that workers decode meanwhile
         self.gave_way = False  # whether memory ended before the budget
 
     def stream(self, indices: Sequence[int]) -> Iterator[Decoded]:
         """What the files of these indices hold, or why they cannot be read, in order."""
         absent = [index for index in indices if index not in self.kept]
         needed = set(indices) - set(absent)
-        decoded = self.decoder.stream(self.paths[index] for index in absent)
+        coming = {index: self._coming.pop(index) for index in absent if index in self._coming}
+        decoded = self.decoder.stream(self.paths[i] for i in absent if i not in coming)
         expected = iter(absent)
         upcoming = next(expected, None)
         for index in indices:
             if index != upcoming:
                 yield self.kept[index]
                 continue
-            picture = next(decoded)
+            picture = coming[index]() if index in coming else next(decoded)
             upcoming = next(expected, None)
             while isinstance(picture, NoMemory) and self._gave_way(needed):
                 picture = _attempt(self.paths[index], self.decoder.num_channels)
@@ -132,6 +142,12 @@ class PictureStore:
                 self.kept[index] = picture
                 self.budget -= picture.nbytes
             yield picture
+
+    def ahead(self, indices: Sequence[int]) -> None:
+        """Begin to decode the files of these indices, which are those asked for next."""
+        absent = [index for index in indices if index not in self.kept]
+        begun = self.decoder.ahead([self.paths[index] for index in absent])
+        self._coming = dict(zip(absent, begun, strict=True))
 
     def keep_first(self, wanted: Collection[int]) -> None:
         """Give up the others where not all of these are kept: these are read more often."""
@@ -169,9 +185,24 @@ def open_large(file: Large, num_channels: int) -> Source | OSError | ValueError:
         return problem
 
 
-def _chunks(paths: Iterator[Path]) -> Iterator[list[Path]]:
-    while chunk := list(itertools.islice(paths, CHUNK)):
+def _chunks(paths: Iterator[Path], size: int) -> Iterator[list[Path]]:
+    while chunk := list(itertools.islice(paths, size)):
         yield chunk
+
+
+def _result(future: Future[list[Decoded]]) -> list[Decoded]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise OSError(
+            "a process that decodes images ended unexpectedly, perhaps for want of memory. "
+            "Use fewer --workers; 0 decodes in this process. In a script of your own, what it "
+            "runs must stand below if __name__ == '__main__'."
+        ) from None
+
+
+def _one(future: Future[list[Decoded]], place: int) -> Decoded:
+    return _result(future)[place]
 
 
 def _attempt(path: Path, num_channels: int) -> Decoded:

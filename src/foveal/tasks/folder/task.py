@@ -13,6 +13,7 @@ from torch import Tensor
 from foveal.names import IGNORED, SEEDS, Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene import Images
+from foveal.scene.memory import Budget, Kept
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
     Picture,
@@ -159,7 +160,8 @@ class FolderTask(Task):
         }
         self._store = store or _store_of(listing, config, num_channels)
         # By place, and whether it is mirrored down and across.
-        self._thumbnails: dict[tuple[int, bool, bool], dict[int, Tensor]] = {}
+        self._thumbnails: dict[tuple[int, bool, bool], Kept] = {}
+        self._budget = Budget()
 
     def _labels_of(self, listing: Listing) -> Tensor:
         """``(N,)``, or ``(N, A)`` of sequences; `ValueError` if the model has no answer such."""
@@ -353,25 +355,27 @@ class FolderTask(Task):
         """The images ``indices`` of a split; those of the training split augmented.
 
         Float32 images in [0, 1], sources where one of the files is large, and ``(B,)`` int64
-        labels (see `Task.batch`), on the task's device. Raises `OSError` or `ValueError` if a file
-        has become unreadable.
+        labels (see `Task.batch`), on the task's device. A file that has become unreadable is left
+        out and added to ``problems``. Raises `OSError` or `ValueError` if all have, or ``strict``.
         """
-        places = self._places[split][indices.cpu()]
-        pictures: list[Picture] = []
-        for picture in with_sources(self._store.stream(places.tolist()), self.num_channels):
-            if isinstance(picture, Exception):
-                raise picture
-            pictures.append(picture)
+        found = list(self._readable(self._places[split][indices.cpu()].tolist()))
+        if not found:
+            raise ValueError(f"no image of a batch can be read. {self.problems[-1]}")
+        places, pictures = torch.tensor([place for place, _ in found]), [one for _, one in found]
         labels = self.labels[places].to(self.device)
         change = self.config.augmentation if split == "train" else AS_THEY_ARE
-        if change.cuts_alone and stay_bytes(pictures):
+        if change.cuts_alone and not self._door and stay_bytes(pictures):
             return self._photographs(places.tolist(), pictures, change, generator), labels
-        kept = [self._kept(place) for place in places.tolist()]
+        kept = [{} if self._door else self._kept(place) for place in places.tolist()]
         images: Any = as_batch(pictures, self.device, self._report, kept)
         # Nothing that is read where it is looked at is augmented; `examine` refuses it.
         if change != AS_THEY_ARE:
             images = augment(images, change, generator)
         return images, labels
+
+    def ahead(self, split: str, indices: Tensor) -> None:
+        """See `Task.ahead`: workers decode what does not stay in memory."""
+        self._store.ahead(self._places[split][indices.cpu()].tolist())
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Images, Tensor]]:
         """A split's images in order, as `batch` returns them, without augmentation.
@@ -409,9 +413,9 @@ class FolderTask(Task):
             photographs.append(Photograph(view, kept))
         return PhotographScene(photographs, self.device)
 
-    def _kept(self, place: int, down: bool = False, across: bool = False) -> dict[int, Tensor]:
+    def _kept(self, place: int, down: bool = False, across: bool = False) -> Kept:
         """The thumbnails of an image, as it is or mirrored, by their side."""
-        return self._thumbnails.setdefault((place, down, across), {})
+        return self._thumbnails.setdefault((place, down, across), Kept(self._budget))
 
     def _readable(self, places: list[int]) -> Iterator[tuple[int, Picture]]:
         pictures = with_sources(self._store.stream(places), self.num_channels)

@@ -12,6 +12,7 @@ from torch import Tensor
 from foveal.names import END, joined
 from foveal.scene import Scene
 from foveal.scene.collages import Collage
+from foveal.scene.memory import Budget, Kept
 from foveal.scene.photographs import PhotographScene
 from foveal.tasks.augmentation import AugmentationConfig, MovedScene
 from foveal.tasks.canvases.digits import load_digits
@@ -21,7 +22,7 @@ from foveal.tasks.task import Shown, Task
 
 HELD_OUT = 1000  # images of validation, and of the test
 NEEDLE = "3"
-BATCH = 100  # images of a fixed draw at once
+BATCH, BATCH_PIXELS = 100, 2**25  # images of a fixed draw at once, and their pixels, at most
 
 
 class HaystackTask(Task):
@@ -54,6 +55,7 @@ class HaystackTask(Task):
         self.image_size = (config.canvas_size, config.canvas_size)
         self.piece_size = self.digits.train.images.shape[1:]
         self._images: dict[str, list[Collage]] = {}
+        self._budget = Budget()
         self._drawn: dict[str, Drawn] = {}
 
     def size(self, split: str) -> int:
@@ -74,7 +76,7 @@ class HaystackTask(Task):
             bank = np.concatenate([digits, patterns(*digits.shape[1:])])
             drawn, added = self.drawn(split), self.config.composition == "add"
             self._images[split] = [
-                Collage(bank, pieces, places, self.config.canvas_size, added)
+                Collage(bank, pieces, places, self.config.canvas_size, added, Kept(self._budget))
                 for pieces, places in zip(drawn.pieces, drawn.places, strict=True)
             ]
         return self._images[split]
@@ -110,6 +112,7 @@ class HaystackTask(Task):
         """See `Task.fixed_batches`: as they are."""
         labels = torch.from_numpy(self.drawn(split).labels).to(self.device)
         images = self.images(split)
-        for first in range(0, len(images), BATCH):
-            part = slice(first, first + BATCH)
+        count = max(1, min(BATCH, BATCH_PIXELS // self.config.canvas_size**2))
+        for first in range(0, len(images), count):
+            part = slice(first, first + count)
             yield PhotographScene(images[part], self.device), labels[part]
