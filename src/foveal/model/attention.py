@@ -152,8 +152,6 @@ class RecurrentAttention(Pretrained):
         scene = self._scene(images)
         std = config.location_std if location_std is None else location_std
         (location, choice), state, decided = self._begin(scene, generator, first_location, std)
-        if self.location_policy.once:
-            self._check_places(total, state)
         scene = self.sensor.prepare(scene)
         locations, looks, given = [], [], []
         choices, before = ([choice], [state]) if decided else ([], [])
@@ -526,16 +524,6 @@ class RecurrentAttention(Pretrained):
                 f"for; got {scene.num_channels}."
             )
         return scene
-
-    def _check_places(self, looks: int, state: State) -> None:
-        """Refuse more looks than a map has cells, where no cell is chosen twice."""
-        cells = self.maps(state)[0][0, 0].numel()
-        if looks > cells:
-            raise ValueError(
-                f"the looks must be at most the {cells} cells of the map, none of which is looked "
-                f"at twice; got {looks}. Pass fewer --num-glimpses, a larger --thumbnail-size, or "
-                "--apart 0."
-            )
 
     def _detached(self, hidden: Tensor) -> Tensor:
         return hidden.detach() if self.config.detach_policy else hidden

@@ -147,8 +147,8 @@ class Source:
                 self._damaged.add(number)
                 copy = self.levels[number]
                 warnings.warn(
-                    f"of {self.name} the copy of {copy.height:,} x {copy.width:,} pixels is "
-                    f"damaged ({problem}); a larger one is read in its place.",
+                    f"{problem} It is in the copy of {copy.height:,} x {copy.width:,} pixels: a "
+                    "larger one is read in its place.",
                     stacklevel=2,
                 )
             return self.read(left, top, count, box)
