@@ -24,7 +24,10 @@ class FolderRun(ClassifierRun):
     task: FolderConfig = field(default_factory=FolderConfig)
 
     def completed(self, found: Survey | None, count: Count, device: torch.device, /) -> Completed:
-        """See `Run`: the images are read once, and the configuration is fitted to them."""
+        """See `Run`: the images are read once, and the configuration is fitted to them.
+
+        Raises `ValueError` too if the network sees whole images, and one is never read whole.
+        """
         assert found is not None
         if self.network in REFERENCE_NETWORKS and any(found.large):
             path = found.listing.path(found.listing.entries[found.large.index(True)])
