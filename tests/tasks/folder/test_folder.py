@@ -723,6 +723,9 @@ def test_what_cannot_be_done_to_large_files_is_refused(tmp_path: Path) -> None:
     network = make_reference_network("fc-64", task.image_size, 2, 1)
     with pytest.raises(ValueError, match="sees the whole image takes none of 128 x 128"):
         answers(network, task, "test")
+    bag = FolderRun(network="bag", task=FolderConfig(data=str(data)))
+    with pytest.raises(ValueError, match=r"bag network reads all of an image, and .*\.tif is read"):
+        bag.completed(survey(str(data)), lambda *_: None, CPU)
     _, reasons = suggest(FolderConfig(data=str(data)), survey(str(data)), "fast")
     assert reasons[0].words.endswith(
         "all read where the model looks, never whole: none is shifted or mirrored"
