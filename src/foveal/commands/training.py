@@ -202,10 +202,12 @@ def made_ready(
             moments = (config.model.pixel_mean, config.model.pixel_std)
             mean, std = (" ".join(f"{value:.2f}" for value in values) for values in moments)
             say(f"{sizes} images; mean {mean}, std {std}")
-            if isinstance(task, FolderTask) and task.wanted_gb > task.config.cache_gb:
-                there, wanted = task.config.cache_gb, task.wanted_gb
+            if isinstance(task, FolderTask) and task.wanted_gb > task.cache_gb:
+                there, wanted, asked = task.cache_gb, task.wanted_gb, task.config.cache_gb
+                room = "" if there == asked else f", and memory has room for {there:.2g}"
                 kept = f"keeps {100 * there / wanted:.0f} % of the training images decoded"
-                say(f"--cache-gb {there:g}: {kept}, others anew each time; {wanted:.1f} keeps all")
+                words = f"--cache-gb {asked:g}{room}: {kept}, others anew each time; "
+                say(f"{words}{wanted:.2g} keeps all")
     return config, task
 
 

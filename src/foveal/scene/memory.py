@@ -1,10 +1,12 @@
 """Memory for large tensors, used again once nothing refers to it; and what is kept of a budget."""
 
 import contextlib
+import math
 import mmap
 import weakref
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,16 @@ from torch import Tensor
 HUGE_PAGES_FROM = 4 * 2**20  # bytes; two huge pages on most systems
 LARGEST_SPARE = 256 * 2**20  # bytes; more is given back to the system
 THUMBNAILS = 2**30  # bytes that are kept of the thumbnails of a task
+
+
+def available() -> float:
+    """Bytes of memory that programs can still have, where the system says so; else endless."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return 1024 * int(amount.split()[0])
+    return math.inf
 
 
 @dataclass

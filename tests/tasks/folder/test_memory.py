@@ -9,7 +9,7 @@ import pytest
 
 from foveal import cli
 from foveal.scene.files import naming
-from foveal.tasks.folder import decoding
+from foveal.tasks.folder import decoding, task
 from foveal.tasks.folder.decoding import Decoder, PictureStore
 from foveal.tasks.folder.pictures import read_picture
 from tests.tasks.folder.test_folder import examined, write_bars
@@ -62,10 +62,10 @@ def test_no_sound_image_is_left_out_for_want_of_memory(
 
     monkeypatch.setattr(PictureStore, "__init__", noted)
     narrow(monkeypatch, stores, 6)
-    task = examined(write_bars(tmp_path))
-    assert task.problems == []
-    assert len(task.listing.entries) == 24
-    assert task.short_of_memory
+    found = examined(write_bars(tmp_path))
+    assert found.problems == []
+    assert len(found.listing.entries) == 24
+    assert found.short_of_memory
 
 
 def test_a_command_without_memory_ends_with_a_line(
@@ -80,3 +80,19 @@ def test_a_command_without_memory_ends_with_a_line(
         assert cli.main(["predict", "mnist-28"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("foveal predict: there is not enough memory. ")
+
+
+def test_the_cache_is_no_larger_than_half_of_what_memory_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_bars(tmp_path / "data")
+    assert examined(data).cache_gb == examined(data).config.cache_gb
+    monkeypatch.setattr(task, "available", lambda: 8000.0)
+    little = examined(data)
+    assert little.cache_gb == 4000 / 2**30
+    kept = [picture.nbytes for picture in little._store.kept.values()]
+    assert 0 < sum(kept) <= 4000 < little.wanted_gb * 2**30
+    command = f"train folder --data {data} --epochs 1 --threads 1 --workers 0 --out {tmp_path}/run"
+    assert cli.main(command.split()) == 0
+    said = capsys.readouterr().out
+    assert "--cache-gb 1.5, and memory has room for 3.7e-06: keeps" in said

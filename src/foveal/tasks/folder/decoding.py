@@ -115,7 +115,7 @@ class PictureStore:
     """
 
     def __init__(self, paths: Sequence[Path], decoder: Decoder, budget: int) -> None:
-        self.paths, self.decoder, self.budget = paths, decoder, budget
+        self.paths, self.decoder, self.budget, self.size = paths, decoder, budget, budget
         self.kept: dict[int, Bytes | Large] = {}
         self._coming: dict[int, Callable[[], Decoded]] = {}  # those that workers decode meanwhile
         self.gave_way = False  # whether memory ended before the budget

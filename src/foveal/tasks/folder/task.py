@@ -13,7 +13,7 @@ from torch import Tensor
 from foveal.names import IGNORED, SEEDS, Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene import Images
-from foveal.scene.memory import Budget, Kept
+from foveal.scene.memory import Budget, Kept, available
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
     Picture,
@@ -40,6 +40,7 @@ from foveal.tasks.folder.pictures import probe
 from foveal.tasks.task import Task
 
 SPLIT_FILE = "split.csv"
+SHARE = 0.5  # of the memory that is available, for decoded images at most
 AS_THEY_ARE = AugmentationConfig()
 
 Listener = Callable[[int, int], None]  # how many of how many are done
@@ -341,6 +342,11 @@ class FolderTask(Task):
         return float(pixels[whole].sum()) * self.num_channels / 2**30
 
     @property
+    def cache_gb(self) -> float:
+        """GiB for decoded images: what is asked for, or less, where memory has no room."""
+        return self._store.size / 2**30
+
+    @property
     def short_of_memory(self) -> bool:
         """Whether fewer decoded images are kept than `FolderConfig.cache_gb` says."""
         return self._store.gave_way
@@ -441,4 +447,4 @@ class FolderTask(Task):
 def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:
     paths = [listing.path(entry) for entry in listing.entries]
     decoder = Decoder(num_channels, None if config.workers < 0 else config.workers)
-    return PictureStore(paths, decoder, int(config.cache_gb * 2**30))
+    return PictureStore(paths, decoder, int(min(config.cache_gb * 2**30, SHARE * available())))
