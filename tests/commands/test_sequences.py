@@ -113,7 +113,12 @@ def test_train_evaluate_predict_look_and_export(foveal: Foveal, tmp_path: Path) 
         assert (code, err) == (0, "")
     assert foveal("look run --count 3 --out b.svg")[0] == 0
     assert "#0072B2".lower() in Path("b.svg").read_text().lower(), "a colour an answer"
-    assert foveal("look run --maps maps.png")[0] == 0
+    told = json.loads(foveal("look run --maps maps.png --json")[1])
+    assert told["error"] == [result["error"]], "with as many looks as in training"
+    for line in ("predict run --num-glimpses 400", "evaluate run --num-glimpses 334"):
+        code, _, err = foveal(line + f" '{image}'" * ("predict" in line))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "num_glimpses must be a whole number from 1 to 333" in err
     # A class that it never saw, and more labels than it can give.
     for label, words in {
         "dark black": "of class 'black', which the model does not know; it knows dark, grey",
@@ -132,6 +137,7 @@ def test_train_evaluate_predict_look_and_export(foveal: Foveal, tmp_path: Path) 
         (["3 1", "3  1"], "--separator ' '", "label '3 +1' of 001.png has nothing before"),
         (["3;1", "1;"], "--separator ';'", "label '1;' of 001.png has nothing before, after"),
         (["3", "1", "3 1"], "", "mixes single and several labels: '3 1' .* pass --separator ' '"),
+        (["3", "1"] * 6, "--separator ';'", "no label of .* has the separator ';'. Pass the one"),
         (["end", "a end"], "--separator ' '", "'end' is what closes sequences .* Rename that"),
         (["a", "a a"], "--separator ' '", "has one class only, 'a'"),
         (["a a"] * 6 + ["a b"], "--separator ' ' --held-out 0.4 --split-seed 3", "no training ima"),
@@ -162,6 +168,33 @@ def test_a_directory_has_no_separator(foveal: Foveal, tmp_path: Path) -> None:  
         FolderTask.judge(
             str(manifest), ("dark grey", "light"), 1, answers=(3, False), separator=" "
         )
+
+
+def test_a_set_of_ones_own_is_right_in_any_order(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    """Trained on lists from left to right, half of them; judged by all of them the other way."""
+    manifest = write_cells(tmp_path / "cells", 90)
+    line = f"train folder --data '{manifest}' --separator ' ' --any-order --recipe fast {SMALL}"
+    code, _, err = foveal(f"{line} --lr 0.01 --epochs 8 --batch-size 14 --out run")
+    assert (code, err) == (0, "")
+    head, *rows = manifest.read_text().splitlines()
+    turned = [
+        f"{path},{' '.join(reversed(label.split()))}"
+        for path, _, label in (row.partition(",") for row in rows)
+    ]
+    manifest.with_name("turned.csv").write_text("\n".join([head, *turned]))
+    errors = [
+        json.loads(foveal(f"evaluate run --data '{manifest.with_name(name)}' --json")[1])["error"]
+        for name in ("list.csv", "turned.csv")
+    ]
+    assert errors[0] == errors[1] < 100
+
+
+def test_a_tab_separates_too(tmp_path: Path) -> None:
+    """In manifests controls are spelled out, and so is the separator."""
+    manifest = write_cells(tmp_path / "cells", 6)
+    manifest.write_text(manifest.read_text().replace(" ", "\t"))
+    found = survey(str(manifest), separator="\t").listing
+    assert (found.max_answers, found.classes) == (3, ("dark", "grey", "light", "end"))
 
 
 def test_a_split_of_sequences_keeps_them(tmp_path: Path) -> None:

@@ -179,6 +179,12 @@ def test_the_loop_of_the_docs_stops_where_the_model_does(tmp_path: Path) -> None
     torch.nn.init.normal_(model.stop_head.unit.weight, std=6.0)
     torch.nn.init.constant_(model.stop_head.unit.bias, -1.0)
     assert export_model(model, tmp_path / "step.pt2", one_step=True).outputs[-1] == "stop"
+    whole = export_model(model, tmp_path / "all.pt2")
+    assert whole.outputs == ("logits", "probabilities", "locations", "stop")
+    pair, first = torch.rand(2, 1, 30, 30), torch.zeros(2, 2)
+    stops = torch.export.load(whole.path).module()(pair, first)[-1]
+    wanted = model(pair, first_location=first).stop_logits.sigmoid()
+    torch.testing.assert_close(stops, wanted, atol=1e-5, rtol=1e-4)
     made = export_model(model, tmp_path / "step.onnx", one_step=True)
     assert made.outputs == ("logits", "probabilities", "next_location", "next_hidden", "stop")
     runtime, images = session(tmp_path / "step.onnx"), torch.rand(20, 1, 30, 40)

@@ -22,7 +22,7 @@ def gaze_value(path: Scanpath) -> Gaze:
 
 def answer(path: Scanpath, seconds: float) -> str:
     """The answer in words, and how long the server took for it."""
-    name = html.escape(path.names(path.answers))
+    name = html.escape(path.names(path.answers) or "nothing")
     chance = round(path.chance, DIGITS)
     looks = len(path.centers)
     return (

@@ -287,12 +287,14 @@ def _tell(paths: Sequence[Scanpath], pixels: Sequence[int], out: Path, json: boo
 
 def _write_maps(looking: _Looking, model: str, maps: Path, theme: Theme, json: bool) -> None:
     assert looking.data is not None
-    usual = looking.network.config.num_glimpses
-    asked = looking.num_glimpses
-    looks = usual + MORE_LOOKS if asked is None else asked
+    config, asked = looking.network.config, looking.num_glimpses
+    usual, answers = config.num_glimpses, config.max_answers
+    # What is remembered of more looks at one answer would change those that follow.
+    more = MORE_LOOKS if answers == 1 else 0
+    looks = usual + more if asked is None else asked
     found = observe(looking.network, looking.data, "test", num_glimpses=looks, seed=looking.seed)
     title = f"Where {model} looks, over {len(found.locations):,} test images"
-    shown = usual if asked is None else asked
+    shown = answers * (usual if asked is None else asked)
     figure = draw_maps(found, looking.data.image_size, title=title, num_maps=shown, theme=theme)
     save_picture(figure, maps)
     results = found.evaluations
@@ -305,4 +307,5 @@ def _write_maps(looking: _Looking, model: str, maps: Path, theme: Theme, json: b
         )
         return
     errors = ", ".join(f"{result.error:.2f}" for result in results)
-    say(f"{maps}: test error after 1 to {len(results)} looks: {errors} %")
+    each = " at each answer" if answers > 1 else ""
+    say(f"{maps}: test error after 1 to {len(results)} looks{each}: {errors} %")

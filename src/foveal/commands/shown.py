@@ -64,8 +64,9 @@ def task_shown(
         known: dict[str, Any] = {"door": door, "strict": strict}
         if isinstance(config, RAMConfig):
             known["answers"] = (config.max_answers, config.with_end)
+        trained = None if saved.run is None else saved.run.task
+        known["ordered"] = getattr(trained, "ordered", True)
         if separator is None:
-            trained = None if saved.run is None else saved.run.task
             separator = getattr(trained, "separator", "")
         with counting("reading headers") as count:
             known |= {

@@ -146,7 +146,7 @@ class RecurrentAttention(Pretrained):
             OSError: if a source cannot be read.
         """
         config = self.config
-        check_looks(num_glimpses)
+        check_looks(num_glimpses, config.max_answers)
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
         total = num_glimpses * config.max_answers
         scene = self._scene(images)

@@ -199,13 +199,14 @@ class RAMConfig:
         return types
 
 
-def check_looks(num_glimpses: int | None) -> None:
-    """Refuse a number of glimpses that no model may take; None is the model's own.
+def check_looks(num_glimpses: int | None, answers: int = 1) -> None:
+    """Refuse a number of glimpses an answer that no model may take; None is the model's own.
 
     Raises:
         ValueError: saying how many it may be.
     """
-    check_value("num_glimpses", num_glimpses, int | None, Range(1, MOST_GLIMPSES))
+    most = MOST_GLIMPSES // answers
+    check_value("num_glimpses", num_glimpses, int | None, Range(1, most))
 
 
 def check_weights(count: int) -> None:

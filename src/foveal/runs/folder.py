@@ -35,6 +35,11 @@ class FolderRun(ClassifierRun):
                 f"a {self.network} network reads all of an image, and {path} is read only where it "
                 "is looked at. Pass --network ram, or scale the images down."
             )
+        if self.task.separator and found.listing.max_answers == 1:
+            raise ValueError(
+                f"no label of {self.task.data} has the separator {self.task.separator!r}. Pass the "
+                "one that is between its classes, or leave --separator out."
+            )
         # Absolute, so that the run can be gone on with from anywhere.
         data = str(Path(self.task.data).expanduser().resolve())
         config = replace(self.task, data=data)

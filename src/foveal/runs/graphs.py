@@ -86,20 +86,23 @@ class UnrolledGlimpses(Exportable):
     """T glimpses with the mean policy."""
 
     inputs: tuple[str, ...] = ("images", "first_location")
-    outputs = ("logits", "probabilities", "locations")
+    outputs: tuple[str, ...] = ("logits", "probabilities", "locations")
 
     def __init__(self, model: RecurrentAttention, prepare: Preparation, num_glimpses: int) -> None:
         super().__init__(model, prepare)
         self.num_glimpses = num_glimpses
         first = () if model.location_policy.chooses_first else ("first_location",)
         self.inputs = ("images", *first, *self.sensed)
+        if model.stop_head is not None:
+            self.outputs += ("stop",)
 
-    def forward(self, images: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` images, a ``(B, 2)`` or ``(1, 2)`` location and senses to the `outputs`.
 
         ``(B, K)`` logits after the last glimpse, or ``(B, A, K)`` of each of a sequence of answers,
         ``(B, T, K)`` probabilities after each, and the
-        ``(B, T, 2)`` locations looked at. A model that chooses its first location takes none.
+        ``(B, T, 2)`` locations looked at; and ``(B, T)``, the probability of stopping after each,
+        if the model decides that. A model that chooses its first location takes none.
         """
         return self._look(images, others, None)
 
@@ -109,25 +112,27 @@ class UnrolledGlimpses(Exportable):
 
     def _look(
         self, images: Tensor, others: Sequence[Tensor], path: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         images, senses, first = self.prepare(images), self.senses(others), None
         if "first_location" in self.inputs:
             first = others[0].clamp(-1, 1).expand(images.shape[0], 2)
         location, state = self.model.begin(images, location=first)
-        locations, logits = [], []
+        locations, logits, stops = [], [], []
         total = self.num_glimpses * self.model.config.max_answers
         for look in range(total):
             locations.append(location)
             place = location if path is None else path[:, look]
             step = self.model.step(images, place, state, senses=senses)
             logits.append(step.logits)
+            stops += [] if step.stop is None else [step.stop]
             location, state = step.next_location, step.state
             if (look + 1) % self.num_glimpses == 0 and look + 1 < total:
                 state = self.model.ask(state, (look + 1) // self.num_glimpses)
                 location = self.model.decide(state).location
         given = logits[self.num_glimpses - 1 :: self.num_glimpses]
         last = torch.stack(given, 1) if len(given) > 1 else logits[-1]
-        return last, torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1)
+        told = (last, torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1))
+        return (*told, torch.stack(stops, 1)) if stops else told
 
 
 class OneGlimpse(Exportable):

@@ -74,7 +74,7 @@ def draw_maps(
     bar = upper.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02, extend="max")
     bar.set_label("times as often as anywhere", size=7, color=theme.text)
     _style(bar.ax, theme)
-    _draw_curve(lower.subplots(), gaze, shown, theme)
+    _draw_curve(lower.subplots(), gaze, min(shown, len(gaze.wrong)), theme)
     return figure
 
 

@@ -107,10 +107,10 @@ class Scanpath:
 
     def verdict(self) -> str:
         """The answer in words, and whether it is right."""
-        said = f"answer {self.names(self.answers)}, probability {self.chance:.2f}"
+        said = f"answer {self.names(self.answers) or 'nothing'}, probability {self.chance:.2f}"
         if self.label is None:
             return said
-        right = "right" if self.right else f"wrong: it is {self.names(self.label)}"
+        right = "right" if self.right else f"wrong: it is {self.names(self.label) or 'nothing'}"
         return f"{said}, {right}"
 
 

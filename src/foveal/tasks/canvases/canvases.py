@@ -79,7 +79,7 @@ class CanvasTask(Task):
         height, width = digits.train.images.shape[1:]
         config.check_room(max(height, width))
         self.max_answers, self.with_end = config.max_answers, config.with_end
-        self.ordered, self.repeats = config.answer != "set", config.max_answers > 1
+        self.ordered, self.repeats = config.ordered, config.max_answers > 1
         self.classes = classes_of(config.answer, digits.classes, config.with_end)
         self._num_digits = len(digits.classes)
         most = config.digit_scales[1]

@@ -93,6 +93,11 @@ class TaskConfig:
             )
 
     @property
+    def ordered(self) -> bool:
+        """Whether the answers have to be in the labels' order."""
+        return self.answer != "set"
+
+    @property
     def max_answers(self) -> int:
         """How many labels a canvas has at most."""
         if self.answer not in ("sequence", "set"):

@@ -126,6 +126,7 @@ def list_images(data: Path, separator: str = "") -> Listing:
             f"--separator {separator!r} is for the labels of a manifest; {data} is a directory, "
             "whose subfolders are classes. Leave it out, or name a manifest."
         )
+    separator = class_name(separator)  # as the labels are by now
     entries = [_sequence(data, entry, separator) for entry in entries] if separator else entries
     listing = Listing(root, entries, problems, _in_words(passed_over), separator)
     if not data.is_dir():
@@ -409,7 +410,7 @@ def read_split(path: Path, root: Path, separator: str = "") -> Listing:
             entries.append(Entry(row["path"], class_name(row["label"]), split, size))
     except (ValueError, KeyError) as problem:
         raise ValueError(f"{path} is damaged ({problem}). Restore it from a copy.") from None
-    return Listing(root, entries, separator=separator)
+    return Listing(root, entries, separator=class_name(separator))
 
 
 def _by_number(name: str) -> tuple[bool, int, str]:

@@ -52,6 +52,7 @@ class FolderConfig:
 
     data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
     separator: str = ""  # between the classes of a manifest's labels, as " " in "3 1 4"
+    any_order: bool = False  # labels are sets: answers are right in whatever order they come
     colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
     held_out: float = 0.15  # share for validation, and for test, where the data has no splits
     split_seed: int = 0  # of the images that are held out
@@ -60,6 +61,11 @@ class FolderConfig:
     cache_gb: float = 1.5  # memory for decoded images; the rest is decoded again each time
     workers: int = -1  # processes that decode; -1 for one a core, at most 8
     strict: bool = False  # stop at the first bad file, rather than leave it out
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the answers have to be in the labels' order."""
+        return not self.any_order
 
     def __post_init__(self) -> None:
         check_fields(
@@ -142,7 +148,7 @@ class FolderTask(Task):
     ) -> None:
         self.listing, self.config, self.num_channels = listing, config, num_channels
         self.device = torch.device(device)
-        self.classes = classes or listing.classes
+        self.classes, self.ordered = classes or listing.classes, config.ordered
         self.problems: list[str] = listing.problems
         self._left_out: set[str] = set()  # the names of files that went bad since
         self._door = door
@@ -179,10 +185,11 @@ class FolderTask(Task):
             names = listing.names(entry)
             self.repeats |= len(set(names)) < len(names)
             if strangers := [name for name in names if name not in labels]:
+                several = self.max_answers > 1 and not listing.separator
                 raise ValueError(
                     f"{listing.path(entry)} is of class {strangers[0]!r}, which the model "
                     f"does not know; it knows {', '.join(known)}. Rename the class, or leave "
-                    "it out."
+                    f"it out{', or pass --separator, for several classes' if several else ''}."
                 )
             short = len(names) < self.max_answers
             if len(names) > self.max_answers or (short and not self.with_end):
@@ -286,6 +293,7 @@ class FolderTask(Task):
         device: torch.device | str = "cpu",
         *,
         answers: tuple[int, bool] = (1, False),
+        ordered: bool = True,
         separator: str = "",
         door: Door | None = None,
         strict: bool = False,
@@ -308,7 +316,7 @@ class FolderTask(Task):
             say(f"{left_out:,} of the images are left out: the model was trained on them")
         if strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
-        config = FolderConfig(data=data, separator=separator, strict=strict)
+        config = FolderConfig(data=data, separator=separator, any_order=not ordered, strict=strict)
         known: Any = {"classes": classes, "answers": answers, "door": door}
         task = cls(listing, config, num_channels, device, **known)
         places = task._places

@@ -52,6 +52,11 @@ class HaystackConfig:
         )
 
     @property
+    def ordered(self) -> bool:
+        """Whether the answers have to be in the labels' order."""
+        return self.question != "multi"
+
+    @property
     def max_answers(self) -> int:
         """Most classes that an answer is of."""
         return 1 + DIGITS - ALIKE if self.question == "multi" else 1

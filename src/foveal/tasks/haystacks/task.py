@@ -49,9 +49,9 @@ class HaystackTask(Task):
         self.needle = known.index(NEEDLE) if seeks else -1
         self.classes = ("absent", "present") if seeks else known
         self.max_answers = config.max_answers
-        self.with_end = several = config.max_answers > 1
-        if several:
-            self.ordered, self.classes = False, (*known, END)
+        self.with_end, self.ordered = config.max_answers > 1, config.ordered
+        if self.with_end:
+            self.classes = (*known, END)
         self.image_size = (config.canvas_size, config.canvas_size)
         self.piece_size = self.digits.train.images.shape[1:]
         self._images: dict[str, list[Collage]] = {}
