@@ -101,11 +101,12 @@ def test_several_digits_are_told_apart_and_lie_where_they_were_drawn() -> None:
     assert sorted(len(digit) for digit in found) == [2, 2, 2]
     bar = [[[0.05, 0.2], [0.95, 0.2]]]
     assert sorted(len(digit) for digit in digits_of(read_strokes(turns + bar))) == [2, 5]
-    image = compose(task, read_strokes(turns), 0, seed=0, most=3)
+    image = compose(task, read_strokes(turns), 0, seed=0, counts=(1, 3))
     one_by_one = sum(compose(task, read_strokes(strokes), 0, seed=0) for strokes in alone)
     assert torch.equal(image, one_by_one)
-    with pytest.raises(ValueError, match="3 digits are drawn, and this model reads at most 2"):
-        compose(task, read_strokes(turns), 0, seed=0, most=2)
+    for counts, words in {(1, 2): "reads 1 to 2 digits; 3 drawn", (4, 4): "reads 4 digits"}.items():
+        with pytest.raises(ValueError, match=words):
+            compose(task, read_strokes(turns), 0, seed=0, counts=counts)
 
 
 def test_a_model_of_several_digits_answers_each() -> None:

@@ -41,8 +41,8 @@ class Drawing:
             model = named(self.models, name)
             strokes = read_strokes(drawing)
             count = min(max(int(num_clutter), 0), MOST_CLUTTER)
-            most = 1 if model.task is None else model.task.num_digits[1]
-            image = compose(self._tasks[model.name], strokes, count, int(seed), most)
+            reads = (1, 1) if model.task is None else model.task.num_digits
+            image = compose(self._tasks[model.name], strokes, count, int(seed), reads)
         except ValueError as problem:
             return message(str(problem)), None
         path = model.look(image, int(seed), "your drawing")

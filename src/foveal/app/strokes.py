@@ -102,19 +102,26 @@ def _ink(strokes: Strokes, middle: NDArray[np.float64]) -> Image.Image:
 
 
 def compose(
-    task: CanvasTask, strokes: Strokes, num_clutter: int, seed: int, most: int = 1
+    task: CanvasTask,
+    strokes: Strokes,
+    num_clutter: int,
+    seed: int,
+    counts: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """The drawn digits on a canvas of a task, among clutter; ``(1, H, W)`` in [0, 1].
 
     The task is of one digit of 28 x 28 pixels, with a canvas and at least so many pieces on it; the
     seed is that of the clutter. All strokes are one digit, unless there may be several: then those
-    that are apart. Raises `ValueError` if nothing was drawn, a dot, or more digits than ``most``.
+    that are apart. Raises `ValueError` if nothing was drawn, a dot, or fewer or more digits than
+    the ``counts`` say, the least and the most.
     """
+    least, most = counts
     apart = digits_of(strokes) if most > 1 and strokes else [strokes]
-    if len(apart) > most:
+    if strokes and not least <= len(apart) <= most:
+        reads = f"{least} to {most}" if least < most else str(most)
         raise ValueError(
-            f"{len(apart)} digits are drawn, and this model reads at most {most}. Clear them; draw "
-            "the strokes of a digit so that they touch."
+            f"this model reads {reads} digits; {len(apart)} drawn. Draw as many, the strokes of a "
+            "digit so that they touch, and digits apart."
         )
     side, places = task.config.canvas_size, []
     digits, middles = zip(*map(draw_digit, apart), strict=True)
