@@ -56,6 +56,7 @@ LOOKS = {
     **dict.fromkeys(("cheung-1", "cheung-2"), (3, 48)),
     "pairs": (4, 48),
     "addition": (2, 48),
+    "row-3": (2, 48),
 }
 
 FAST_OBJECTIVE = ObjectiveConfig(
