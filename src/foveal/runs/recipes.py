@@ -51,9 +51,13 @@ RETINAS = {
 # Of the recipe best, for an image: looks, and filters of the first convolution. Where four looks
 # fall on one digit, two of half again as many filters tell more, for as much time; it is not tried
 # yet where (4, 32) stands. Of Cheung's four looks the first is the thumbnail.
-LOOKS = dict.fromkeys(("translated-60", "cluttered-60"), (2, 48)) | dict.fromkeys(
-    ("cheung-1", "cheung-2"), (3, 48)
-)
+LOOKS = {
+    **dict.fromkeys(("translated-60", "cluttered-60"), (2, 48)),
+    **dict.fromkeys(("cheung-1", "cheung-2"), (3, 48)),
+    "pairs": (4, 48),
+    "addition": (2, 48),
+    "row-3": (2, 48),
+}
 
 FAST_OBJECTIVE = ObjectiveConfig(
     reward="log_likelihood", privileged_baseline=True, credit_decay=0.9, standardize_advantages=True
@@ -173,7 +177,7 @@ def _best(task: str) -> CanvasRun:
         training=dataclasses.replace(
             FAST_TRAINING,
             optimizer="muon-conv",
-            epochs={1: 30, 2: 16}.get(TASKS[task].num_digits[1], 24),
+            epochs={1: 30, 2: 32}.get(TASKS[task].num_digits[1], 24),
             batch_size=256,
             final_location_std=0.03,
             validate_every=2,
@@ -181,15 +185,20 @@ def _best(task: str) -> CanvasRun:
     )
     if best.task.arrangement == "trail":
         return _follower(best)
-    if best.task.answer == "sum" or best.task.arrangement == "apart":
+    if best.task.num_digits[1] > 1 and best.task.arrangement != "row":
         # One digit alone says little of a sum, and the thumbnail most of what is told of digits
         # apart: a gaze that began anywhere had nothing to learn from, and left the digits. It
-        # begins with what is lit, and looks at no place twice.
+        # begins with what is lit, and looks at no place twice. Digits on one another are most of
+        # what is wrong of two: more of the training canvases have them.
+        sums = best.task.answer == "sum"
+        narrow: Any = {"map_features": 16} if sums else {}
         return best.altered(
+            task={"overlapping": 0.3 if best.task.arrangement == "anywhere" else 0.0},
             model={
                 "policy_settings": MapSettings(apart=2.0, moves=0.0),
-                "context_settings": dataclasses.replace(context, map_light=30.0),
-            }
+                "context_settings": dataclasses.replace(context, map_light=30.0, **narrow),
+            },
+            training={"epochs": 64} if sums else {},
         )
     if not retina.zoom:
         return best
