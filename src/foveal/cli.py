@@ -146,6 +146,8 @@ def _call(name: str, arguments: list[str]) -> int:
     except Stop as stop:
         print(f"foveal {name}: {printable(str(stop))}", file=sys.stderr)
         return stop.exit_code
+    finally:
+        warnings.formatwarning = usual
     return 0
 
 

@@ -16,6 +16,7 @@ from foveal.model.sensor import GlimpseSensor
 from foveal.scene.sparse import SparseScene
 from foveal.training.critic import Learner
 from foveal.training.objective import hybrid_loss
+from tests.conftest import TINY
 
 ODD = RAMConfig(
     glimpse_size=5,
@@ -376,3 +377,24 @@ def test_a_rollout_over_sparse_images_is_that_over_the_whole_ones(
     torch.testing.assert_close(one.locations, other.locations)
     with pytest.raises(ValueError, match=r"images must have 3 channel\(s\)"):
         RecurrentAttention(ODD)(sparse)
+
+
+def test_products_are_counted_as_in_use_and_leave_the_model_as_it_was() -> None:
+    """A part that normalizes over the batch could not take the one image in training mode."""
+    model = RecurrentAttention(TINY)
+    plain = model.count_multiply_adds()
+    network, norm = model.glimpse_network, torch.nn.BatchNorm1d(TINY.glimpse_features)
+
+    class Normalized(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.norm = network, norm
+
+        def forward(self, glimpses: torch.Tensor, locations: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.network(glimpses, locations))
+
+    model.glimpse_network = Normalized()
+    assert model.count_multiply_adds() == plain
+    assert model.training
+    assert norm.training
+    assert norm.num_batches_tracked == 0

@@ -38,22 +38,21 @@ def compare(
     alike: dict[str, list[str]] = {}  # the runs of one curve
     for directory in dict.fromkeys(runs):
         run = load(directory).run
-        measure = "" if run is None else run.compared
-        same = repr(run.altered(training={"seed": 0})) if pool and run else str(directory)
+        if run is None:
+            raise ValueError(f"{directory} has no validation yet. Let it train on.")
+        measure = run.compared
+        same = repr(run.altered(training={"seed": 0})) if pool else str(directory)
         alike.setdefault(same, []).append(str(directory))
         curves[str(directory)] = [
-            (
-                line["seconds"] / 60 if time or run is None else run.along(line["step"]),
-                line[measure],
-            )
+            (line["seconds"] / 60 if time else run.along(line["step"]), line[measure])
             for line in read_metrics(directory)
             if measure in line
         ]
         if not curves[str(directory)]:
             raise ValueError(f"{directory} has no validation yet. Let it train on.")
         measures.add(measure)
-        axes.add("minutes" if time or run is None else run.axis)
-        games |= {run.env.env} if run and run.env else set()
+        axes.add("minutes" if time else run.axis)
+        games |= {run.env.env} if run.env else set()
     if len(measures) > 1:
         raise ValueError("classifiers and agents cannot share a picture; compare them apart.")
     (measure,), (axis,) = measures, axes

@@ -483,22 +483,30 @@ class RecurrentAttention(Pretrained):
     # --- What it costs ----------------------------------------------------------------------------
 
     def count_multiply_adds(self, num_glimpses: int = 1) -> int:
-        """Multiply-adds of T glimpses an answer and of the context; the sensor's means left out."""
+        """Multiply-adds of T glimpses an answer and of the context; the sensor's means left out.
+
+        Counted in eval mode, which parts of one's own may ask for, as normalization of batches.
+        """
         config = self.config
         shape = (1, config.scales_read, config.num_channels, config.glimpse_size)
         weight = self.action_head.weight
-        with torch.no_grad():
-            place = weight.new_zeros(1, self.location_size)
-            side = 1 if self.context is None else self.context.side
-            thumbnail = self.thumbnail(weight.new_zeros(1, config.num_channels, side, side))
-            with counted() as once:
-                state, _ = self.first_state(1, thumbnail)
-            with counted() as each:
-                features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
-                senses = {name: place.new_zeros(1, width) for name, width in config.senses}
-                state = self.remember(features, state, senses)
-                self.decide(state, generator=torch.Generator(weight.device))
-                self.stops(state[0], self.action_head(state[0]))
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                place = weight.new_zeros(1, self.location_size)
+                side = 1 if self.context is None else self.context.side
+                thumbnail = self.thumbnail(weight.new_zeros(1, config.num_channels, side, side))
+                with counted() as once:
+                    state, _ = self.first_state(1, thumbnail)
+                with counted() as each:
+                    features = self.perceive(weight.new_zeros(*shape, config.glimpse_size), place)
+                    senses = {name: place.new_zeros(1, width) for name, width in config.senses}
+                    state = self.remember(features, state, senses)
+                    self.decide(state, generator=torch.Generator(weight.device))
+                    self.stops(state[0], self.action_head(state[0]))
+        finally:
+            self.train(training)
         return once() + num_glimpses * config.max_answers * each()
 
     def count_pixels_read(self, num_glimpses: float | None = None) -> int:
