@@ -59,7 +59,7 @@ SETS = {
             "center": ("the same thumbnail, looks at the centre", "--recipe best --policy center"),
             "whole": ("the whole screen, no thumbnail", f"{WHOLE} 10"),
         },
-        1_000_000,
+        500_000,
     ),
     "minigrid": Games(
         {"DoorKey-5x5": "control --env minigrid:MiniGrid-DoorKey-5x5-v0 --glimpse-gain 20"},
