@@ -70,6 +70,8 @@ def test_a_large_canvas_becomes_a_pyramid(capsys: pytest.CaptureFixture[str]) ->
             "cluttered-60 --digits uci --train -3 --out x",
             "--train must .* from 0 to 10,000,000; got -3",
         ),
+        ("needle --digits uci --train -3 --out x", "--train must .* from 0 to 11,276; got -3"),
+        ("needle --digits uci --seed 3 --out x", "--seed is nothing that needle has"),
         ("cluttered-60 --digits uci --train 1000000000000 --out x", "from 0 to 10,000,000; got 10"),
         ("mnist-28 --digits uci --train 0 --validation 0 --test 0 --out x", "nothing to write"),
         ("mnist-28 --digits uci --num-clutter 3 --out x", "clutter needs a canvas"),

@@ -41,6 +41,22 @@ def models(tmp_path: Path) -> None:
     RecurrentAttention(RAMConfig(num_channels=4)).save_pretrained(tmp_path / "four")
 
 
+@pytest.mark.parametrize("network", ["conv", "bag"])
+def test_networks_that_see_all_learn_from_large_pictures_that_are_shifted(
+    foveal: Foveal,  # noqa: F811
+    network: str,
+) -> None:
+    for kind, light in (("dark", 40), ("light", 200)):
+        Path("large", kind).mkdir(parents=True)
+        for number in range(8):
+            pixels = np.full((130, 140), light + 4 * number, np.uint8)
+            Image.fromarray(pixels).save(Path("large", kind, f"{number}.png"))
+    line = f"train folder --data large --network {network} --shift 0.1 --flips both --out run"
+    code, _, err = foveal(f"{line} --epochs 9 --batch-size 5 --threads 1 --workers 0")
+    assert code == 0, err
+    assert json.loads(Path("run/result.json").read_text())["error"] == 0
+
+
 def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  # noqa: F811
     (bars / "lying" / "bad.png").write_text("text")
     line = f"train folder --data '{bars}' {SMALL} --epochs 40 --lr 0.01 --batch-size 14 --out run"

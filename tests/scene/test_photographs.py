@@ -50,11 +50,21 @@ def test_a_cut_is_a_view_shifted_and_mirrored() -> None:
         ((0.8, 0.3, 0.0, 0.1), slice(0, 7), slice(4, 20), True),
         ((0.99, 0.99, 0.9, 0.1), slice(0, 5), slice(0, 10), True),
     ):
-        view, mirrored = change.cut(picture, chance)
+        view, mirrored, margins = change.cut(picture, chance)
         wanted = picture[:, rows, columns]
         np.testing.assert_array_equal(view, wanted[:, :, ::-1] if across else wanted)
         assert mirrored == (False, across)
         assert view.base is not None  # nothing is copied
+        # With its margins a view is the picture that a shift leaves, and black where it was not.
+        whole = PhotographScene([Photograph(view, {}, margins)], torch.device("cpu")).whole()[0]
+        moved, back = np.zeros_like(picture), [slice(None)]
+        for kept, length in ((rows, 10), (columns, 20)):
+            back.append(
+                slice(length - kept.start) if kept.start else slice(length - kept.stop, None)
+            )
+        moved[tuple(back)] = wanted
+        wanted = moved[:, :, ::-1] if across else moved
+        np.testing.assert_array_equal((whole * 255).round().numpy(), wanted)
     one = AugmentationConfig(shift=1.0).cut(picture, (0.0, 1.0, 0.0, 0.0))[0]
     assert one.shape == (2, 1, 1)
     np.testing.assert_array_equal(one, picture[:, -1:, :1])

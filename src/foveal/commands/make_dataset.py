@@ -77,7 +77,7 @@ def make_dataset(
         composition: add (clutter adds to the digit's light), over (digits lie over it) or, of
             megapixel, under; the task's if not given.
         question: what is asked about the digits of megapixel; the task's if not given.
-        seed: of the training canvases.
+        seed: of the training canvases; megapixel and needle have none.
         json: print one JSON object.
     """
     wanted = {
@@ -107,7 +107,10 @@ def make_dataset(
     if isinstance(known, TaskConfig):
         data = CanvasTask(dataclasses.replace(known, **changes))
     else:
-        changes["train_images"] = max(1, train)
+        if seed:
+            raise ValueError(f"--seed is nothing that {task} has: its images are fixed.")
+        if train > 0:
+            changes["train_images"] = train
         data = HaystackTask(dataclasses.replace(known, **changes))
     chosen = format
     if chosen == "auto":

@@ -43,6 +43,11 @@ class Collage:
         """See `Readable`."""
         return 1, self.side, self.side
 
+    @property
+    def margins(self) -> tuple[int, ...]:
+        """See `Readable`."""
+        return ()
+
     def read(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
         """See `Readable`; what lies beyond the picture is black."""
         height, width = self.bank.shape[1:]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from foveal.geometry import pad_images, thumbnail_box
 from foveal.scene.dense import averaged
@@ -23,6 +24,10 @@ class Readable(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
+
+    @property
+    def margins(self) -> tuple[int, ...]:
+        """See `Photograph`."""
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
         """``(C, h, w)``, what lies at those rows and columns."""
@@ -38,10 +43,13 @@ class Photograph:
     Attributes:
         pixels: ``(C, H, W)`` uint8.
         thumbnails: of each side that was asked for, where they are kept.
+        margins: pixels left, right, above and below that a view lacks of its picture's size. To a
+            network that sees all they are black; to an eye the view is so much smaller.
     """
 
     pixels: NDArray[np.uint8]
     thumbnails: dict[int, Tensor] = field(default_factory=dict)
+    margins: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,7 +122,9 @@ class PhotographScene(Scene):
 
     def whole(self) -> Tensor:
         """See `Scene.whole`: padded with zeros, right and below, where their sizes differ."""
-        return pad_images([self.image(row) for row in range(len(self))]).pixels
+        margins = [photograph.margins for photograph in self.photographs]
+        images = [functional.pad(self.image(row), black) for row, black in enumerate(margins)]
+        return pad_images(images).pixels
 
 
 def _floats(pixels: NDArray[np.uint8]) -> Tensor:

@@ -16,6 +16,7 @@ from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene.scene import Scene
 
+Margins = tuple[int, ...]  # pixels left, right, above and below; () for none
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
 
 
@@ -45,25 +46,30 @@ class AugmentationConfig:
 
     def cut(
         self, picture: NDArray[np.uint8], chance: Sequence[float]
-    ) -> tuple[NDArray[np.uint8], tuple[bool, bool]]:
-        """A view of a picture, shifted and mirrored; and whether it is mirrored, down and across.
+    ) -> tuple[NDArray[np.uint8], tuple[bool, bool], Margins]:
+        """A view of a picture, shifted and mirrored; how it is mirrored, down and across.
 
-        What a shift would bring in from outside is left out: the view is so much smaller.
+        What a shift would bring in from outside is left out: the view is so much smaller, and its
+        margins, the last that is returned, are what is missing to the picture's own size.
 
         Args:
             picture: ``(C, H, W)``.
             chance: four numbers in [0, 1): of the shifts down and across, and of the mirrors.
         """
-        for axis, share in enumerate(chance[:2], start=1):
-            length = picture.shape[axis]
-            cut = min(round(abs(2 * share - 1) * self.shift * length), length - 1)
-            kept = slice(cut, None) if share < 0.5 else slice(length - cut)
-            picture = picture[(slice(None),) * axis + (kept,)]
         down, across = (
             self.flips in (kind, "both") and share < 0.5
             for kind, share in zip(("vertical", "horizontal"), chance[2:], strict=True)
         )
-        return picture[:, :: -1 if down else 1, :: -1 if across else 1], (down, across)
+        margins: Margins = ()
+        for axis, (share, mirrored) in enumerate(
+            zip(chance, (down, across), strict=False), start=1
+        ):
+            length = picture.shape[axis]
+            cut = min(round(abs(2 * share - 1) * self.shift * length), length - 1)
+            kept = slice(cut, None) if share < 0.5 else slice(length - cut)
+            picture = picture[(slice(None),) * axis + (kept,)]
+            margins = (cut, 0, *margins) if (share < 0.5) == mirrored else (0, cut, *margins)
+        return picture[:, :: -1 if down else 1, :: -1 if across else 1], (down, across), margins
 
 
 def augment(

@@ -421,10 +421,10 @@ class FolderTask(Task):
             chances = random_rows(torch.rand, (len(places), 4), generator, self.device)
         photographs = []
         for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
-            view, mirrored = change.cut(picture, chance)
+            view, mirrored, margins = change.cut(picture, chance)
             whole = view.shape == picture.shape  # and its thumbnail is worth keeping
             kept = self._kept(place, *mirrored) if whole else {}
-            photographs.append(Photograph(view, kept))
+            photographs.append(Photograph(view, kept, margins))
         return PhotographScene(photographs, self.device)
 
     def _kept(self, place: int, down: bool = False, across: bool = False) -> Kept:
