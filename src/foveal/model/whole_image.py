@@ -64,7 +64,7 @@ class ReferenceNetwork(Network):
         """Count the multiply-adds for one image."""
         shape = (1, self.config.num_channels, *self.config.image_size)
         with counted() as count:
-            self(next(self.parameters()).new_zeros(shape))
+            self(next(self.parameters()).new_ones(shape))
         return count()
 
 
@@ -139,12 +139,14 @@ class Bag(ReferenceNetwork):
         whole = functional.pad(images, (0, -width % WINDOW, 0, -height % WINDOW))
         windows = whole.unfold(2, WINDOW, WINDOW).unfold(3, WINDOW, WINDOW)  # (B, C, h, w, G, G)
         windows = windows.movedim(1, 3).flatten(1, 2)  # (B, N, C, G, G)
-        glimpses = windows.flatten(0, 1)[:, None]
-        features = self.encoder(glimpses, glimpses.new_zeros(len(glimpses), 2))
-        features = features.unflatten(0, windows.shape[:2])
+        lit = (windows != 0).flatten(2).any(-1)
+        glimpses = windows[lit][:, None]
+        seen = self.encoder(glimpses, glimpses.new_zeros(len(glimpses), 2))
+        features = seen.new_zeros(*lit.shape, seen.shape[-1])
+        features[lit] = seen
         scores = self.weight(self.told(features).tanh() * self.gate(features).sigmoid())
-        lit = (windows != 0).flatten(2).any(-1, keepdim=True)
-        weights = scores.float().masked_fill(~lit, -1e9).softmax(1).masked_fill(~lit, 0)
+        dark = ~lit[..., None]
+        weights = scores.float().masked_fill(dark, -1e9).softmax(1).masked_fill(dark, 0)
         logits: Tensor = self.layers((weights * features).sum(1))
         return logits
 
