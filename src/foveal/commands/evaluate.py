@@ -212,8 +212,9 @@ def evaluate(
     else:
         low, high = result.interval
         size = f"{height} x {width} pixels" + ("" if shown.one_size else " at most")
-        glimpses = f"{looks} glimpses, " if looks else ""
-        glimpses = glimpses.replace("glimpses", "glimpses an answer") if several else glimpses
+        glimpses = ""
+        if looks:
+            glimpses = f"{looks} glimpse{'s' * (looks > 1)}{' an answer' if several else ''}, "
         mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
