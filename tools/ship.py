@@ -104,15 +104,15 @@ def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
         split = f"{row.config.task.train_images:,} training, 1,000 validation, 1,000 test images"
     amounts = ", ".join(f"{kind} {amount:g}" for kind, amount in moved.items())
     transformed = f"; digits transformed anew each time: {amounts}" if moved else ""
+    others = "nothing known to compare with"
+    if row.paper:
+        others = f"the paper {row.paper:.2f} %"
+    elif row.best_known:
+        others = f"best known {row.best_known[0]} % ({row.best_known[1]})"
     return {
         "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
         "split": split,
-        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; "
-        + (
-            f"the paper {row.paper:.2f} %"
-            if row.paper
-            else f"best known {row.best_known[0]} % ({row.best_known[1]})"
-        ),
+        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; {others}",
         "validation error": f"{run['validation_error']:.2f} %",
         "images seen": f"{run['images_seen']:,}",
         "recipe": f"{training.optimizer}, rate {training.lr:g} falling to 0, "
