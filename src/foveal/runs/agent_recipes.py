@@ -68,8 +68,11 @@ def _fast_agent(task: str) -> AgentRun:
         objective={"discount": 0.99, "entropy_weight": 0.01},
         training={
             "decisions": 2_000_000,
-            "num_envs": 128,  # a step of the core for 32 games takes little longer than for 16
-            "rollout_length": 32,
+            # Breakout of MinAtar learns more from 1,024 decisions an update than from 4,096.
+            "num_envs": 64,
+            "rollout_length": 16,
+            "log_every": 40,
+            "validate_every": 80,
             "validation_episodes": 64,
             "test_episodes": 256,
         },
