@@ -12,6 +12,7 @@ why, and the next begins.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -119,6 +120,8 @@ def trained(
         config = config.altered(task={"digits": "uci"}, training={"epochs": 1, "batch_size": 256})
     config = config.altered(training={"log_every": 1 if quick else 20})
     if device.type == "cuda":
+        gc.collect()  # a captured step before this one, and its memory
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     pace = Pace()
     with tempfile.TemporaryDirectory() as directory:

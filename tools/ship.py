@@ -112,7 +112,8 @@ def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
     return {
         "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
         "split": split,
-        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; {others}",
+        "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; "
+        f"{others}",
         "validation error": f"{run['validation_error']:.2f} %",
         "images seen": f"{run['images_seen']:,}",
         "recipe": f"{training.optimizer}, rate {training.lr:g} falling to 0, "

@@ -18,6 +18,25 @@ from foveal.model.policy import followed
 from foveal.model.sensor import check_sensor
 
 
+def test_a_memory_stays_float32_where_products_are_bfloat16() -> None:
+    torch.manual_seed(0)
+    core = LSTMCore(3, 4)
+    features, state = torch.randn(5, 3), (torch.randn(5, 4), torch.randn(5, 4))
+    for made, wanted in zip(core.remembering(features, state), core(features, state), strict=True):
+        torch.testing.assert_close(made, wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = core.remembering(features.bfloat16(), state)
+    for made, wanted in zip(rounded, core(features, state), strict=True):
+        assert made.dtype == torch.float32
+        torch.testing.assert_close(made, wanted, atol=0.03, rtol=0)
+    # The products alone are rounded: what stays of a memory is not.
+    with torch.no_grad():
+        core.cell.weight_ih.zero_(), core.cell.weight_hh.zero_()
+        core.cell.bias_ih.copy_(torch.tensor([-50.0, 50, 0, 0]).repeat_interleave(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(core.remembering(features, state)[1], state[1])
+
+
 def test_the_rectifier_core_starts_as_a_perfect_memory() -> None:
     core = RNNCore(3, 4)
     hidden = torch.tensor([[0.3, 0.0, 2.0, 1.0]])

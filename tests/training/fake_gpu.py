@@ -31,7 +31,9 @@ from torch.utils.backend_registration import (
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
+from foveal.model.cost import Network
 from foveal.model.map_policy import MapSettings
+from foveal.model.whole_image import make_reference_network
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.classifier import TrainConfig, Trainer
@@ -60,6 +62,7 @@ FLAWS: dict[str, Callable[[Tensor], object]] = {
 # Of the task, the model and the objective, what else than usual.
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}, {}),
+    "bag": ({}, {}, {}),
     "map": (
         {},
         {
@@ -101,6 +104,11 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "set": (
         {"arrangement": "apart", "answer": "set", "num_digits": (1, 3), "canvas_size": 90},
         {"max_answers": 3, "with_end": True},
+        {},
+    ),
+    "sum": (
+        {"num_digits": (2, 2), "answer": "sum", "overlapping": 0.3, "canvas_size": 90},
+        {},
         {},
     ),
     "pair": (
@@ -168,7 +176,9 @@ def step(kind: str, core: str, optimizer: str, flaw: str) -> None:
         gradient_clip=5.0,
         final_location_std=0.05,
     )
-    network = RecurrentAttention(model)
+    network: Network = RecurrentAttention(model)
+    if kind == "bag":
+        network = make_reference_network("bag", task.image_size, len(task.classes))
     trainer = Trainer(network, task, config, objective, Path("nowhere"))
     with FakeTensorMode() as mode:
         move_to_device(trainer, task, config, mode)

@@ -319,6 +319,7 @@ def test_a_step_on_a_gpu_never_waits_for_it_and_waiting_would_be_noticed() -> No
     sound = (
         *("plain,lstm,muon,none", "map,rnn,adam,none", "zoom,sum,muon-conv,none"),
         *("trail,lstm,muon,none", "set,rnn,sgd,none", "pair,rnn,adam,none"),
+        *("sum,lstm,adam,none", "bag,rnn,muon,none"),
     )
     done = subprocess.run(
         [sys.executable, str(script), *sound, *(f"plain,rnn,sgd,{flaw}" for flaw in flaws)],

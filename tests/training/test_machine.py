@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 import foveal
+from foveal import CanvasTask, RAMConfig, RecurrentAttention, TaskConfig
+from foveal.evaluation.classifier import evaluate, rollouts
 from foveal.training import machine
 from foveal.training.machine import (
     DeviceFailed,
@@ -55,6 +58,25 @@ def test_tf32_is_float32_but_for_a_gpus_products() -> None:
         with fast_products(torch.device(device), precision):
             assert (products.allow_tf32, convolutions.allow_tf32) == wanted
         assert (products.allow_tf32, convolutions.allow_tf32) == usual
+
+
+def test_what_is_judged_is_judged_in_float32(tmp_path: Path) -> None:
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    seen = []
+
+    class Looked(RecurrentAttention):
+        def forward(self, *inputs: Any, **settings: Any) -> Any:
+            seen.append([kind.allow_tf32 for kind in products])
+            return super().forward(*inputs, **settings)
+
+    task = CanvasTask(TaskConfig(digits="uci", canvas_size=0))
+    model = Looked(RAMConfig(num_glimpses=1))
+    with fast_products(torch.device("cuda"), "tf32"):
+        evaluate(model, task, "test")
+        list(rollouts(model, task, "validation"))
+        assert [kind.allow_tf32 for kind in products] == [True, True]
+    assert seen == [[False, False]] * len(seen)
+    assert seen
 
 
 def test_auto_is_float32_where_pytorch_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

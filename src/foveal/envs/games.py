@@ -188,7 +188,8 @@ class Games:
     def _seen(self, observations: Any) -> tuple[Tensor, dict[str, Tensor]]:
         images = self._screen.read(observations).whole().to(self.device)
         if self._grey:
-            images = torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
+            with torch.autocast(images.device.type, enabled=False):
+                images = torch.einsum("bchw,c->bhw", images, images.new_tensor(LUMA))[:, None]
         senses = {key: sense.read(observations) for key, sense in self._senses.items()}
         return images, {key: numbers.to(self.device) for key, numbers in senses.items()}
 

@@ -119,10 +119,27 @@ def judging(model: nn.Module, *, sampled: bool = False) -> Iterator[None]:
     training = model.training
     model.train(sampled)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_products():
             yield
     finally:
         model.train(training)
+
+
+@contextlib.contextmanager
+def exact_products(*, tf32: bool = False) -> Iterator[None]:
+    """Have GPUs multiply float32 matrices, and convolve, as float32, or both as TF32.
+
+    That is 10 bits of fraction, not 23; left alone, PyTorch does so in convolutions.
+    """
+    products: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in products]
+    try:
+        for kind in products:
+            kind.allow_tf32 = tf32
+        yield
+    finally:
+        for kind, allowed in zip(products, before, strict=True):
+            kind.allow_tf32 = allowed
 
 
 @torch.inference_mode()
@@ -145,7 +162,8 @@ def rollouts(
     try:
         for images, labels in task.fixed_batches(split):
             scene = as_scene(images)
-            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
+            with exact_products():
+                rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
             check_answers(rollout.step_logits)
             if scene.intact != [False]:  # a source comes alone
                 yield scene, labels, rollout

@@ -203,7 +203,7 @@ def _answers(
         .round()
         .long()
     )
-    values = likeliest.values.double().round(decimals=DIGITS)
+    values = likeliest.values.cpu().double().round(decimals=DIGITS)
     rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
     for (name, (height, width), _), looks, *row in zip(group, taken, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.

@@ -84,8 +84,18 @@ class LSTMCore(Core):
 
     def forward(self, features: Tensor, state: State) -> State:
         """``(B, input_size)`` features and the last state to the next state."""
+        if features.is_cuda and torch.is_autocast_enabled("cuda"):
+            return self.remembering(features, state)
+        return self.cell(features, tuple(state))  # type: ignore[no-any-return]
+
+    def remembering(self, features: Tensor, state: State) -> State:
+        """The same with what is remembered in float32: a GPU's cell would round it at each look."""
         hidden, cell = state
-        return self.cell(features, (hidden, cell))  # type: ignore[no-any-return]
+        inputs = nn.functional.linear(features, self.cell.weight_ih, self.cell.bias_ih)
+        gates = inputs + nn.functional.linear(hidden, self.cell.weight_hh, self.cell.bias_hh)
+        enter, keep, new, show = gates.float().chunk(4, 1)
+        cell = keep.sigmoid() * cell + enter.sigmoid() * new.tanh()
+        return show.sigmoid() * cell.tanh(), cell
 
 
 @CORES.add("sum")

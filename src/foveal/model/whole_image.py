@@ -140,15 +140,21 @@ class Bag(ReferenceNetwork):
         windows = whole.unfold(2, WINDOW, WINDOW).unfold(3, WINDOW, WINDOW)  # (B, C, h, w, G, G)
         windows = windows.movedim(1, 3).flatten(1, 2)  # (B, N, C, G, G)
         lit = (windows != 0).flatten(2).any(-1)
-        glimpses = windows[lit][:, None]
-        seen = self.encoder(glimpses, glimpses.new_zeros(len(glimpses), 2))
-        features = seen.new_zeros(*lit.shape, seen.shape[-1])
-        features[lit] = seen
+        if images.device.type == "cpu":
+            seen = self._read(windows[lit])
+            features = seen.new_zeros(*lit.shape, seen.shape[-1])
+            features[lit] = seen
+        else:  # which they are would have to be waited for
+            features = self._read(windows.flatten(0, 1)).view(*lit.shape, -1)
         scores = self.weight(self.told(features).tanh() * self.gate(features).sigmoid())
         dark = ~lit[..., None]
         weights = scores.float().masked_fill(dark, -1e9).softmax(1).masked_fill(dark, 0)
         logits: Tensor = self.layers((weights * features).sum(1))
         return logits
+
+    def _read(self, windows: Tensor) -> Tensor:
+        features: Tensor = self.encoder(windows[:, None], windows.new_zeros(len(windows), 2))
+        return features
 
 
 def _places(side: int) -> int:

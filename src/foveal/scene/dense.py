@@ -62,7 +62,9 @@ class DenseScene(Scene):
         """See `Scene.thumbnail`."""
         if isinstance(self.height, int) or torch.compiler.is_exporting():
             return _averaged(self.pixels, side)
-        return torch.cat([_averaged(self.image(row)[None], side) for row in range(len(self))])
+        sizes = enumerate(self.sizes.tolist())
+        images = (self.pixels[row, :, :height, :width] for row, (height, width) in sizes)
+        return torch.cat([_averaged(image[None], side) for image in images])
 
     def image(self, index: int) -> Tensor:
         """See `Scene.image`: without what it is padded with."""

@@ -103,7 +103,8 @@ def augment(
     columns = torch.arange(width, device=pixels.device) + 0.5
     out = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)  # (H, W, 2)
     centred = out.view(1, -1, 2) - (own / 2 + moved)[:, None]
-    shown = torch.bmm(centred, turn.transpose(1, 2)) + (own / 2)[:, None]
+    with torch.autocast(pixels.device.type, enabled=False):  # places, not features
+        shown = torch.bmm(centred, turn.transpose(1, 2)) + (own / 2)[:, None]
     grid = (shown / whole * 2 - 1).view(count, height, width, 2)
     if config.warp:
         shape = (count, 2, WARP_GRID, WARP_GRID)

@@ -145,7 +145,8 @@ class Trainer(Engine):
         if not self.task.made_on_device and self.step + 1 < self.total_steps:
             self.task.ahead("train", self._chosen(self.step + 1))
         scene = as_scene(images)
-        rollout = self.wrapped(scene, labels, location_std=std, generator=self.generator)
+        self.learner.location_std = std
+        rollout = self.wrapped(scene, labels, generator=self.generator)
         labels = self.learner.targets(rollout, labels)
         weights = None if self.class_weights is None else self.class_weights[labels.clamp(min=0)]
         if scene.intact is not None and not all(scene.intact):

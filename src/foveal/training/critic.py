@@ -92,6 +92,10 @@ class Learner(nn.Module):
         ordered: whether several labels are wanted in their order; see `right_answers`.
         only_stop: whether nothing but the model's stop is trained, on what its mean policy sees.
         starts: what the critic of the reward expects at first, and that of each look.
+
+    Attributes:
+        location_std: of the policy, in this step; the configuration's if None. It is no argument of
+            `forward`: what wraps this for bfloat16 would round it.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.ordered, self.only_stop = model, ordered, only_stop
+        self.location_std: float | Tensor | None = None
         self.end: int | None = None
         self.critic: Critic | None = None
         self.look_critic: Critic | None = None
@@ -140,7 +145,6 @@ class Learner(nn.Module):
         images: Images,
         labels: Tensor | None = None,
         *,
-        location_std: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Rollout:
         """A rollout with baselines and, if wanted, with what each glimpse answers alone.
@@ -148,7 +152,6 @@ class Learner(nn.Module):
         Args:
             images: B images.
             labels: ``(B,)`` int64, or ``(B, A)``, read by a privileged critic alone.
-            location_std: of the policy; the configuration's if None.
             generator: source of all randomness.
 
         Returns:
@@ -156,7 +159,8 @@ class Learner(nn.Module):
         """
         if self.critic is None:
             return answered(self.model(as_scene(images).whole()))
-        rollout: Rollout = self.model(images, location_std=location_std, generator=generator)
+        std = self.location_std
+        rollout: Rollout = self.model(images, location_std=std, generator=generator)
         hidden, prior = rollout.hidden.transpose(0, 1), rollout.prior_logits.transpose(0, 1)
         if labels is not None and labels.ndim > 1:  # of the answer that each look was for
             labels = self.targets(rollout, labels).clamp(min=0)

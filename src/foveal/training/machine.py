@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+
+from foveal.evaluation.classifier import exact_products
 
 LOCK_FILES = (".lock", ".holder")  # of a run directory: held by a process, and by which
 
@@ -29,7 +31,8 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
     if precision != "auto":
         return "bf16-mixed" if precision == "bf16-mixed" else "32-true"
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # the question is of the current one
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         native = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
@@ -38,9 +41,7 @@ def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf
 
 @contextmanager
 def fast_products(device: torch.device, precision: str) -> Iterator[None]:
-    """Have a GPU multiply float32 matrices, and convolve, as TF32 with "tf32" alone.
-
-    That is 10 bits of fraction, not 23; left alone, PyTorch does so in convolutions.
+    """Have a GPU multiply and convolve as TF32 with "tf32" alone; see `exact_products`.
 
     And a processor take denormal numbers for 0: gradients of far components of a mixture are full
     of them, and each costs as much as a hundred others.
@@ -51,19 +52,9 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
             yield
         finally:
             torch.set_flush_denormal(False)
-        return
-    if device.type != "cuda":
-        yield
-        return
-    products: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in products]
-    try:
-        for kind in products:
-            kind.allow_tf32 = precision == "tf32"
-        yield
-    finally:
-        for kind, allowed in zip(products, before, strict=True):
-            kind.allow_tf32 = allowed
+    else:
+        with exact_products(tf32=precision == "tf32"):
+            yield
 
 
 @contextmanager

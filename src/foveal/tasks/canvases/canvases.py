@@ -214,10 +214,14 @@ class CanvasTask(Task):
         places = self._below((len(counts), most), *room, generator)
         if split != "train" or not self.config.overlapping:
             return places
-        half = torch.tensor([height // 2, width // 2], device=self.device)
+        # Made on the device, which copies from the host would have to wait for.
+        half, last = (
+            torch.stack([places.new_full((), end) for end in ends])
+            for ends in ((height // 2, width // 2), (room[0] - 1, room[1] - 1))
+        )
         away = self._below((len(counts), most), height // 2 * 2 + 1, width // 2 * 2 + 1, generator)
         beside = (places[:, :1] + away - half).clamp(min=0)
-        beside = beside.minimum(torch.tensor(room, device=self.device) - 1)
+        beside = beside.minimum(last)
         beside[:, 0] = places[:, 0]
         share = random_rows(torch.rand, (len(counts), 1, 1), generator, self.device)
         return torch.where(share < self.config.overlapping, beside, places)
