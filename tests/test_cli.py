@@ -469,6 +469,13 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     Path("runs/first").rename("$20%$30")  # drawn as mathematics, it would be refused
     assert foveal("compare '$20%$30'")[0] == 0
     assert foveal("runs runs/other")[1].startswith("no runs in runs/other")
+    config = json.loads(Path("runs/second/config.json").read_text())
+    config["model"]["core"] = "mine"
+    Path("runs/second/config.json").write_text(json.dumps(config))
+    code, out, err = foveal("runs runs/second --json")
+    assert (code, json.loads(out)["runs"]) == (0, [])
+    assert "left out: runs/second: " in err
+    assert "unknown core 'mine'" in json.loads(out)["left_out"][0]
 
 
 WRONG = {

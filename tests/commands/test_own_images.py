@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -296,8 +297,29 @@ def test_a_run_whose_images_are_gone_says_so(foveal: Foveal, tmp_path: Path) -> 
     code, _, err = foveal("evaluate run")
     assert code == 2
     assert "the images of the run are missing" in err
-    assert "pass other images with --data" in err
-    assert foveal("evaluate run --data moved")[0] == 0
+    assert "take others by --data" in err
+    # Moved or copied, its own images are known by name, class and size; of the same names others.
+    code, out, err = foveal("evaluate run --data moved --json")
+    assert (code, json.loads(out)["count"]) == (0, 8)
+    assert "12 of the images are left out: the model was trained on them" in err
+    shutil.copytree("moved", "bars")
+    shutil.copytree("moved", "copied")
+    write_bars(tmp_path / "others", 10, seed=1)
+    for place, count in (("copied", 8), ("bars", 8), ("others", 20)):
+        assert json.loads(foveal(f"evaluate run --data {place} --json")[1])["count"] == count
+    shutil.rmtree("bars")
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir() if path.is_file()}
+    model = RecurrentAttention.from_pretrained("run")
+    with pytest.raises(FileExistsError, match="run holds a run, which the model would be written"):
+        model.save_pretrained("run")
+    after = {path.name: path.read_bytes() for path in Path("run").iterdir() if path.is_file()}
+    assert after == before
+    Path("run/split.csv").rename("split.csv")
+    code, out, err = foveal("evaluate run --data moved --json")
+    assert (code, json.loads(out)["count"]) == (0, 20)
+    assert "which images were in which split is unknown" in err
+    assert "the error flatters it" in err
+    Path("split.csv").rename("run/split.csv")
     (tmp_path / "run" / "split.csv").unlink()
     (tmp_path / "moved").rename(tmp_path / "bars")
     code, _, err = foveal("evaluate run")

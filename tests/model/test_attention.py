@@ -142,6 +142,29 @@ def test_equal_seeds_give_equal_scanpaths() -> None:
     assert not torch.equal(first.locations, other.locations)
 
 
+def test_a_first_location_is_in_the_image() -> None:
+    model, images = RecurrentAttention(RAMConfig()).eval(), torch.rand(2, 1, 28, 28)
+    for wrong in (30.0, -1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"first_location must be in \[-1, 1\].*got \["):
+            model(images, first_location=torch.full((2, 2), wrong))
+    edge = torch.ones(2, 2, dtype=torch.float64)
+    assert torch.equal(model(images, first_location=edge).locations[:, 0], torch.ones(2, 2))
+    with pytest.raises(ValueError, match="location_std must be above 0; got 0"):
+        model(images, location_std=0)
+
+
+def test_a_policys_own_first_location_is_brought_into_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, images = RecurrentAttention(RAMConfig()).eval(), torch.rand(2, 1, 28, 28)
+    given = torch.tensor([[7.0, 0.5], [-3.0, -7.0]])
+    monkeypatch.setattr(model.location_policy, "first", lambda *_: given)
+    assert model(images).locations[:, 0].tolist() == [[1.0, 0.5], [-1.0, -1.0]]
+    monkeypatch.setattr(model.location_policy, "first", lambda *_: given[:1])
+    with pytest.raises(ValueError, match=r"the first location of \(B, 2\); got \(1, 2\)"):
+        model(images)
+
+
 def test_the_first_location_is_uniform(generator: torch.Generator) -> None:
     model = RecurrentAttention(RAMConfig(num_glimpses=1))
     with torch.inference_mode():

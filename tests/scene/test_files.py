@@ -542,6 +542,8 @@ def test_sources_that_cannot_be_a_batch_are_refused() -> None:
         model([ArraySource(noise(8, 8, 3)), ArraySource(noise(8, 8))])
     with pytest.raises(ValueError, match="a sequence of Tensor"):
         model([torch.zeros(1, 8, 8)])
+    with pytest.raises(ValueError, match="a sequence of ndarray"):
+        model(np.zeros((2, 1, 8, 8), np.float32))
     with pytest.raises(ValueError, match="a sequence of none"):
         model([])
 

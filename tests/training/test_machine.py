@@ -60,7 +60,7 @@ def test_tf32_is_float32_but_for_a_gpus_products() -> None:
         assert (products.allow_tf32, convolutions.allow_tf32) == usual
 
 
-def test_what_is_judged_is_judged_in_float32(tmp_path: Path) -> None:
+def test_what_is_judged_is_judged_in_float32() -> None:
     products = (torch.backends.cuda.matmul, torch.backends.cudnn)
     seen = []
 

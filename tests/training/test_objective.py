@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -192,11 +193,18 @@ def test_each_term_reaches_its_parameters_and_no_others(core: str, privileged: b
         assert baseline == {"critic"}
 
 
-def test_rewards_are_what_they_say() -> None:
+def test_rewards_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [9.0, 0.0]])
     labels = torch.tensor([0, 1, 1])
     answers = answered(logits)
     assert reward_of(answers, labels, "correct").tolist() == [1.0, 0.0, 0.0]
+    given: list[Any] = [labels == 0, labels, [1.0, 2.0], torch.ones(2)]
+    monkeypatch.setitem(REWARDS, "mine", lambda *_: given.pop(0))
+    for wanted_of_mine in ((labels == 0).float(), labels.float()):  # truths, whole numbers
+        torch.testing.assert_close(reward_of(answers, labels, "mine"), wanted_of_mine)
+    for got in ("list", r"\(2,\)"):
+        with pytest.raises(ValueError, match=rf"'mine' must be \(3,\), .* got {got}"):
+            reward_of(answers, labels, "mine")
     right = -math.log(1 + math.exp(-2))
     wanted = [right, right - 2, -3.0]  # the last is cut off at the floor
     torch.testing.assert_close(reward_of(answers, labels, "log_likelihood"), torch.tensor(wanted))

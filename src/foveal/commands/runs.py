@@ -1,17 +1,17 @@
 """``foveal runs``: the runs of a directory, in a table."""
 
-import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.table import Table
 
-from foveal.commands.console import print_json, say, show_table
+from foveal.commands.console import complain, print_json, say, show_table
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
 from foveal.runs.run import Run
 from foveal.runs.saved import Saved, load
-from foveal.training.journal import read_metrics
+from foveal.training.journal import METRICS_FILE, read_metrics
 
 
 def runs(
@@ -29,9 +29,11 @@ def runs(
                 f"there is no directory {str(directory)!r}. Name one that holds runs, or begin "
                 "one: foveal train mnist-28"
             )
-    rows = [line for directory in directories for line in find_runs(directory)]
+    rows, unread = find_runs(directories)
+    for problem in unread:
+        complain("runs", f"left out: {problem}")
     if json:
-        print_json(runs=rows)
+        print_json(runs=rows, left_out=unread)
         return
     if not rows:
         say(f"no runs in {', '.join(map(str, directories))}; foveal train begins one.")
@@ -48,15 +50,18 @@ def runs(
     say("Their curves in one picture: foveal compare RUN RUN...")
 
 
-def find_runs(directory: Path) -> list[dict[str, Any]]:
-    """What is known of each run below a directory; what is no run, or damaged, is left out."""
-    found = []
-    for path in sorted(directory.rglob(CONFIG_FILE)):
-        with contextlib.suppress(ValueError, OSError):
+def find_runs(directories: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """What is known of each run below directories, and of which it cannot be read why not."""
+    found, unread = [], []
+    for path in sorted(path for place in directories for path in place.rglob(CONFIG_FILE)):
+        try:
             saved = load(path.parent)
             if saved.run is not None:
                 found.append(_describe(saved, saved.run))
-    return found
+        except (ValueError, OSError) as problem:
+            if (path.parent / METRICS_FILE).exists():  # or it is no run of ours
+                unread.append(f"{path.parent}: {problem}")
+    return found, unread
 
 
 def _describe(saved: Saved, run: Run) -> dict[str, Any]:

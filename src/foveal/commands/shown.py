@@ -13,6 +13,7 @@ from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
 from foveal.tasks import FolderTask, TaskConfig
+from foveal.tasks.folder.listing import Listing
 from foveal.tasks.task import Task
 
 
@@ -72,7 +73,7 @@ def task_shown(
             known |= {
                 "separator": separator,
                 "on_progress": count,
-                "trained_on": [] if saved.run is None else saved.run.trained_on(saved.directory),
+                "trained_on": _trained_on(saved),
                 "say": partial(complain, "evaluate"),
             }
             return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
@@ -88,3 +89,15 @@ def task_shown(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
     return shown
+
+
+def _trained_on(saved: Saved) -> Listing | None:
+    """The images that a model was trained on, as far as that is known; says where it is not."""
+    if saved.run is None:
+        return None
+    try:
+        return saved.run.trained_on(saved.directory)
+    except (OSError, ValueError) as problem:
+        doubt = "if it was trained on some of these, they count, and the error flatters it"
+        complain("evaluate", f"{problem} So {doubt}.")
+        return None

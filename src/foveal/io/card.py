@@ -9,6 +9,7 @@ from torch import nn
 
 from foveal.io.files import read_json, read_tensors, write_file, write_json
 from foveal.io.models import (
+    CHECKPOINT_FILE,
     CONFIG_FILE,
     RESULT_FILE,
     WEIGHTS_FILE,
@@ -32,6 +33,10 @@ def save_with_card(
     says goes along if the weights are the same still, and otherwise only what it says of the
     images.
     """
+    if (directory / CHECKPOINT_FILE).exists():
+        raise FileExistsError(
+            f"{directory} holds a run, which the model would be written over. Choose another."
+        )
     known: dict[str, Any] = {}
     result: dict[str, Any] = {}
     card = None

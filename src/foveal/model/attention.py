@@ -151,6 +151,8 @@ class RecurrentAttention(Pretrained):
         total = num_glimpses * config.max_answers
         scene = self._scene(images)
         std = config.location_std if location_std is None else location_std
+        if not isinstance(std, Tensor) and not std > 0:
+            raise ValueError(f"location_std must be above 0; got {std}.")
         (location, choice), state, decided = self._begin(scene, generator, first_location, std)
         scene = self.sensor.prepare(scene)
         locations, looks, given = [], [], []
@@ -234,11 +236,16 @@ class RecurrentAttention(Pretrained):
     ) -> tuple[Decision, State, bool]:
         """`begin`'s location and state, and whether the policy decided on the location."""
         state, chosen = self.first_state(scene.batch_size, self.thumbnail(scene))
-        location = chosen if location is None else location
+        location = chosen if location is None else _checked_place(location)
         if location is None and self.location_policy.chooses_first:
             return self.decide(state, std, generator), state, True
         if location is None:
             location = self.location_policy.first(state, generator)
+            word = self.config.policy
+            _check(
+                "policy", word, "the first location", location, self.location_size, len(state[0])
+            )
+            location = location.clamp(-1, 1)
         return Decision(location, location), state, False
 
     def begin_where(
@@ -554,6 +561,18 @@ class RecurrentAttention(Pretrained):
                 f"{whose} must be {len(self.state_sizes)} tensor(s) of {self.state_sizes} numbers "
                 f"an image, as the core {self.config.core!r} has; got {sizes}."
             )
+
+
+def _checked_place(location: Tensor) -> Tensor:
+    """A caller's first location as float32; `ValueError` if it is not in the image."""
+    location = location.float()
+    # A graph that is exported cannot ask; it clamps.
+    if not torch.compiler.is_exporting() and not bool((location.abs() <= 1).all()):
+        raise ValueError(
+            "first_location must be in [-1, 1], the edges of the image; got "
+            f"{location.flatten().tolist()[:4]}. A place in pixels is 2 * pixels / side - 1."
+        )
+    return location
 
 
 def _check(kind: str, word: str, what: str, got: Tensor, width: int, count: int) -> Tensor:

@@ -42,7 +42,7 @@ class Pretrained(Network):
         names of the classes do.
 
         Raises:
-            OSError: if they cannot be written.
+            OSError: if they cannot be written, or the directory holds a run.
         """
         save_with_card(Path(directory), self, asdict(self.config), self.loaded_from)
 

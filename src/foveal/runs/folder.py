@@ -1,6 +1,5 @@
 """Runs on one's own images."""
 
-import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.runs.classifier import ClassifierRun
 from foveal.runs.run import Completed, Count
 from foveal.tasks import FolderConfig, FolderTask
-from foveal.tasks.folder.listing import read_split
+from foveal.tasks.folder.listing import Listing, read_split
 from foveal.tasks.folder.task import SPLIT_FILE, Survey
 
 
@@ -62,10 +61,8 @@ class FolderRun(ClassifierRun):
             raise ValueError(f"{flags} is for canvases; for your own images pass --data.")
         return FolderTask.restore(config, directory, self.model.num_channels, device)
 
-    def trained_on(self, directory: Path) -> list[Path]:
+    def trained_on(self, directory: Path) -> Listing:
         """See `Run`."""
-        data = Path(self.task.data)
-        with contextlib.suppress(OSError, ValueError):
-            split = read_split(directory / SPLIT_FILE, data if data.is_dir() else data.parent)
-            return [split.path(entry) for entry in split.entries if entry.split == "train"]
-        return []
+        data = Path(self.task.data)  # a manifest has a suffix, wherever it is now
+        root = data.parent if data.is_file() or (data.suffix and not data.is_dir()) else data
+        return read_split(directory / SPLIT_FILE, root).of("train")

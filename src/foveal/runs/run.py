@@ -29,6 +29,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.names import check_fields
+from foveal.tasks.folder.listing import Listing
 from foveal.tasks.folder.task import Survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Engine, Progress
@@ -124,9 +125,12 @@ class Run(ABC):
         ``engine`` has ``directory``, ``device`` and ``listener`` of an `Engine`.
         """
 
-    def trained_on(self, _: Path) -> list[Path]:
-        """The files of its training images, as far as its directory tells; of one's own alone."""
-        return []
+    def trained_on(self, _: Path) -> Listing | None:
+        """Its training images, if they are one's own.
+
+        Raises `OSError` or `ValueError` if its directory does not tell which they are.
+        """
+        return None
 
     @abstractmethod
     def judge(self, model: Any, task: Any, device: torch.device, /) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class SourceScene(Scene):
     """
 
     def __init__(self, sources: Sequence[PatchSource]) -> None:
-        if not sources or not all(hasattr(source, "read") for source in sources):
+        if not len(sources) or not all(hasattr(source, "read") for source in sources):
             kinds = sorted({type(source).__name__ for source in sources})
             raise ValueError(
                 "images must be a (B, C, H, W) tensor or a sequence of sources; got a sequence of "

@@ -122,13 +122,13 @@ def reward_of(rollout: Rollout, labels: Tensor, reward: str = "correct") -> Tens
     Raises:
         ValueError: if there is no such reward, or what it gives has another shape.
     """
-    rewards = REWARDS[REWARDS.check(reward)](rollout, labels).detach()
-    if rewards.shape != labels.shape:
+    rewards = REWARDS[REWARDS.check(reward)](rollout, labels)
+    if not isinstance(rewards, Tensor) or rewards.shape != labels.shape:
+        given = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
         raise ValueError(
-            f"the reward {reward!r} must be ({len(labels)},), a number for each image; got "
-            f"{tuple(rewards.shape)}."
+            f"the reward {reward!r} must be ({len(labels)},), a number for each image; got {given}."
         )
-    return rewards
+    return rewards.detach().float()
 
 
 def advantages(reward: Tensor, baselines: Tensor, credit_decay: float = 1.0) -> Tensor:

@@ -6,7 +6,6 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "tst"), "test"),
 }
+BEGINNING = 2**16  # bytes by which copies of a file are known
 # What may stand beside such a word, as in training_set or TestImages.
 FILLERS = {"set", "data", "dataset", "split", "image", "images", "img", "imgs", "photos"}
 
@@ -75,12 +75,24 @@ class Listing:
         """Where an entry's file is."""
         return self.root / entry.path
 
-    def without(self, others: Iterable[Path]) -> "Listing":
-        """The images that are none of these files, by whatever name."""
-        theirs = {_identity(path) for path in others}
-        return replace(
-            self, entries=[e for e in self.entries if _identity(self.path(e)) not in theirs]
-        )
+    def of(self, split: str) -> "Listing":
+        """The images of a split."""
+        return replace(self, entries=[entry for entry in self.entries if entry.split == split])
+
+    def without(self, others: "Listing") -> "Listing":
+        """The images that are none of these, by whatever name, nor copies under their name.
+
+        A copy has its name, class and size; the files begin alike, where the other is still there.
+        """
+        theirs = {_identity(others.path(entry)) for entry in others.entries}
+        named = {(entry.path, entry.label, entry.size): entry for entry in others.entries}
+
+        def is_other(entry: Entry) -> bool:
+            path, other = self.path(entry), named.get((entry.path, entry.label, entry.size))
+            same = _identity(path) in theirs
+            return same or (other is not None and _begin_alike(path, others.path(other)))
+
+        return replace(self, entries=[entry for entry in self.entries if not is_other(entry)])
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -271,6 +283,17 @@ def _identity(path: Path) -> Any:
     except OSError:  # said when it is read
         return path
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+
+
+def _begin_alike(path: Path, other: Path) -> bool:
+    """Whether two files are as long and begin with the same bytes, or one cannot be read."""
+    try:
+        if path.stat().st_size != other.stat().st_size:
+            return False
+        with path.open("rb") as one, other.open("rb") as two:
+            return one.read(BEGINNING) == two.read(BEGINNING)
+    except OSError:
+        return True
 
 
 def _in_words(passed_over: Counter[str]) -> str:

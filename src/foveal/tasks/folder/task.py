@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -278,7 +278,7 @@ class FolderTask(Task):
         if not data.exists():
             raise FileNotFoundError(
                 f"the images of the run are missing: there is no {config.data!r}. "
-                "Put them back, or pass other images with --data."
+                "Put them back, or a link to them; evaluate and look take others by --data."
             )
         root = data if data.is_dir() else data.parent
         listing = read_split(directory / SPLIT_FILE, root, config.separator)
@@ -298,17 +298,17 @@ class FolderTask(Task):
         door: Door | None = None,
         strict: bool = False,
         on_progress: Listener | None = None,
-        trained_on: Iterable[Path] = (),
+        trained_on: Listing | None = None,
         say: Callable[[str], None] = print,
     ) -> FolderTask:
         """Other images for a trained model, in their own splits; all judge it if they have none.
 
-        Files that it was ``trained_on`` are left out, and how many is said. Raises `OSError` or
+        Images that it was ``trained_on`` are left out, and how many is said. Raises `OSError` or
         `ValueError` if none are left, all are for training, or one is of a class that the model
         does not know.
         """
         found = survey(data, on_progress, separator)
-        listing = found.listing.without(trained_on)
+        listing = found.listing if trained_on is None else found.listing.without(trained_on)
         left_out = len(found.listing.entries) - len(listing.entries)
         if not listing.entries:
             raise ValueError(f"the model was trained on all images of {data}. Name others.")
