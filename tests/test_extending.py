@@ -9,14 +9,23 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from foveal import CORES, CanvasTask, PartSettings, RAMConfig, RecurrentAttention, TaskConfig
+from foveal import (
+    CORES,
+    GLIMPSE_NETWORKS,
+    CanvasTask,
+    PartSettings,
+    RAMConfig,
+    RecurrentAttention,
+    TaskConfig,
+    cli,
+)
 from foveal.evaluation.classifier import evaluate, observe
 from foveal.model.core import RNNCore
 
@@ -93,6 +102,32 @@ def test_two_parts_of_one_name_are_refused() -> None:
 class Layers(PartSettings):
     layers: int = 1
     rate: float = 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "words"),
+    [
+        ("epochs", "--core named", "--epochs would be of core_settings and of training"),
+        (
+            "heads",
+            "--core named --glimpse-network named",
+            "--heads would be of glimpse_settings and of core_settings",
+        ),
+    ],
+)
+def test_two_settings_of_one_name_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    parts: str,
+    words: str,
+) -> None:
+    settings = make_dataclass("Named", [(name, int, 3)], bases=(PartSettings,), frozen=True)
+    for registry in (CORES, GLIMPSE_NETWORKS):
+        monkeypatch.setitem(registry, "named", RNNCore)  # type: ignore[arg-type]
+        monkeypatch.setitem(registry.settings, "named", settings)
+    assert cli.main(f"train mnist-28 --digits uci {parts}".split()) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_settings_of_a_part_that_is_not_chosen_are_refused() -> None:

@@ -65,6 +65,9 @@ def parse(
     try:
         with contextlib.redirect_stderr(said):
             found, unknown = read(arguments, few=few)
+    except AssertionError:
+        _check_names(default)
+        raise
     except SystemExit as leaving:
         if not leaving.code:
             if few:
@@ -80,6 +83,26 @@ def parse(
         raise ValueError(f"unknown {kind} {flag}.{nearest(flag, flags)} See foveal {name} --help.")
     # Called here, so that what it says on standard error is heard.
     return found if isinstance(function, type) else found()
+
+
+def _check_names(default: Any) -> None:
+    """Refuse two settings of one name, which would be one flag; `ValueError` says whose."""
+    owners: dict[str, str] = {}
+
+    def visit(part: Any, owner: str) -> None:
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if dataclasses.is_dataclass(value):
+                visit(value, field.name)
+            elif field.name in owners:
+                raise ValueError(
+                    f"--{field.name.replace('_', '-')} would be of {owners[field.name]} and of "
+                    f"{owner}. Give the setting of your own part another name."
+                )
+            owners[field.name] = owner
+
+    if default is not None:
+        visit(default, "the command")
 
 
 def _hiding(
