@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, make_dataclass
@@ -224,6 +225,11 @@ def test_a_part_that_fails_costs_a_line_and_no_work(
         assert re.search(words, said)
     monkeypatch.setenv("HOW", "")
     assert json.loads(foveal("faulty", "train --resume raise --json", tmp_path))["steps"] == 10
+    again = f"{train} raise"
+    assert "Go on with it: foveal train --resume" in foveal("faulty", again, tmp_path, code=2)
+    shutil.rmtree(tmp_path / "raise" / "checkpoint")  # as one that failed at once
+    (tmp_path / "raise" / "model.safetensors").unlink()
+    assert "It learned nothing: delete it" in foveal("faulty", again, tmp_path, code=2)
 
 
 def test_a_state_of_another_core_is_refused() -> None:

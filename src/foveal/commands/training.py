@@ -21,7 +21,7 @@ from foveal.commands.console import (
 )
 from foveal.commands.flags import HELP, parse
 from foveal.envs.games import is_atari
-from foveal.io.models import CONFIG_FILE, RESULT_FILE, read_config
+from foveal.io.models import CHECKPOINT_FILE, CONFIG_FILE, RESULT_FILE, WEIGHTS_FILE, read_config
 from foveal.model.config import PARTS, RAMConfig
 from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.names import END, choose, shell_line
@@ -228,9 +228,12 @@ def check_empty(directory: Path) -> None:
         raise NotADirectoryError(f"--out must be a directory; {directory} is a file.")
     if (directory / CONFIG_FILE).exists():
         read_config(directory)
+        learned = any((directory / file).exists() for file in (CHECKPOINT_FILE, WEIGHTS_FILE))
+        instead = (
+            f"Go on with it: {resuming(directory)}" if learned else "It learned nothing: delete it"
+        )
         raise FileExistsError(
-            f"{directory} holds a run already. Go on with it: {resuming(directory)}, or choose "
-            "another --out."
+            f"{directory} holds a run already. {instead}, or choose another --out."
         )
     if any(path.name not in LOCK_FILES for path in directory.iterdir()):
         raise FileExistsError(
