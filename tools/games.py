@@ -50,7 +50,8 @@ CATCH = "--policy center --discount 1 --entropy-weight 0 --num-envs 1024 --rollo
 SETS = {
     "minatar": Games(
         {
-            name: f"control --env MinAtar/{name}-v1 --core-size 128"
+            # Seaquest's screens have the shape (10, 10, 10).
+            name: f"control --env MinAtar/{name}-v1 --env-channels last --core-size 128"
             for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
         },
         {
