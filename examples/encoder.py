@@ -44,11 +44,10 @@ class EncodedGlimpse(nn.Module):
         if not Path(settings.weights).exists():
             raise ValueError(f"{settings.weights} is missing; python encoder.py makes encoder.pt.")
         self.encoder = encoder()
-        weights = torch.load(settings.weights, weights_only=True)
         try:
-            self.encoder.load_state_dict(weights)
+            self.encoder.load_state_dict(torch.load(settings.weights, weights_only=True))
         except RuntimeError as error:
-            unlike = str(error).splitlines()[-1].strip()
+            unlike = str(error).split("\n")[-1].strip()
             raise ValueError(f"{settings.weights} is of another encoder: {unlike}") from error
         self.encoder.requires_grad_(not settings.frozen)
         self.to_features = nn.Linear(FEATURES + 2, features)

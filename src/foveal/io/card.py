@@ -31,7 +31,7 @@ def save_with_card(
 
     A README.md that is not a card of ours is left as it is. All that the directory ``loaded_from``
     says goes along if the weights are the same still, and otherwise only what it says of the
-    images.
+    images. Raises `OSError` if they cannot be written, or the directory holds a run.
     """
     if (directory / CHECKPOINT_FILE).exists():
         raise FileExistsError(
