@@ -160,6 +160,13 @@ def test_a_policys_own_first_location_is_brought_into_the_image(
     given = torch.tensor([[7.0, 0.5], [-3.0, -7.0]])
     monkeypatch.setattr(model.location_policy, "first", lambda *_: given)
     assert model(images).locations[:, 0].tolist() == [[1.0, 0.5], [-1.0, -1.0]]
+    state = model.initial_state(2)
+    beyond, edge = (
+        model.step(images, place, state).logits for place in (given, given.clamp(-1, 1))
+    )
+    assert torch.equal(beyond, edge)
+    with pytest.raises(ValueError, match="location_std must be above 0; got -1"):
+        model.step(images, given, state, location_std=-1)
     monkeypatch.setattr(model.location_policy, "first", lambda *_: given[:1])
     with pytest.raises(ValueError, match=r"the first location of \(B, 2\); got \(1, 2\)"):
         model(images)

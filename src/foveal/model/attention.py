@@ -150,9 +150,7 @@ class RecurrentAttention(Pretrained):
         num_glimpses = config.num_glimpses if num_glimpses is None else num_glimpses
         total = num_glimpses * config.max_answers
         scene = self._scene(images)
-        std = config.location_std if location_std is None else location_std
-        if not isinstance(std, Tensor) and not std > 0:
-            raise ValueError(f"location_std must be above 0; got {std}.")
+        std = self._std(location_std)
         (location, choice), state, decided = self._begin(scene, generator, first_location, std)
         scene = self.sensor.prepare(scene)
         locations, looks, given = [], [], []
@@ -240,12 +238,8 @@ class RecurrentAttention(Pretrained):
         if location is None and self.location_policy.chooses_first:
             return self.decide(state, std, generator), state, True
         if location is None:
-            location = self.location_policy.first(state, generator)
-            word = self.config.policy
-            _check(
-                "policy", word, "the first location", location, self.location_size, len(state[0])
-            )
-            location = location.clamp(-1, 1)
+            first = self.location_policy.first(state, generator)
+            location = self._given_first("policy", self.config.policy, first, state)
         return Decision(location, location), state, False
 
     def begin_where(
@@ -314,6 +308,8 @@ class RecurrentAttention(Pretrained):
         whose = f"the context {self.config.context!r}"
         state, location, feature_map = ContextOutput(*self.context(thumbnail))
         self._check_sizes(state, whose)
+        if location is not None:
+            location = self._given_first("context", self.config.context, location, state)
         if not self.reads_map:
             return state, location
         channels = COORDINATES + self.context.map_channels + self.context.map_prior
@@ -326,6 +322,11 @@ class RecurrentAttention(Pretrained):
             seen = torch.zeros_like(feature_map[:, 0], dtype=torch.uint8)
             return (*state, feature_map, seen), location
         return (*state, feature_map), location
+
+    def _given_first(self, kind: str, word: str, location: Tensor, state: State) -> Tensor:
+        """A first location that a part of the model gives, brought into the image."""
+        sizes = self.location_size, len(state[0])
+        return _check(kind, word, "the first location", location, *sizes).clamp(-1, 1)
 
     def maps(self, state: State) -> State:
         """What of a state the policy reads beside h: a feature map, and which cells were seen."""
@@ -404,7 +405,7 @@ class RecurrentAttention(Pretrained):
         generator: torch.Generator | None = None,
     ) -> Decision:
         """Where to look next: a sample of the policy in training mode, its mean in eval mode."""
-        std = self.config.location_std if std is None else std
+        std = self._std(std)
         bound = self.config.location_gradient
         follows = bool(self.training and bound and torch.is_grad_enabled())
         with torch.set_grad_enabled(follows):
@@ -435,8 +436,13 @@ class RecurrentAttention(Pretrained):
         Returns:
             ``(..., B)`` float32.
         """
-        std = self.config.location_std if std is None else std
-        return self.location_policy.score(self._detached(hidden), choices, std, *maps)
+        return self.location_policy.score(self._detached(hidden), choices, self._std(std), *maps)
+
+    def _std(self, given: float | Tensor | None) -> float | Tensor:
+        std = self.config.location_std if given is None else given
+        if not isinstance(std, Tensor) and not std > 0:
+            raise ValueError(f"location_std must be above 0; got {std}.")
+        return std
 
     def stops(self, hidden: Tensor, logits: Tensor) -> Tensor | None:
         """The log-odds of stopping after looks that left h so; None without a `stop_head`."""
@@ -460,7 +466,7 @@ class RecurrentAttention(Pretrained):
 
         Args:
             images: B images, as for `forward`.
-            location: ``(B, 2)``, where to look.
+            location: ``(B, 2)``, where to look; beyond the edges, [-1, 1], it is brought to them.
             state: from `begin`, `initial_state` or the last step. Of a model with a context, where
                 the images have changed: from `begin_where`, which tells it of them.
             senses: as for `forward`.
@@ -472,7 +478,7 @@ class RecurrentAttention(Pretrained):
             OSError: if a source cannot be read.
         """
         self._check_state(state, "the state")
-        look = self.look(self._scene(images), location, state, senses)
+        look = self.look(self._scene(images), location.clamp(-1, 1), state, senses)
         decision = self.decide(look.state, location_std, generator)
         hidden = self.core.for_policy(look.state)
         logits = self.action_head(look.state[0])

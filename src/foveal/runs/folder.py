@@ -63,6 +63,6 @@ class FolderRun(ClassifierRun):
 
     def trained_on(self, directory: Path) -> Listing:
         """See `Run`."""
-        data = Path(self.task.data)  # a manifest has a suffix, wherever it is now
-        root = data.parent if data.is_file() or (data.suffix and not data.is_dir()) else data
+        data = Path(self.task.data)
+        root = data if data.is_dir() else data.parent
         return read_split(directory / SPLIT_FILE, root).of("train")
