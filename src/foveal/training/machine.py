@@ -25,18 +25,22 @@ LOCK_FILES = (".lock", ".holder")  # of a run directory: held by a process, and 
 def precision_on(device: torch.device, precision: str) -> Literal["32-true", "bf16-mixed"]:
     """Say what a ``--precision`` means on a device: "auto" is bfloat16 where it has that.
 
-    A processor without such instructions does it several times slower than float32. "tf32" is
-    float32 but for the products of a GPU; see `fast_products`.
+    "tf32" is float32 but for the products of a GPU; see `fast_products`.
     """
-    if precision != "auto":
-        return "bf16-mixed" if precision == "bf16-mixed" else "32-true"
+    native = has_bfloat16(device) if precision == "auto" else precision == "bf16-mixed"
+    return "bf16-mixed" if native else "32-true"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16.
+
+    A processor without them does it several times slower than float32.
+    """
     if device.type == "cuda":
         with torch.cuda.device(device):  # the question is of the current one
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        native = bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-    return "bf16-mixed" if native else "32-true"
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 @contextmanager
