@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from foveal.evaluation.classifier import answers, evaluation_of
+from foveal.evaluation.prediction import Prediction
 from foveal.evaluation.stopping import (
     ALL_LOOKS,
     THRESHOLDS,
@@ -22,10 +23,11 @@ from foveal.evaluation.stopping import (
     stopped,
 )
 from foveal.model.attention import RecurrentAttention
+from foveal.randomness import OneForAll
 from foveal.scene.sparse import SparseScene
 from foveal.tasks import CanvasTask, TaskConfig
 from tests.conftest import TINY, Halves
-from tests.model.test_rollout import SEVERAL
+from tests.model.test_rollout import SEVERAL, model_of
 from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
 
 
@@ -102,6 +104,37 @@ def test_images_that_are_done_with_are_not_looked_at(monkeypatch: pytest.MonkeyP
     found = look_until_sure(model, images, float(confidence.median()))
     assert sum(glimpses) == found.looks.sum() < 0.8 * 6 * 80
     assert glimpses == [int((found.looks > done).sum()) for done in range(len(glimpses))]
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_a_sequence_is_looked_at_until_its_end_is_answered(distinct: bool) -> None:
+    """As the whole rollout answers; what it says and looks at behind an end is left out."""
+    model = model_of(replace(SEVERAL, with_end=True, distinct=distinct), spread=0.05)
+    images = torch.rand(40, 1, 20, 30) * torch.linspace(0, 1, 40).view(-1, 1, 1, 1)
+    draws = [torch.Generator().manual_seed(1) for _ in "abc"]
+    with torch.no_grad():  # so that one image ends here, and another there
+        torch.nn.init.normal_(model.action_head.weight, std=3.0)
+        model.action_head.bias -= model(images, generator=draws[2]).answer_logits[:, 0].mean(0)
+        whole = model(images, generator=draws[0])
+    found = look_until_sure(model, images, generator=draws[1])
+    told = [row.index(3) + 1 if 3 in row else 3 for row in whole.answers.tolist()]
+    assert len(set(told)) > 1, "or nothing is tried here"
+    assert found.looks.tolist() == [2 * count for count in told]
+    for row, count in enumerate(told):
+        torch.testing.assert_close(found.logits[row, :count], whole.answer_logits[row, :count])
+        assert not found.logits[row, count:].any()
+        seen = found.locations[row, : 2 * count]
+        torch.testing.assert_close(seen, whole.locations[row, : 2 * count])
+        assert found.locations[row, 2 * count :].isnan().all()
+    model.about["classes"] = ["fox", "hen", "cat", "(end)"]
+    for image in images[::5]:
+        answer = model.predict(image)
+        assert isinstance(answer, Prediction)
+        row = model(image[None], generator=OneForAll().manual_seed(0)).answers[0].tolist()
+        names = [["fox", "hen", "cat"][label] for label in row[: (*row, 3).index(3)]]
+        assert [one.answer for one in answer.answers] == names
+        looks = min(3, len(names) + 1) * 2
+        assert (len(answer.locations), answer.pixels_read) == (looks, looks * 16)
 
 
 def test_sparse_scenes_and_padded_images_stop_too() -> None:

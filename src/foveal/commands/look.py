@@ -14,7 +14,7 @@ from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
 from foveal.evaluation.classifier import EVALUATION_SEED, check_answers, observe, rollouts
-from foveal.evaluation.stopping import Rule, Stop, looks_taken, rule_of
+from foveal.evaluation.stopping import Rule, Stop, look_until_sure, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.model.rollout import Rollout, ended, right_answers
@@ -215,10 +215,14 @@ class _Looking:
         """Image files, looked at as `foveal predict` does; large ones stay open."""
         for number, file in enumerate(files):
             picture = door(open_picture(file, self.network.config.num_channels), str(file))
-            scene = as_scene(as_batch([picture], self.device))
-            generator = OneForAll().manual_seed(self.seed)
+            scene, looks = as_scene(as_batch([picture], self.device)), self.num_glimpses
+            generator = OneForAll()
+            if self.rule is not None:  # a file is read no further
+                how = self.rule._asdict() | {"generator": generator.manual_seed(self.seed)}
+                looks = int(look_until_sure(self.network, scene, num_glimpses=looks, **how).looks)
+            generator.manual_seed(self.seed)
             with torch.inference_mode():
-                rollout = self.network(scene, num_glimpses=self.num_glimpses, generator=generator)
+                rollout = self.network(scene, num_glimpses=looks, generator=generator)
             check_answers(rollout.step_logits)
             yield _Case(scene, None, file.name, rollout, 0, number)
             close_sources([picture])

@@ -101,7 +101,7 @@ def predict(
         answers = predictions(network, named, door, seed=seed, top_k=top_k, **looks)
         for done, answer in enumerate(answers, start=1):
             if isinstance(answer, Prediction):
-                _print(answer, json)
+                _print(answer, json, several=network.config.max_answers > 1)
             elif strict:
                 raise ValueError(f"{answer.problem} (--strict)")
             else:
@@ -128,10 +128,10 @@ def _files(name: str) -> Iterator[Path]:
         yield from (list(find_pictures(match)) or [match]) if match.is_dir() else [match]
 
 
-def _print(answer: Prediction, json: bool) -> None:
+def _print(answer: Prediction, json: bool, several: bool) -> None:
     if json:
         content = asdict(answer)
-        if not answer.answers:
+        if not several:
             del content["answers"]
         print_json(**content)
         return

@@ -176,20 +176,21 @@ def _answers(
     device, end = model.action_head.weight.device, model.config.end
     scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
-    if rule is None:
+    looks: dict[str, Any] = {"num_glimpses": num_glimpses, "generator": generator}
+    if rule is None and end is None:
         with judging(model):
-            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
-        logits, looked, last_looks = rollout.answer_logits, rollout.locations, rollout.answered_at
+            rollout = model(scene, **looks)
+        logits, looked = rollout.answer_logits, rollout.locations
         taken = [looked.shape[1]] * len(group)
     else:
-        most: dict[str, Any] = {"num_glimpses": num_glimpses, "generator": generator}
-        found = look_until_sure(model, scene, rule.threshold, stop=rule.stop, **most)
-        logits, looked = found.logits[:, None], found.locations.nan_to_num()
-        taken, last_looks = found.looks.tolist(), range(looked.shape[1] - 1, looked.shape[1])
+        found = look_until_sure(model, scene, **looks, **(rule._asdict() if rule else {}))
+        logits = found.logits if model.config.max_answers > 1 else found.logits[:, None]
+        looked, taken = found.locations.nan_to_num(), found.looks.tolist()
     check_answers(logits)
     if model.location_policy.once:
         _say_repeats([name for name, *_ in group], looked, taken)
-    each = looked.shape[1] // len(last_looks)
+    answers = logits.shape[1]
+    each = looked.shape[1] // answers
     likeliest = logits.float().softmax(-1).topk(min(top_k, len(classes)))
     sizes = torch.tensor([size for _, size, _ in group], device=device)
     heights, widths = sizes[..., None].unbind(1)
@@ -205,23 +206,23 @@ def _answers(
     )
     values = likeliest.values.cpu().double().round(decimals=DIGITS)
     rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
-    for (name, (height, width), _), looks, *row in zip(group, taken, *rows, strict=True):
+    for (name, (height, width), _), count, *row in zip(group, taken, *rows, strict=True):
         # Lists one image at a time: thousands at once would keep the garbage collector busy.
         shares, labels, locations, patches = (part.tolist() for part in row)
         told = []
-        for labels_of, shares_of, last in zip(labels, shares, last_looks, strict=True):
+        for place, (labels_of, shares_of) in enumerate(zip(labels, shares, strict=True)):
             if labels_of[0] == end:
                 break
             beliefs = {classes[n]: v for n, v in zip(labels_of, shares_of, strict=True)}
-            own = locations[last + 1 - each : last + 1]
+            own = locations[place * each : (place + 1) * each]
             told.append(Answer(classes[labels_of[0]], beliefs, own))
         answer, beliefs = joined((one.answer for one in told), classes), {}
-        if len(last_looks) == 1:
+        if answers == 1:
             beliefs, told = told[0].probabilities, []
         else:
             beliefs[answer] = round(math.prod(each[0] for each in shares[: len(told) + 1]), DIGITS)
-        image = (name, height, width, answer, beliefs, locations[:looks], patches[:looks])
-        read = model.count_pixels_read(looks / len(last_looks))
+        image = (name, height, width, answer, beliefs, locations[:count], patches[:count])
+        read = model.count_pixels_read(count / answers)
         yield Prediction(*image, read, tuple(told))
 
 

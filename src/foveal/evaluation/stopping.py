@@ -18,7 +18,7 @@ from foveal.evaluation.classifier import (
 )
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
-from foveal.model.rollout import Rollout
+from foveal.model.rollout import UNLIKELY, Rollout
 from foveal.names import Range, check_value, choose
 from foveal.scene import Images, as_scene
 from foveal.tasks.task import Task
@@ -43,7 +43,8 @@ class Stopped(NamedTuple):
     """What a model answers where it stops.
 
     Attributes:
-        logits: ``(B, K)``, after the last look that each image got.
+        logits: ``(B, K)``, after the last look that each image got; of several answers
+            ``(B, A, K)``, zeros behind the end.
         looks: ``(B,)`` int64, how many those were.
         locations: ``(B, T, 2)``, where they fell; NaN behind the last.
     """
@@ -162,39 +163,52 @@ def look_until_sure(
 ) -> Stopped:
     """Look at each image until the belief in one class, or the wish to stop, is high enough.
 
-    An image that is done with leaves the batch: it is not looked at again, and takes no time.
+    A sequence whose end is a class is looked at until the end is answered. An image that is done
+    with leaves the batch: it is not looked at again, and takes no time.
 
     Args:
         model: in any mode, and left in it; its mean policy looks.
         images: as for `RecurrentAttention.forward`.
         threshold: above 0 and below 1; of a learned stop 0.5 if None.
         stop: "confident", also if there is nothing but a threshold, or "learned".
-        num_glimpses: looks at most; the model's own if None.
+        num_glimpses: looks at most, of each answer; the model's own if None.
         generator: of a first location that is random.
 
     Raises:
         ValueError: if the threshold or the looks make no sense, or the model cannot stop.
     """
-    check_looks(num_glimpses)
+    config = model.config
+    check_looks(num_glimpses, config.max_answers)
     rule = rule_of(model, stop, threshold)
-    if rule is None:
+    if rule is None and config.end is None:
         raise ValueError("when to stop? Pass a threshold of the belief, or stop='learned'.")
-    most = model.config.num_glimpses if num_glimpses is None else num_glimpses
+    each = config.num_glimpses if num_glimpses is None else num_glimpses
+    most = each * config.max_answers
     scene = as_scene(images)
     with judging(model):
         location, state = model.begin(scene, generator)
         scene = model.sensor.prepare(scene)
         rows = torch.arange(len(scene), device=location.device)
-        logits = location.new_zeros(len(scene), model.config.num_classes)
+        logits = location.new_zeros(len(scene), config.max_answers, config.num_classes)
+        given = torch.zeros_like(logits[:, 0])
         looks = torch.zeros_like(rows)
         locations = location.new_full((len(scene), most, location.shape[1]), torch.nan)
         for look in range(most):
             locations[rows, look], looks[rows] = location, look + 1
             state = model.look(scene, location, state).state
-            answer = model.action_head(state[0]).float()
-            logits[rows] = answer
-            wish = model.stops(state[0], answer) if rule.stop == "learned" else None
-            going = (_sureness(answer, wish) < rule.threshold).nonzero()[:, 0]
+            answer, told = model.action_head(state[0]).float() - given[rows], look // each
+            logits[rows, told] = answer
+            if rule is not None:
+                wish = model.stops(state[0], answer) if rule.stop == "learned" else None
+                going = (_sureness(answer, wish) < rule.threshold).nonzero()[:, 0]
+            elif (look + 1) % each:
+                going = torch.arange(len(rows), device=rows.device)
+            else:
+                likeliest = answer.argmax(-1, keepdim=True)
+                if config.distinct:
+                    given[rows] = given[rows].scatter(-1, likeliest, UNLIKELY)
+                going = (likeliest[:, 0] != config.end).nonzero()[:, 0]
+                state = model.ask(state, told + 1) if look + 1 < most else state
             if not len(going) or look + 1 == most:
                 break
             if len(going) < len(rows):
@@ -202,7 +216,7 @@ def look_until_sure(
                 scene = scene.rows(going.tolist())
             location = model.decide(state).location
     check_answers(logits)
-    return Stopped(logits, looks, locations)
+    return Stopped(logits if config.max_answers > 1 else logits[:, 0], looks, locations)
 
 
 def beliefs(
