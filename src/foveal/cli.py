@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from foveal import __version__
-from foveal.names import IMPORTED, choose, fault_of_ones_own, import_here, printable
+from foveal.names import IMPORTED, choose, fault_of_ones_own, import_here, on_one_line, printable
 
 # A command is the function of its name, with _ for -, in the module of that name in
 # foveal.commands, or its `run`, which reads the arguments itself; imported when called: --help is
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _line(words: str, problem: Exception) -> str:
     """What is said of a problem, and the notes on it, in one line."""
-    return printable(" ".join(" ".join([words, *getattr(problem, "__notes__", [])]).split()))
+    return on_one_line("\n".join([words, *getattr(problem, "__notes__", [])]))
 
 
 def _out_of_memory(problem: Exception) -> bool:
@@ -130,7 +130,7 @@ def _call(name: str, arguments: list[str]) -> int:
     usual = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *where: Any) -> str:
-        told = f"foveal {name}: {printable(' '.join(str(message).split()))}\n"
+        told = f"foveal {name}: {on_one_line(str(message))}\n"
         return told if category is UserWarning else usual(message, category, *where)
 
     warnings.formatwarning = formatted  # type: ignore[assignment]  # called by places

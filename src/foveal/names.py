@@ -81,6 +81,11 @@ def printable(text: str) -> str:
     return CONTROLS.sub(spelled, text)
 
 
+def on_one_line(text: str) -> str:
+    """Text that has lines, as `printable` says it: they are joined, and spaces within them stay."""
+    return printable(" ".join(filter(None, map(str.strip, text.splitlines()))))
+
+
 def in_markdown(text: str) -> str:
     """Text as Markdown, or HTML, that shows it as it is, in a table's cell as well."""
     return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(text))

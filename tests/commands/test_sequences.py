@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,17 @@ def test_train_evaluate_predict_look_and_export(foveal: Foveal, tmp_path: Path) 
     both = [json.loads(foveal(f"evaluate run --data '{manifest}' {more} --json")[1])["error"]
             for more in ("", "--separator ' '")]  # fmt: skip
     assert both[0] == both[1]
+    # Copies, of which the run's own are known whatever stands between their labels.
+    shutil.copytree(manifest.parent, tmp_path / "copies")
+    commas = tmp_path / "copies/commas.csv"
+    rows = csv.reader((tmp_path / "copies" / manifest.name).read_text().splitlines())
+    commas.write_text("\n".join(f'{path},"{label.replace(" ", ",")}"' for path, label, *_ in rows))
+    line = f"evaluate run --data '{commas}' --json --separator"
+    trained = Path("run/split.csv").read_text().count(",train,")
+    assert json.loads(foveal(f"{line} ,")[1])["count"] == 210 - trained
+    code, _, err = foveal(f"{line} ' '")
+    assert code == 2
+    assert "or pass the --separator of the labels; it is ' ' now" in err
     image = manifest.parent / "002.png"
     told = json.loads(foveal(f"predict run '{image}' --json")[1])
     assert told["answer"] == " ".join(one["answer"] for one in told["answers"])
@@ -134,7 +146,7 @@ def test_train_evaluate_predict_look_and_export(foveal: Foveal, tmp_path: Path) 
     ("labels", "flags", "words"),
     [
         (["3 1", " "], "--separator ' '", "row 3 must have a path and a label; got '001.png'"),
-        (["3 1", "3  1"], "--separator ' '", "label '3 +1' of 001.png has nothing before"),
+        (["3 1", "3  1"], "--separator ' '", "label '3  1' of 001.png has nothing before"),
         (["3;1", "1;"], "--separator ';'", "label '1;' of 001.png has nothing before, after"),
         (["3", "1", "3 1"], "", "mixes single and several labels: '3 1' .* pass --separator ' '"),
         (["3", "1"] * 6, "--separator ';'", "no label of .* has the separator ';'. Pass the one"),

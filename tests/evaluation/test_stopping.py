@@ -220,11 +220,24 @@ def test_files_are_read_until_the_model_is_sure(foveal: Foveal, tmp_path: Path) 
     assert "threshold must be a number above 0 and below 1; got 1.5" in err
 
 
+def test_a_policy_that_draws_looks_the_same_way_again() -> None:
+    model, images = hesitant("random"), torch.rand(5, 1, 20, 20)
+    draws = [torch.Generator().manual_seed(7) for _ in "abc"]
+    whole = model(images, generator=draws[0])
+    for draw in draws[1:]:
+        found = look_until_sure(model, images, 0.999999, generator=draw)
+        seen = ~found.locations.isnan()
+        assert seen[:, 1].any()
+        assert torch.equal(found.locations[seen], whole.locations[seen])
+
+
 def test_a_threshold_outside_and_sequences_are_refused() -> None:
     for threshold in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="threshold must be .* above 0 and below 1; got"):
             look_until_sure(hesitant(), torch.rand(2, 1, 20, 20), threshold)
-    with pytest.raises(ValueError, match="a stop is for a single answer; the model gives 3"):
+    with pytest.raises(
+        ValueError, match="the model gives 3. Leave out --stop, --threshold and --looks"
+    ):
         look_until_sure(RecurrentAttention(SEVERAL), torch.rand(2, 1, 20, 20), 0.5)
     with pytest.raises(ValueError, match="a stop is for a single answer; got max_answers 3. Leave"):
         replace(SEVERAL, stop=True)

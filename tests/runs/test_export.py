@@ -22,6 +22,7 @@ from foveal.runs.export import ExportMismatch, export_model
 from foveal.runs.graphs import Exportable, OneGlimpse
 from foveal.scene.preparation import Preparation
 from tests.conftest import TINY
+from tests.model.test_rollout import SEVERAL, model_of
 
 SMALL = dataclasses.replace(TINY, num_glimpses=2, num_scales=2)
 
@@ -67,6 +68,20 @@ def test_onnx_runtime_does_what_the_rollout_does(
         geometry.to_pixels(torch.from_numpy(locations), height, width),
         geometry.to_pixels(rollout.locations, height, width),
     )
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_several_answers_are_those_of_the_rollout(tmp_path: Path, distinct: bool) -> None:
+    model = model_of(dataclasses.replace(SEVERAL, distinct=distinct), spread=0.01)
+    images, first = torch.rand(6, 1, 20, 30), torch.rand(6, 2) * 2 - 1
+    with torch.no_grad():
+        rollout = model(images, first_location=first)
+    assert any(len(set(row)) < 3 for row in rollout.answers.tolist()) != distinct
+    export_model(model, tmp_path / "model.onnx")
+    fed = {"images": images.numpy(), "first_location": first.numpy()}
+    logits, probabilities, _ = session(tmp_path / "model.onnx").run(None, fed)
+    np.testing.assert_allclose(logits, rollout.answer_logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(probabilities, rollout.step_logits.softmax(-1), atol=1e-4)
 
 
 def test_the_first_location_may_be_left_out_or_be_one_for_all(exported: Path) -> None:

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from foveal.names import printable
+from foveal.names import on_one_line, printable
 from foveal.randomness import rank
 from foveal.training.engine import Progress as Report
 from foveal.training.engine import TrainingDiverged, TrainingStopped
@@ -152,7 +152,7 @@ def _in_words(measures: dict[str, float]) -> str:
 def complain(name: str, text: str) -> None:
     """A line on standard error about something that does not stop the command."""
     if rank() == 0:
-        print(f"foveal {name}: {printable(' '.join(text.split()))}", file=sys.stderr)
+        print(f"foveal {name}: {on_one_line(text)}", file=sys.stderr)
 
 
 def left_out(name: str, problem: str) -> None:

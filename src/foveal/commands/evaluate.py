@@ -130,10 +130,7 @@ def evaluate(
     else:
         _check_whole_image(network, shown, num_glimpses)
         rollouts = 1
-    end, gives = None, (1, False)
-    if isinstance(network, RecurrentAttention):
-        end = network.config.end
-        gives = (network.config.max_answers, network.config.with_end)
+    gives = (network.config.max_answers, network.config.with_end)
     if gives != (wanted := (shown.max_answers, shown.with_end)):
         raise ValueError(
             f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
@@ -185,7 +182,7 @@ def evaluate(
     figures = dataclasses.asdict(result)
     if several:
         figures["answer_error"] = result.answer_error
-        figures["by_length"] = by_length(labels, given, end)
+        figures["by_length"] = by_length(labels, given, network.config.end)
     else:
         del figures["answer_error"]
     wanted_ones = labels >= 0
@@ -282,7 +279,10 @@ def _looking(
         raise ValueError("--stop is for networks that look; this one sees the whole image.")
     check_stop(network, stop, threshold)
     if rollouts > 1:
-        raise ValueError("a stop is of one rollout. Leave out --rollouts, or --stop.")
+        raise ValueError(
+            "a stop is of one rollout. Leave out --rollouts, or --stop, --threshold and "
+            "--looks-curve."
+        )
     if threshold is None and data is not None and stop == "confident":
         raise ValueError(
             "a threshold is calibrated on a run's own validation images, and not on those of "

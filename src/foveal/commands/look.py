@@ -13,7 +13,13 @@ import tyro
 from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
 from foveal.commands.shown import load_model, task_shown
-from foveal.evaluation.classifier import EVALUATION_SEED, check_answers, observe, rollouts
+from foveal.evaluation.classifier import (
+    EVALUATION_SEED,
+    check_answers,
+    judging,
+    observe,
+    rollouts,
+)
 from foveal.evaluation.stopping import Rule, Stop, look_until_sure, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
@@ -148,8 +154,8 @@ def look(
             )
         _write(followed, out, THEMES[theme], f"Where {model} looks")
         told = [paths[int(sampled)] for paths in followed]
-        looks = [path.num_looks if rule else num_glimpses for path in told]
-        _tell(told, list(map(network.count_pixels_read, looks)), out, json)
+        each = [path.num_looks / network.config.max_answers for path in told]
+        _tell(told, list(map(network.count_pixels_read, each)), out, json)
     if maps is not None:
         with working("looking at the whole test split", quiet=json):
             _write_maps(looking, model, maps, THEMES[theme], json)
@@ -221,7 +227,7 @@ class _Looking:
                 how = self.rule._asdict() | {"generator": generator.manual_seed(self.seed)}
                 looks = int(look_until_sure(self.network, scene, num_glimpses=looks, **how).looks)
             generator.manual_seed(self.seed)
-            with torch.inference_mode():
+            with judging(self.network):
                 rollout = self.network(scene, num_glimpses=looks, generator=generator)
             check_answers(rollout.step_logits)
             yield _Case(scene, None, file.name, rollout, 0, number)

@@ -11,7 +11,7 @@ import tyro
 from foveal.commands.console import counting, print_json, say
 from foveal.names import choose
 from foveal.tasks import HAYSTACKS, TASKS, CanvasTask, HaystackTask, TaskConfig
-from foveal.tasks.canvases.files import MANIFEST, write_dataset
+from foveal.tasks.files import MANIFEST, write_dataset
 from foveal.tasks.haystacks.config import Question
 
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said

@@ -1,7 +1,6 @@
 """``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
 
 import os
-import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
-from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, choose
+from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, choose, shell_line
 from foveal.runs.paper.report import read_row, row_result, write_row
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.run import train_run
@@ -56,12 +55,12 @@ class _Plan:
 
     def command(self, row: Row) -> str:
         """What makes a row's result; where files lie is left out."""
-        words = ["foveal", "reproduce", row.name]
+        words = ["reproduce", row.name]
         if self.seeds != (0,):
             words += ["--seeds", *map(str, self.seeds)]
         if self.quick:
             words.append("--quick")
-        return shlex.join(words)
+        return shell_line(*words)
 
 
 def reproduce(

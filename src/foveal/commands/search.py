@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.training import made_ready, read_options
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
-from foveal.names import MOST_PROCESSES, Range, check_value, printable
+from foveal.names import MOST_PROCESSES, Range, check_value, printable, shell_line
 from foveal.runs.run import Run
 from foveal.runs.search import (
     NUMBER,
@@ -139,7 +138,7 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
                 "name": options.task,
                 "recipe": options.recipe,
                 "threads": options.threads,
-                "command": shlex.join(["foveal", *map(without_password, sys.argv[1:])]),
+                "command": shell_line(*map(without_password, sys.argv[1:])),
             }
             run_trials(study, config, space, options.trials, about, out, device, update, task=task)
     _show(study, config, out, options.json)

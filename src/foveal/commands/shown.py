@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from foveal.commands.console import complain, counting
-from foveal.model.config import RAMConfig
 from foveal.names import shell_line
 from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
@@ -63,8 +62,7 @@ def task_shown(
             raise ValueError(f"--data is for your own images; {flags} for canvases.")
         config = saved.model.config
         known: dict[str, Any] = {"door": door, "strict": strict}
-        if isinstance(config, RAMConfig):
-            known["answers"] = (config.max_answers, config.with_end)
+        known["answers"] = (config.max_answers, config.with_end)
         trained = None if saved.run is None else saved.run.task
         known["ordered"] = getattr(trained, "ordered", True)
         if separator is None:

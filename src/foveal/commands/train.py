@@ -1,6 +1,5 @@
 """``foveal train``: start a run, or go on with one."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import tyro
 from foveal.commands.console import say
 from foveal.commands.flags import choose_device, parse, set_threads
 from foveal.commands.training import check_empty, free_directory, made_ready, read_options, train
+from foveal.names import shell_line
 from foveal.runs.run import Run
 from foveal.runs.saved import load
 from foveal.tasks.folder.task import Survey
@@ -131,7 +131,7 @@ def _start(
         "recipe": options.recipe,
         "changed": changed,
         "threads": options.threads,
-        "command": shlex.join(["foveal", *sys.argv[1:]]),
+        "command": shell_line(*sys.argv[1:]),
     }
     train(
         config, about, directory, device, options.json, task, capture=options.capture, remark=taken

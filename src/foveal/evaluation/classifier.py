@@ -142,7 +142,6 @@ def exact_products(*, tf32: bool = False) -> Iterator[None]:
             kind.allow_tf32 = allowed
 
 
-@torch.inference_mode()
 def rollouts(
     model: RecurrentAttention,
     task: Task,
@@ -153,22 +152,17 @@ def rollouts(
 ) -> Generator[tuple[Scene, Tensor, Rollout], None, None]:
     """The very rollouts that `evaluate` counts, batch by batch: scene, labels, rollout.
 
-    The model is on the task's device, and in eval mode until the last batch. With another seed, the
-    same images are looked at from other first locations.
+    The model is on the task's device, and left in the mode it was in. With another seed, the same
+    images are looked at from other first locations.
     """
     generator = torch.Generator().manual_seed(seed)
-    training = model.training
-    model.eval()
-    try:
-        for images, labels in task.fixed_batches(split):
-            scene = as_scene(images)
-            with exact_products():
-                rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
-            check_answers(rollout.step_logits)
-            if scene.intact != [False]:  # a source comes alone
-                yield scene, labels, rollout
-    finally:
-        model.train(training)
+    for images, labels in task.fixed_batches(split):
+        scene = as_scene(images)
+        with judging(model):
+            rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
+        check_answers(rollout.step_logits)
+        if scene.intact != [False]:  # a source comes alone
+            yield scene, labels, rollout
 
 
 def check_answers(given: Tensor) -> None:

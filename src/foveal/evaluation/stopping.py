@@ -104,7 +104,7 @@ def check_stop(model: RecurrentAttention, stop: Kind, threshold: float | None = 
     if model.config.max_answers > 1:
         raise ValueError(
             f"a stop is for a single answer; the model gives {model.config.max_answers}. Leave "
-            "--stop out."
+            "out --stop, --threshold and --looks-curve."
         )
     if stop == "learned" and model.stop_head is None:
         raise ValueError(
@@ -172,7 +172,7 @@ def look_until_sure(
         threshold: above 0 and below 1; of a learned stop 0.5 if None.
         stop: "confident", also if there is nothing but a threshold, or "learned".
         num_glimpses: looks at most, of each answer; the model's own if None.
-        generator: of a first location that is random.
+        generator: of all randomness: a first location, or a policy that draws.
 
     Raises:
         ValueError: if the threshold or the looks make no sense, or the model cannot stop.
@@ -214,7 +214,7 @@ def look_until_sure(
             if len(going) < len(rows):
                 rows, state = rows[going], tuple(part[going] for part in state)
                 scene = scene.rows(going.tolist())
-            location = model.decide(state).location
+            location = model.decide(state, generator=generator).location
     check_answers(logits)
     return Stopped(logits if config.max_answers > 1 else logits[:, 0], looks, locations)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal import geometry
-from foveal.model.config import RAMConfig, check_looks
+from foveal.model.config import PARTS, RAMConfig, check_looks
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.cost import counted
@@ -89,7 +89,7 @@ class RecurrentAttention(Pretrained):
             settings=config.core_settings,
         )
         first = self.core.initial(1)
-        _check("core", config.core, "initial state", first[0], config.core_size, 1)
+        self._check("core", "initial state", first[0], config.core_size, 1)
         self.state_sizes = tuple(part.shape[-1] for part in first)
         self.context: Context | None = CONTEXTS.make(
             config.context,
@@ -102,8 +102,8 @@ class RecurrentAttention(Pretrained):
             widths.append(0 if self.context is None else self.context.map_channels)
             if not widths[1]:
                 raise ValueError(
-                    f"the policy {config.policy!r} reads a context's feature map, and the context "
-                    f"{config.context!r} makes none. Choose one that does: --context conv."
+                    f"{self._named('policy')} reads a context's feature map, and "
+                    f"{self._named('context')} makes none. Choose one that does: --context conv."
                 )
         self.location_policy: Policy = POLICIES.make(
             config.policy, *widths, settings=config.policy_settings
@@ -239,7 +239,7 @@ class RecurrentAttention(Pretrained):
             return self.decide(state, std, generator), state, True
         if location is None:
             first = self.location_policy.first(state, generator)
-            location = self._given_first("policy", self.config.policy, first, state)
+            location = self._given_first("policy", first, state)
         return Decision(location, location), state, False
 
     def begin_where(
@@ -302,31 +302,31 @@ class RecurrentAttention(Pretrained):
             return self.core.initial(batch_size), None
         if thumbnail is None:
             raise ValueError(
-                f"the context {self.config.context!r} makes the first state of the image: begin a "
-                "stream with `location, state = model.begin(images)`."
+                f"{self._named('context')} makes the first state of the image: begin a stream with "
+                "`location, state = model.begin(images)`."
             )
-        whose = f"the context {self.config.context!r}"
         state, location, feature_map = ContextOutput(*self.context(thumbnail))
-        self._check_sizes(state, whose)
+        self._check_sizes(state, self._named("context"))
         if location is not None:
-            location = self._given_first("context", self.config.context, location, state)
+            location = self._given_first("context", location, state)
         if not self.reads_map:
             return state, location
         channels = COORDINATES + self.context.map_channels + self.context.map_prior
         if feature_map is None or feature_map.shape[1] != channels:
             got = None if feature_map is None else tuple(feature_map.shape)
             raise ValueError(
-                f"{whose} must give a feature map of (B, {channels}, h, w); got {got}."
+                f"{self._named('context')} must give a feature map of (B, {channels}, h, w); "
+                f"got {got}."
             )
         if self.location_policy.marks:
             seen = torch.zeros_like(feature_map[:, 0], dtype=torch.uint8)
             return (*state, feature_map, seen), location
         return (*state, feature_map), location
 
-    def _given_first(self, kind: str, word: str, location: Tensor, state: State) -> Tensor:
+    def _given_first(self, part: str, location: Tensor, state: State) -> Tensor:
         """A first location that a part of the model gives, brought into the image."""
         sizes = self.location_size, len(state[0])
-        return _check(kind, word, "the first location", location, *sizes).clamp(-1, 1)
+        return self._check(part, "the first location", location, *sizes).clamp(-1, 1)
 
     def maps(self, state: State) -> State:
         """What of a state the policy reads beside h: a feature map, and which cells were seen."""
@@ -379,8 +379,8 @@ class RecurrentAttention(Pretrained):
         if not self.scaling.nothing:
             glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
         features: Tensor = self.glimpse_network(glimpses, locations)
-        word, width = self.config.glimpse_network, self.config.glimpse_features
-        return _check("glimpse network", word, "features", features, width, locations.shape[0])
+        sizes = self.config.glimpse_features, locations.shape[0]
+        return self._check("glimpse_network", "features", features, *sizes)
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
@@ -388,8 +388,7 @@ class RecurrentAttention(Pretrained):
         if self.senses.widths or senses:
             features = self.senses(features, senses)
         after: State = self.core(features, state[:count])
-        word, width = self.config.core, self.config.core_size
-        _check("core", word, "next state", after[0], width, features.shape[0])
+        self._check("core", "next state", after[0], self.config.core_size, features.shape[0])
         return (*after, *state[count:])
 
     def ask(self, state: State, answer: int) -> State:
@@ -412,8 +411,7 @@ class RecurrentAttention(Pretrained):
             mean, choice = self.location_policy(
                 self._detached(self.core.for_policy(state)), std, generator, *self.maps(state)
             )
-        word, count = self.config.policy, state[0].shape[0]
-        _check("policy", word, "choice", choice, self.location_size, count)
+        self._check("policy", "choice", choice, self.location_size, state[0].shape[0])
         if follows and mean.requires_grad:
             return Decision(followed(choice, mean, bound), choice)
         return Decision(choice.clamp(-1, 1), choice)
@@ -565,8 +563,26 @@ class RecurrentAttention(Pretrained):
         if sizes != self.state_sizes:
             raise ValueError(
                 f"{whose} must be {len(self.state_sizes)} tensor(s) of {self.state_sizes} numbers "
-                f"an image, as the core {self.config.core!r} has; got {sizes}."
+                f"an image, as {self._named('core')} has; got {sizes}."
             )
+
+    def _named(self, part: str) -> str:
+        """A part, by its field of the configuration, as messages say it: ``the core 'lstm'``."""
+        return f"the {PARTS[part][0].kind} {getattr(self.config, part)!r}"
+
+    def _check(self, part: str, what: str, got: Tensor, width: int, count: int) -> Tensor:
+        """Refuse what a part gives of B images in another shape than it should, or no floats."""
+        if not isinstance(got, Tensor) or not got.is_floating_point():
+            given = got.dtype if isinstance(got, Tensor) else f"a {type(got).__name__}"
+            raise ValueError(
+                f"{self._named(part)} must give {what} as a tensor of floats; got {given}."
+            )
+        if got.ndim != 2 or got.shape[1] != width or got.shape[0] != count:
+            of = "" if got.shape[:1] == (count,) else f", of {count} image(s)"
+            raise ValueError(
+                f"{self._named(part)} must give {what} of (B, {width}); got {tuple(got.shape)}{of}."
+            )
+        return got
 
 
 def _checked_place(location: Tensor) -> Tensor:
@@ -579,18 +595,3 @@ def _checked_place(location: Tensor) -> Tensor:
             f"{location.flatten().tolist()[:4]}. A place in pixels is 2 * pixels / side - 1."
         )
     return location
-
-
-def _check(kind: str, word: str, what: str, got: Tensor, width: int, count: int) -> Tensor:
-    """Refuse what a part gives of B images in another shape than it should, or no floats."""
-    if not isinstance(got, Tensor) or not got.is_floating_point():
-        given = got.dtype if isinstance(got, Tensor) else f"a {type(got).__name__}"
-        raise ValueError(
-            f"the {kind} {word!r} must give {what} as a tensor of floats; got {given}."
-        )
-    if got.ndim != 2 or got.shape[1] != width or got.shape[0] != count:
-        raise ValueError(
-            f"the {kind} {word!r} must give {what} of (B, {width}); got {tuple(got.shape)}"
-            f"{'' if got.shape[:1] == (count,) else f', of {count} image(s)'}."
-        )
-    return got

@@ -26,6 +26,10 @@ class ReferenceConfig:
         ValueError: when made, if a size is below 1, or the sizes make too many weights.
     """
 
+    max_answers: ClassVar[int] = 1
+    with_end: ClassVar[bool] = False
+    end: ClassVar[int | None] = None
+
     image_size: tuple[int, int] = (28, 28)  # height, width
     num_channels: int = 1  # of the images
     num_classes: int = 10  # of the answer

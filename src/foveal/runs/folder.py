@@ -65,4 +65,4 @@ class FolderRun(ClassifierRun):
         """See `Run`."""
         data = Path(self.task.data)
         root = data if data.is_dir() else data.parent
-        return read_split(directory / SPLIT_FILE, root).of("train")
+        return read_split(directory / SPLIT_FILE, root, self.task.separator).of("train")

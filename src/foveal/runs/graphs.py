@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
+from foveal.model.rollout import repeats
 from foveal.scene.preparation import Preparation
 
 CHECK_SEED = 1406
@@ -129,9 +130,13 @@ class UnrolledGlimpses(Exportable):
             if (look + 1) % self.num_glimpses == 0 and look + 1 < total:
                 state = self.model.ask(state, (look + 1) // self.num_glimpses)
                 location = self.model.decide(state).location
-        given = logits[self.num_glimpses - 1 :: self.num_glimpses]
-        last = torch.stack(given, 1) if len(given) > 1 else logits[-1]
-        told = (last, torch.stack(logits, 1).softmax(-1), torch.stack(locations, 1))
+        answers = torch.stack(logits)
+        if self.model.config.distinct:
+            answers = answers - repeats(answers, self.num_glimpses)
+        each = answers.transpose(0, 1)
+        last = each[:, self.num_glimpses - 1 :: self.num_glimpses]
+        last = last if self.model.config.max_answers > 1 else each[:, -1]
+        told = (last, each.softmax(-1), torch.stack(locations, 1))
         return (*told, torch.stack(stops, 1)) if stops else told
 
 

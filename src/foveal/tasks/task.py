@@ -1,7 +1,7 @@
 """What training and evaluation ask of a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.names import joined
 from foveal.scene import Images
 
 
@@ -33,6 +34,7 @@ class Task(ABC):
     num_channels: int = 1  # of the images
     one_size: bool = True  # whether all images are of that size
     made_on_device: bool = False  # whether batches need no host: steps may be a CUDA graph
+    fixed_training: bool = False  # whether the training images are one draw, too
     problems: Sequence[str] = ()  # what is wrong with images that were left out, a line each
     on_problem: Callable[[str], None] = staticmethod(lambda _: None)  # told of a later one
 
@@ -40,6 +42,15 @@ class Task(ABC):
     def class_weights(self) -> Tensor | None:
         """``(K,)``, what an image of each class counts in training; None: all 1."""
         return None
+
+    def told(self, labels: Iterable[int]) -> str:
+        """The names of an image's labels in one line, without the end."""
+        names = self.classes[:-1] if self.with_end else self.classes
+        return joined((names[label] for label in labels if 0 <= label < len(names)), names)
+
+    def shown(self, split: str, count: int, seed: int) -> Iterator[Shown]:
+        """The first images of a split, as they are written to files; the seed is of fresh ones."""
+        raise NotImplementedError(f"{type(self).__name__} has no images to be written to files.")
 
     @abstractmethod
     def size(self, split: str) -> int:

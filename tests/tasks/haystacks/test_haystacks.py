@@ -12,7 +12,7 @@ from PIL import Image
 
 from foveal.tasks import HaystackConfig, HaystackTask
 from foveal.tasks.augmentation import AugmentationConfig, MovedScene
-from foveal.tasks.canvases.files import write_dataset
+from foveal.tasks.files import write_dataset
 from foveal.tasks.haystacks.drawing import PATTERNS, patterns
 
 QUESTIONS = ("majority", "max", "top", "multi")

@@ -10,17 +10,17 @@ no memory, a band of rows at a time.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveal.geometry import PaddedImages
 from foveal.names import IGNORED
-from foveal.randomness import random_rows
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AugmentationConfig, augment
 from foveal.tasks.canvases.config import TaskConfig
@@ -29,6 +29,7 @@ from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.canvases.painting import Layout, paint, scatter
 from foveal.tasks.canvases.several import (
     DIRECTIONS,
+    Draws,
     apart,
     classes_of,
     in_a_row,
@@ -36,7 +37,7 @@ from foveal.tasks.canvases.several import (
     reading_order,
     trails,
 )
-from foveal.tasks.task import Task
+from foveal.tasks.task import Shown, Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator
@@ -139,6 +140,7 @@ class CanvasTask(Task):
         self, split: str, indices: Tensor, generator: torch.Generator | None = None
     ) -> Layout:
         """Where digits ``indices`` of a split, and clutter, are to lie; see `batch`."""
+        draw = Draws(generator, self.device)
         batch, whole = len(indices), self.config.canvas_size or max(self.image_size)
         count, piece = self.config.num_clutter, self.config.clutter_size
         part = self._splits[split]
@@ -146,18 +148,18 @@ class CanvasTask(Task):
         least, most = self.config.num_digits
         indices, trail = indices.to(self.device)[:, None], None
         if self.config.arrangement == "trail":
-            trail, indices = self._trails(part, indices, generator)
+            trail, indices = self._trails(part, indices, draw)
         elif most > 1:  # the others are any of the split
-            others = self._integers((batch, most - 1), len(part.labels), generator)
+            others = draw((batch, most - 1), len(part.labels))
             indices = torch.cat([indices, others], dim=1)
         digits, labels = part.images[indices.view(-1)], part.labels[indices]
         if split == "train" and self.config.augmentation != AugmentationConfig():
-            digits = self._augmented(digits, generator)
-            part = self._augmented_part(part, max(batch, SMALLEST_POOL), generator)
+            digits = self._augmented(digits, draw)
+            part = self._augmented_part(part, max(batch, SMALLEST_POOL), draw)
         extents = self._sides_of(digits)
         room: tuple[int | Tensor, ...] = (height, width)
         if self.config.digit_scales != (1, 1):
-            digits, extents = self._magnified(digits, generator)
+            digits, extents = self._magnified(digits, draw)
             room = extents.unbind(1)
         digits, extents = (of.view(batch, most, *of.shape[1:]) for of in (digits, extents))
         none = torch.zeros((batch, 0, 2), dtype=torch.long, device=self.device)
@@ -165,21 +167,21 @@ class CanvasTask(Task):
         sides = torch.full((batch,), whole, device=self.device)
         side: int | Tensor = whole
         if split == "train" and self.config.smallest_canvas:
-            side = sides = self._random_sides(batch, generator)
+            side = sides = self._random_sides(batch, draw)
         if trail is not None:
             places, labels = trail, labels[:, : self.config.hops + 1]
             labels = labels[:, -1] if self.config.answer == "last" else labels
             digits[:, 0] = digits[:, 0].maximum(self._frame())
             if split == "train" and (fewest := self.config.fewest_digits):
-                share = random_rows(torch.rand, (batch, 1), generator, self.device)
+                share = draw.share((batch, 1))
                 counts = (fewest * (most / fewest) ** share).round_().long()
                 kept = torch.arange(most, device=self.device) < counts
                 digits, extents = digits * kept[..., None, None], extents * kept[..., None]
                 if self.config.answer == "sequence":
                     labels = labels.where(kept[:, : labels.shape[1]], IGNORED)
         elif most > 1:
-            counts = least + self._integers((batch,), most - least + 1, generator)
-            places = self._places(split, counts, generator)
+            counts = least + draw((batch,), most - least + 1)
+            places = self._places(split, counts, draw)
             order = reading_order(places, counts)
             kept = (torch.arange(most, device=self.device) < counts[:, None])[..., None, None]
             rows = torch.arange(batch, device=self.device)[:, None]
@@ -190,28 +192,25 @@ class CanvasTask(Task):
         else:
             labels = labels[:, 0]
         if most == 1 and self.config.canvas_size:
-            places = self._below((batch, 1), side - room[0] + 1, side - room[1] + 1, generator)
+            places = draw.places((batch, 1), side - room[0] + 1, side - room[1] + 1)
         if count:
-            donors = self._donors(part, labels, count, generator)
-            cuts = self._below((batch, count), height - piece + 1, width - piece + 1, generator)
-            pieces = self._below((batch, count), side - piece + 1, side - piece + 1, generator)
+            donors = self._donors(part, labels, count, draw)
+            cuts = draw.places((batch, count), height - piece + 1, width - piece + 1)
+            pieces = draw.places((batch, count), side - piece + 1, side - piece + 1)
         pool = part.images
         return Layout(digits, extents, labels, places, pool, donors, cuts, pieces, sides)
 
-    def _places(self, split: str, counts: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _places(self, split: str, counts: Tensor, draw: Draws) -> Tensor:
         """``(B, M, 2)``, where several digits lie, as `TaskConfig.arrangement` says."""
         side, (height, width) = self.config.canvas_size, self.digit_size
-        most, draw = (
-            self.config.num_digits[1],
-            functools.partial(self._integers, generator=generator),
-        )
+        most = self.config.num_digits[1]
         if self.config.arrangement == "row":
             slope = self.config.slope
             return in_a_row(draw, len(counts), most, side, max(height, width), slope)
         if self.config.arrangement == "apart":
             return apart(draw, counts, most, side, max(height, width))
         room = (side - height + 1, side - width + 1)
-        places = self._below((len(counts), most), *room, generator)
+        places = draw.places((len(counts), most), *room)
         if split != "train" or not self.config.overlapping:
             return places
         # Made on the device, which copies from the host would have to wait for.
@@ -219,21 +218,18 @@ class CanvasTask(Task):
             torch.stack([places.new_full((), end) for end in ends])
             for ends in ((height // 2, width // 2), (room[0] - 1, room[1] - 1))
         )
-        away = self._below((len(counts), most), height // 2 * 2 + 1, width // 2 * 2 + 1, generator)
+        away = draw.places((len(counts), most), height // 2 * 2 + 1, width // 2 * 2 + 1)
         beside = (places[:, :1] + away - half).clamp(min=0)
         beside = beside.minimum(last)
         beside[:, 0] = places[:, 0]
-        share = random_rows(torch.rand, (len(counts), 1, 1), generator, self.device)
+        share = draw.share((len(counts), 1, 1))
         return torch.where(share < self.config.overlapping, beside, places)
 
-    def _trails(
-        self, part: _Split, last: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    def _trails(self, part: _Split, last: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
         """``(B, M, 2)`` places and ``(B, M)`` digits of `trails`, of given ``(B, 1)`` last ones.
 
         Each digit lies anywhere on its site.
         """
-        draw = functools.partial(self._integers, generator=generator)
         hops, most, sites = self.config.hops, self.config.num_digits[1], self.config.sites
         where, classes = trails(draw, part.labels[last[:, 0]], hops, most, sites, self._num_digits)
         before = part.counts.cumsum(0) - part.counts
@@ -252,22 +248,20 @@ class CanvasTask(Task):
         frame[FRAME:-FRAME, FRAME:-FRAME] = 0
         return frame
 
-    def _donors(
-        self, part: _Split, labels: Tensor, count: int, generator: torch.Generator | None
-    ) -> Tensor:
+    def _donors(self, part: _Split, labels: Tensor, count: int, draw: Draws) -> Tensor:
         """The digits that ``count`` pieces are cut from, as `Layout` has them."""
         shape, size = (len(labels), count), len(part.labels)
         if self.config.clutter_from == "all":
-            donors = self._integers(shape, size, generator)
+            donors = draw(shape, size)
         else:
             # By class, the canvas's own left out: what lies behind it moves up.
             own, before = part.counts[labels], (part.counts.cumsum(0) - part.counts)[labels]
-            place = self._integers(shape, size - own, generator)
+            place = draw(shape, size - own)
             place = place + (place >= before[:, None]) * own[:, None]
             donors = part.order[place]
         if not self.config.vary_clutter:
             return donors
-        kept = self._integers((len(labels), 1), count + 1, generator)
+        kept = draw((len(labels), 1), count + 1)
         return donors.where(torch.arange(count, device=self.device) < kept, -1)
 
     def render(self, layout: Layout) -> tuple[Tensor | SparseScene, Tensor]:
@@ -341,19 +335,46 @@ class CanvasTask(Task):
             for first in range(0, len(layout.digits), step):
                 yield self.render(layout.part(slice(first, first + step)))
 
-    def _augmented(self, digits: Tensor, generator: torch.Generator | None) -> Tensor:
+    def shown(self, split: str, count: int, seed: int) -> Iterator[Shown]:
+        """See `Task.shown`: training canvases have every digit once before one comes again."""
+        layouts = self.fixed_layouts(split, count)
+        if split == "train":
+            layouts = self._fresh_layouts(count, seed)
+        for layout in layouts:
+            for row in range(len(layout.digits)):
+                yield self._shown(layout.part(slice(row, row + 1)))
+
+    def _fresh_layouts(self, count: int, seed: int) -> Iterator[Layout]:
+        """A smaller count is a start."""
+        generator, block = torch.Generator().manual_seed(seed), self.block_size()
+        order = torch.randperm(self.size("train"), generator=generator)
+        for first in range(0, count, block):
+            chosen = order[torch.arange(first, first + block) % len(order)]
+            yield self.layout("train", chosen, generator).part(slice(0, count - first))
+
+    def _shown(self, layout: Layout) -> Shown:
+        squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
+        if self.config.arrangement == "trail":
+            squares = squares[: self.config.hops + 1]
+
+        def rows(top: int, height: int) -> NDArray[np.uint8]:
+            band: NDArray[np.uint8] = self.render_rows(layout, top, height).numpy()
+            return band
+
+        lit = [(x, y, width, height) for y, x, height, width in squares if height]
+        return Shown(self.told(layout.labels.view(-1).tolist()), lit, rows)
+
+    def _augmented(self, digits: Tensor, draw: Draws) -> Tensor:
         images = PaddedImages(digits[:, None].float(), self._sides_of(digits))
-        moved = augment(images, self.config.augmentation, generator).pixels
+        moved = augment(images, self.config.augmentation, draw.generator).pixels
         return moved[:, 0].round_().to(torch.uint8)
 
-    def _augmented_part(
-        self, part: _Split, count: int, generator: torch.Generator | None
-    ) -> _Split:
+    def _augmented_part(self, part: _Split, count: int, draw: Draws) -> _Split:
         """So many random digits of a split, augmented."""
         if not self.config.num_clutter:
             return part
-        chosen = self._integers((count,), len(part.labels), generator)
-        images = self._augmented(part.images[chosen], generator)
+        chosen = draw((count,), len(part.labels))
+        images = self._augmented(part.images[chosen], draw)
         return _Split.of(images, part.labels[chosen], self._num_digits)
 
     def _sides_of(self, digits: Tensor) -> Tensor:
@@ -362,40 +383,16 @@ class CanvasTask(Task):
         sides = [torch.full((len(digits),), side, device=self.device) for side in digits.shape[1:]]
         return torch.stack(sides, dim=1)
 
-    def _magnified(
-        self, digits: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    def _magnified(self, digits: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
         """Digits magnified, each by its own factor, and what they then measure; see `Layout`."""
         low, high = self.config.digit_scales
-        share = random_rows(torch.rand, (len(digits), 1), generator, self.device)
+        share = draw.share((len(digits), 1))
         factors = low + share * (high - low)
         extents = (factors * self._sides_of(digits)).round_().clamp_(min=1).long()
         return magnify(digits, extents, self.digit_size), extents
 
-    def _random_sides(self, batch: int, generator: torch.Generator | None) -> Tensor:
+    def _random_sides(self, batch: int, draw: Draws) -> Tensor:
         """Sides of training canvases: as many from 100 to 200 pixels as from 200 to 400."""
         low, high = self.config.smallest_canvas, self.config.canvas_size
-        share = random_rows(torch.rand, (batch,), generator, self.device)
+        share = draw.share((batch,))
         return (low * (high / low) ** share).round_().long()
-
-    def _below(
-        self,
-        shape: tuple[int, int],
-        rows: int | Tensor,
-        columns: int | Tensor,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Uniform ``(y, x)`` with y below ``rows`` and x below ``columns``; ``(*shape, 2)``."""
-        y, x = (self._integers(shape, limit, generator) for limit in (rows, columns))
-        return torch.stack([y, x], dim=-1)
-
-    def _integers(
-        self, shape: tuple[int, ...], limit: int | Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        """Uniform whole numbers from 0 up, below a limit or below one for each row."""
-        if isinstance(limit, int):
-            draw = functools.partial(torch.randint, limit)
-            return random_rows(draw, shape, generator, self.device)
-        limits = limit.view(len(limit), -1)
-        share = random_rows(torch.rand, shape, generator, self.device)
-        return (share * limits).long().minimum(limits - 1)  # a product may be rounded up

@@ -132,7 +132,9 @@ class TaskConfig:
             trail and self.answer in ("last", "sequence") and self.hops < least == most
         ):
             advice = "--arrangement trail --answer last --num-digits 24 24, say"
-            if trail:
+            if trail and self.answer not in ("last", "sequence"):
+                advice = "--answer sequence, or last"
+            elif trail:
                 advice = "fewer --hops, or more --num-digits, as many at least as at most"
             raise ValueError(
                 f"a trail of {self.hops} hops has at least {self.hops + 1} digits, always as many, "

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from foveal.names import END, IGNORED
+from foveal.randomness import random_rows
 
 ATTEMPTS, TRIES = 8, 32  # at a canvas of digits apart or a trail, and at the place of each
 DIRECTIONS = 8  # by the class of a digit, where the next lies: 0 up, 1 up and right, 2 right, ...
 
 # Whole numbers of a shape, uniform from 0 up and below a limit, or below one for each.
 Draw = Callable[[tuple[int, ...], int | Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers of a generator for a batch of canvases, on their device; itself a `Draw`."""
+
+    generator: torch.Generator | None
+    device: torch.device
+
+    def __call__(self, shape: tuple[int, ...], limit: int | Tensor) -> Tensor:
+        """See `Draw`."""
+        if isinstance(limit, int):
+            draw = functools.partial(torch.randint, limit)
+            return random_rows(draw, shape, self.generator, self.device)
+        limits = limit.view(len(limit), -1)
+        return (self.share(shape) * limits).long().minimum(limits - 1)  # may be rounded up
+
+    def share(self, shape: tuple[int, ...]) -> Tensor:
+        """Uniform in [0, 1)."""
+        return random_rows(torch.rand, shape, self.generator, self.device)
+
+    def places(self, shape: tuple[int, ...], rows: int | Tensor, columns: int | Tensor) -> Tensor:
+        """Uniform ``(y, x)`` with y below ``rows`` and x below ``columns``; ``(*shape, 2)``."""
+        return torch.stack([self(shape, limit) for limit in (rows, columns)], dim=-1)
 
 
 def in_a_row(draw: Draw, batch: int, count: int, side: int, digit: int, slope: int) -> Tensor:

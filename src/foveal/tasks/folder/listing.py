@@ -85,10 +85,10 @@ class Listing:
         A copy has its name, class and size; the files begin alike, where the other is still there.
         """
         theirs = {_identity(others.path(entry)) for entry in others.entries}
-        named = {(entry.path, entry.label, entry.size): entry for entry in others.entries}
+        named = {(one.path, *others.names(one), one.size): one for one in others.entries}
 
         def is_other(entry: Entry) -> bool:
-            path, other = self.path(entry), named.get((entry.path, entry.label, entry.size))
+            path, other = self.path(entry), named.get((entry.path, *self.names(entry), entry.size))
             same = _identity(path) in theirs
             return same or (other is not None and _begin_alike(path, others.path(other)))
 

@@ -185,11 +185,14 @@ class FolderTask(Task):
             names = listing.names(entry)
             self.repeats |= len(set(names)) < len(names)
             if strangers := [name for name in names if name not in labels]:
-                several = self.max_answers > 1 and not listing.separator
+                advice = ""
+                if self.max_answers > 1:
+                    now = f"; it is {listing.separator!r} now" if listing.separator else ""
+                    advice = f", or pass the --separator of the labels{now}"
                 raise ValueError(
                     f"{listing.path(entry)} is of class {strangers[0]!r}, which the model "
                     f"does not know; it knows {', '.join(known)}. Rename the class, or leave "
-                    f"it out{', or pass --separator, for several classes' if several else ''}."
+                    f"it out{advice}."
                 )
             short = len(names) < self.max_answers
             if len(names) > self.max_answers or (short and not self.with_end):
@@ -375,17 +378,8 @@ class FolderTask(Task):
         found = list(self._readable(self._places[split][indices.cpu()].tolist()))
         if not found:
             raise ValueError(f"no image of a batch can be read. {self.problems[-1]}")
-        places, pictures = torch.tensor([place for place, _ in found]), [one for _, one in found]
-        labels = self.labels[places].to(self.device)
         change = self.config.augmentation if split == "train" else AS_THEY_ARE
-        if change.cuts_alone and not self._door and stay_bytes(pictures):
-            return self._photographs(places.tolist(), pictures, change, generator), labels
-        kept = [{} if self._door else self._kept(place) for place in places.tolist()]
-        images: Any = as_batch(pictures, self.device, self._report, kept)
-        # Nothing that is read where it is looked at is augmented; `examine` refuses it.
-        if change != AS_THEY_ARE:
-            images = augment(images, change, generator)
-        return images, labels
+        return self._shown(found, change, generator)
 
     def ahead(self, split: str, indices: Tensor) -> None:
         """See `Task.ahead`: workers decode what does not stay in memory."""
@@ -399,21 +393,31 @@ class FolderTask(Task):
         """
         places = self._places[split].tolist()
         for group in grouped(self._readable(places), lambda item: item[1]):
-            of_these, pictures = [place for place, _ in group], [picture for _, picture in group]
-            labels = self.labels[of_these].to(self.device)
-            if not self._door and stay_bytes(pictures):
-                yield self._photographs(of_these, pictures), labels
-            else:
-                kept = [{} if self._door else self._kept(place) for place in of_these]
-                yield as_batch(pictures, self.device, self._report, kept), labels
-            close_sources(pictures)
+            yield self._shown(group)
+            close_sources(picture for _, picture in group)
+
+    def _shown(
+        self,
+        found: list[tuple[int, Picture]],
+        change: AugmentationConfig = AS_THEY_ARE,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Images, Tensor]:
+        """The pictures at some places, changed, and their labels."""
+        places, pictures = [place for place, _ in found], [picture for _, picture in found]
+        labels = self.labels[places].to(self.device)
+        if change.cuts_alone and not self._door and stay_bytes(pictures):
+            return self._photographs(places, pictures, change, generator), labels
+        kept = [{} if self._door else self._kept(place) for place in places]
+        images: Any = as_batch(pictures, self.device, self._report, kept)
+        # Nothing that is read where it is looked at is augmented; `examine` refuses it.
+        return augment(images, change, generator), labels
 
     def _photographs(
         self,
         places: list[int],
         pictures: Sequence[Any],
-        change: AugmentationConfig = AS_THEY_ARE,
-        generator: torch.Generator | None = None,
+        change: AugmentationConfig,
+        generator: torch.Generator | None,
     ) -> PhotographScene:
         """Pictures as bytes of which only windows are read."""
         chances = torch.ones(len(places), 4)

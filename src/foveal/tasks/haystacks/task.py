@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.names import END, joined
+from foveal.names import END
 from foveal.scene import Scene
 from foveal.scene.collages import Collage
 from foveal.scene.memory import Budget, Kept
@@ -33,7 +33,7 @@ class HaystackTask(Task):
         OSError: if the digits cannot be read (see `foveal.tasks.canvases.digits`).
     """
 
-    num_channels = 1
+    num_channels, fixed_training = 1, True
 
     def __init__(self, config: HaystackConfig, device: torch.device | str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
@@ -92,7 +92,7 @@ class HaystackTask(Task):
         labels = torch.from_numpy(self.drawn(split).labels[chosen])
         return scene, labels.to(self.device)
 
-    def shown(self, split: str, count: int) -> Iterator[Shown]:
+    def shown(self, split: str, count: int, _seed: int) -> Iterator[Shown]:
         """The first images of a split, as they are written to files."""
         width = slice(0, self.config.canvas_size)
         for image, places, sought, label in zip(
@@ -104,9 +104,7 @@ class HaystackTask(Task):
                 band: NDArray[np.uint8] = image.read(slice(top, top + height), width)[0]
                 return band
 
-            names = self.classes[:-1] if self.with_end else self.classes
-            told = [names[one] for one in np.atleast_1d(label) if 0 <= one < len(names)]
-            yield Shown(joined(told, names), squares, rows)
+            yield Shown(self.told(np.atleast_1d(label)), squares, rows)
 
     def fixed_batches(self, split: str) -> Iterator[tuple[Scene, Tensor]]:
         """See `Task.fixed_batches`: as they are."""

@@ -10,9 +10,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from foveal.tasks import CanvasTask, TaskConfig
-from foveal.tasks.canvases import pyramids
-from foveal.tasks.canvases.files import write_dataset
+from foveal.tasks import CanvasTask, TaskConfig, pyramids
+from foveal.tasks.files import write_dataset
 from foveal.tasks.folder.listing import list_images
 
 

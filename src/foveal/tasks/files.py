@@ -4,21 +4,17 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
-from foveal.names import Range, check_value, joined
-from foveal.tasks.canvases import pyramids
-from foveal.tasks.canvases.canvases import CanvasTask
-from foveal.tasks.canvases.painting import Layout
-from foveal.tasks.haystacks.task import HaystackTask
-from foveal.tasks.task import Shown
+from foveal.names import Range, check_value
+from foveal.tasks import pyramids
+from foveal.tasks.task import Task
 
 FORMATS = {"png": ".png", "tiff": ".tif"}
 MANIFEST = "manifest.csv"
@@ -28,7 +24,7 @@ LARGEST_PNG = 16_384  # pixels a side; a PNG is made whole, in memory
 
 
 def write_dataset(
-    task: CanvasTask | HaystackTask,
+    task: Task,
     counts: Mapping[str, int],
     directory: Path,
     *,
@@ -63,7 +59,7 @@ def write_dataset(
         manifest: list[tuple[object, ...]] = [("path", "label", "split")]
         places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
         for split, count in counts.items():
-            for number, (label, squares, rows) in enumerate(_shown(task, split, count, seed)):
+            for number, (label, squares, rows) in enumerate(task.shown(split, count, seed)):
                 folder = Path(split) if task.max_answers > 1 else Path(split, label)
                 path = folder / f"{number:06d}{FORMATS[file_format]}"
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
@@ -78,16 +74,9 @@ def write_dataset(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _label(task: CanvasTask, layout: Layout) -> str:
-    """The name of the class of a canvas, or those of its sequence, without the end."""
-    names = task.classes[:-1] if task.with_end else task.classes
-    labels = layout.labels.view(-1).tolist()
-    return joined((names[label] for label in labels if 0 <= label < len(names)), names)
-
-
-def _check(task: CanvasTask | HaystackTask, counts: Mapping[str, int], file_format: str) -> None:
+def _check(task: Task, counts: Mapping[str, int], file_format: str) -> None:
     for split, count in counts.items():
-        drawn = split != "train" or isinstance(task, HaystackTask)
+        drawn = split != "train" or task.fixed_training
         advice = "So many canvases has its fixed draw." if drawn else ""
         most = Range(0, task.size(split) if drawn else MOST_TRAINING, advice)
         check_value(f"--{split}", count, int, most)
@@ -102,42 +91,6 @@ def _check(task: CanvasTask | HaystackTask, counts: Mapping[str, int], file_form
             f"a PNG has at most {LARGEST_PNG:,} pixels a side here, as it is made in memory; got "
             f"{max(task.image_size):,}. Pass --format tiff."
         )
-
-
-def _shown(task: CanvasTask | HaystackTask, split: str, count: int, seed: int) -> Iterator[Shown]:
-    """The images to write, each by itself."""
-    if isinstance(task, HaystackTask):
-        yield from task.shown(split, count)
-        return
-    blocks = task.fixed_layouts(split, count)
-    if split == "train":
-        blocks = _fresh_layouts(task, count, seed)
-    for block in blocks:
-        for i in range(len(block.digits)):
-            yield _canvas(task, block.part(slice(i, i + 1)))
-
-
-def _canvas(task: CanvasTask, layout: Layout) -> Shown:
-    squares = torch.cat([layout.places[0], layout.extents[0]], dim=1).tolist()
-    if task.config.arrangement == "trail":
-        squares = squares[: task.config.hops + 1]
-
-    def rows(top: int, height: int) -> NDArray[np.uint8]:
-        band: NDArray[np.uint8] = task.render_rows(layout, top, height).numpy()
-        return band
-
-    lit = [(x, y, width, height) for y, x, height, width in squares if height]
-    return Shown(_label(task, layout), lit, rows)
-
-
-def _fresh_layouts(task: CanvasTask, count: int, seed: int) -> Iterator[Layout]:
-    """Training canvases: every digit once before one comes again. A smaller count is a start."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(task.size("train"), generator=generator)
-    block = task.block_size()
-    for first in range(0, count, block):
-        chosen = order[torch.arange(first, first + block) % len(order)]
-        yield task.layout("train", chosen, generator).part(slice(0, count - first))
 
 
 def _write_image(
