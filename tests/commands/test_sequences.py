@@ -16,7 +16,9 @@ from PIL import Image
 from foveal.model.attention import RecurrentAttention
 from foveal.names import IGNORED
 from foveal.runs.export import export_model
-from foveal.tasks.folder.task import FolderConfig, FolderTask, survey
+from foveal.tasks.folder.config import FolderConfig
+from foveal.tasks.folder.survey import survey
+from foveal.tasks.folder.task import FolderTask
 from tests.model.test_rollout import SEVERAL, model_of
 from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
 

@@ -16,7 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from foveal import GlimpseSensor
 from foveal.envs import CATCH_ID, Fovea, FoveaVector
-from foveal.viz.theme import scale_color
+from foveal.model.drawn import scale_color
 from tests.envs.test_games import Broken
 
 EYE = {"glimpse_size": 3, "num_scales": 2}

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveal.model.drawn import SCALE_COLORS
 from foveal.names import printable
 from foveal.viz.drawing import DPI, as_pixels, draw, draw_sheet, save_picture, shorten
 from foveal.viz.film import frame
-from foveal.viz.theme import SCALE_COLORS, THEMES
+from foveal.viz.theme import THEMES
 from tests.viz.test_scanpath import CLASSES, make_path
 
 

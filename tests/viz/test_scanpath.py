@@ -10,7 +10,8 @@ import torch
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
-from foveal.viz.scanpath import Scanpath, follow, leading_classes, reconstruct, viewable
+from foveal.model.drawn import viewable
+from foveal.viz.scanpath import Scanpath, follow, leading_classes, reconstruct
 
 CLASSES = tuple("abcdefghij")
 

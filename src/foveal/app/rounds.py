@@ -10,7 +10,7 @@ from foveal.app.models import Agent
 from foveal.envs import CatchEnv, EnvConfig, read_options
 from foveal.evaluation.agent import Moment, play
 from foveal.model.attention import RecurrentAttention
-from foveal.viz.scanpath import viewable
+from foveal.model.drawn import viewable
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from foveal.commands.console import (
     working,
 )
 from foveal.commands.flags import check_suffix, choose_device, set_threads
-from foveal.commands.shown import load_model, task_shown
+from foveal.commands.shown import images_shown, load_model, task_shown
 from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix
 from foveal.evaluation.stopping import (
@@ -108,20 +108,22 @@ def evaluate(
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     if data is None and separator is not None:
         raise ValueError("--separator is for a manifest of --data. Pass it, or leave it out.")
+    changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
+    canvases = [flag for flag, value in (changes | {"task": task}).items() if value is not None]
+    if data is not None and canvases:
+        flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in canvases)
+        raise ValueError(f"--data is for your own images; {flags} for canvases.")
     set_threads(threads)
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "evaluate", plays=False)
     network = saved.model
-    shown = task_shown(
-        saved,
-        torch_device,
-        task=task,
-        data=data,
-        separator=separator,
-        door=Door(saved.content, fit, invert, partial(complain, "evaluate"), model=model),
-        strict=strict,
-        changes={"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter},
-    )
+    if data is None:
+        shown = task_shown(saved, torch_device, task=task, strict=strict, changes=changes)
+    else:
+        door = Door(saved.content, fit, invert, partial(complain, "evaluate"), model=model)
+        shown = images_shown(
+            saved, torch_device, data, separator=separator, door=door, strict=strict
+        )
     height, width = shown.image_size
     looks, pixels = 0, shown.num_channels * height * width
     if isinstance(network, RecurrentAttention):

@@ -33,7 +33,7 @@ from foveal.runs.search import (
     without_password,
 )
 from foveal.tasks import FolderConfig
-from foveal.tasks.folder.task import Survey
+from foveal.tasks.folder.survey import Survey
 
 if TYPE_CHECKING:
     import optuna

@@ -41,40 +41,15 @@ def task_shown(
     device: torch.device,
     *,
     task: str | None = None,
-    data: str | None = None,
-    separator: str | None = None,
-    door: Door | None = None,
     strict: bool = False,
     changes: Mapping[str, str | int | None],
 ) -> Task:
-    """The task that a model is shown: the named one, or its own; changed, or with other images.
+    """The task that a model is shown: the named one, of its own digits, or its own; changed.
 
-    The ``task`` is one of canvases, of the model's own digits, ``data`` a directory or manifest of
-    images, which the door prepares; each is the model's own if None, and `ValueError` if it names
-    none. The separator is
-    of a manifest, and that of its training if None. The changes are
-    values of its `TaskConfig`, by name; None leaves one as it is.
+    The changes are values of a `TaskConfig`, by name; None leaves one as it is. `ValueError` if the
+    model names no task of its own and none is asked for.
     """
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    if data is not None:
-        if task is not None or given:
-            flags = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "--task"
-            raise ValueError(f"--data is for your own images; {flags} for canvases.")
-        config = saved.model.config
-        known: dict[str, Any] = {"door": door, "strict": strict}
-        known["answers"] = (config.max_answers, config.with_end)
-        trained = None if saved.run is None else saved.run.task
-        known["ordered"] = getattr(trained, "ordered", True)
-        if separator is None:
-            separator = getattr(trained, "separator", "")
-        with counting("reading headers") as count:
-            known |= {
-                "separator": separator,
-                "on_progress": count,
-                "trained_on": _trained_on(saved),
-                "say": partial(complain, "evaluate"),
-            }
-            return FolderTask.judge(data, saved.classes, config.num_channels, device, **known)
     run = saved.run
     if task is not None:
         own, run = getattr(run, "task", None), recipe(task, "best")
@@ -87,6 +62,39 @@ def task_shown(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
     return shown
+
+
+def images_shown(
+    saved: Saved,
+    device: torch.device,
+    data: str,
+    *,
+    separator: str | None,
+    door: Door,
+    strict: bool,
+) -> Task:
+    """Images of one's own, a directory or a manifest, without those that trained the model.
+
+    The door prepares them. The separator is that of the model's training if None.
+    """
+    config, trained = saved.model.config, None if saved.run is None else saved.run.task
+    if separator is None:
+        separator = getattr(trained, "separator", "")
+    with counting("reading headers") as count:
+        return FolderTask.judge(
+            data,
+            saved.classes,
+            config.num_channels,
+            device,
+            answers=(config.max_answers, config.with_end),
+            ordered=getattr(trained, "ordered", True),
+            separator=separator,
+            door=door,
+            strict=strict,
+            trained_on=_trained_on(saved),
+            on_progress=count,
+            say=partial(complain, "evaluate"),
+        )
 
 
 def _trained_on(saved: Saved) -> Listing | None:

@@ -13,7 +13,7 @@ from foveal.commands.training import check_empty, free_directory, made_ready, re
 from foveal.names import shell_line
 from foveal.runs.run import Run
 from foveal.runs.saved import load
-from foveal.tasks.folder.task import Survey
+from foveal.tasks.folder.survey import Survey
 
 
 @dataclass(frozen=True)

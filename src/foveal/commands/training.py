@@ -33,7 +33,7 @@ from foveal.runs.recipes import RECIPES, answering, haystack, recipe, usual_reci
 from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask
-from foveal.tasks.folder.task import Survey, survey
+from foveal.tasks.folder.survey import Survey, survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Progress
 from foveal.training.journal import Gap

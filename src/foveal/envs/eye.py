@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -152,10 +151,11 @@ class Eye:
 
     def draw(self, screens: Screens, looked: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ...]:
         """Each screen with the squares of where it is looked at, ``(height, width, 3)`` bytes."""
-        film = importlib.import_module("foveal.viz.film")  # of another room, and slow to import
+        from foveal.model.drawn import looked_at  # noqa: PLC0415 (slow to import)
+
         places = torch.from_numpy(looked)
         return tuple(
-            np.asarray(film.looked_at(image, place, self.sensor))
+            np.asarray(looked_at(image, place, self.sensor))
             for image, place in zip(screens.whole(), places, strict=True)
         )
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from foveal.model.policy import POLICIES, Policy, drawn, gaussian_log_prob
 from foveal.names import PartSettings, Range, check_fields
-from foveal.randomness import random_rows
 
 UNLIKELY = 1e4  # nats, by which a cell that was looked at is less likely
 FAR = 6.0  # standard deviations from its mean, where a Gaussian adds nothing to a density
@@ -93,10 +92,7 @@ class MapPolicy(Policy):
             moved = torch.stack([query @ key for query in moving], dim=-1).view(-1, 2)
         middle = middles.gather(1, cell[..., None].expand(-1, -1, 2)).squeeze(1)
         mean = middle + self.moves * moved.tanh() * sizes
-        choice = mean.detach()
-        if self.training:
-            choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
-        return mean, choice
+        return mean, self.around(mean, std, generator)
 
     def score(  # type: ignore[override]
         self,

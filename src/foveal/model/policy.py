@@ -60,6 +60,15 @@ class Policy(nn.Module):
         """
         raise NotImplementedError
 
+    def around(
+        self, mean: Tensor, std: float | Tensor, generator: torch.Generator | None
+    ) -> Tensor:
+        """A choice from the Gaussian of a mean in training mode, the mean itself in eval mode."""
+        choice = mean.detach()
+        if not self.training:
+            return choice
+        return choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
+
     def mark(self, location: Tensor, feature_map: Tensor, seen: Tensor) -> Tensor:
         """What is kept of the ``(B, h, w)`` uint8 cells, after looks at ``(B, 2)``."""
         raise NotImplementedError
@@ -126,10 +135,7 @@ class LocationPolicy(Policy):
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.forward`."""
         mean = self._mean(hidden)
-        choice = mean.detach()
-        if self.training:
-            choice = choice + std * random_rows(torch.randn, mean.shape, generator, mean.device)
-        return mean, choice
+        return mean, self.around(mean, std, generator)
 
     def score(self, hidden: Tensor, choice: Tensor, std: float | Tensor) -> Tensor:
         """See `Policy.score`."""

@@ -10,8 +10,9 @@ from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.runs.classifier import ClassifierRun
 from foveal.runs.run import Completed, Count
 from foveal.tasks import FolderConfig, FolderTask
-from foveal.tasks.folder.listing import Listing, read_split
-from foveal.tasks.folder.task import SPLIT_FILE, Survey
+from foveal.tasks.folder.listing import Listing
+from foveal.tasks.folder.splits import SPLIT_FILE, read_split
+from foveal.tasks.folder.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,5 @@ class FolderRun(ClassifierRun):
 
     def trained_on(self, directory: Path) -> Listing:
         """See `Run`."""
-        data = Path(self.task.data)
-        root = data if data.is_dir() else data.parent
-        return read_split(directory / SPLIT_FILE, root, self.task.separator).of("train")
+        kept = directory / SPLIT_FILE
+        return read_split(kept, self.task.data, self.task.separator).of("train")

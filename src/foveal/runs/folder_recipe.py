@@ -13,9 +13,10 @@ from foveal.model.map_policy import MapSettings
 from foveal.runs.folder import FolderRun
 from foveal.runs.recipes import recipe
 from foveal.scene.pictures import LARGE_PICTURE
-from foveal.tasks.augmentation import AugmentationConfig
-from foveal.tasks.folder.listing import split_images
-from foveal.tasks.folder.task import AS_THEY_ARE, FolderConfig, Survey
+from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig
+from foveal.tasks.folder.config import FolderConfig
+from foveal.tasks.folder.splits import split_images
+from foveal.tasks.folder.survey import Survey
 
 # Glimpse size by the shorter side of the images; the paper has 8 for 28 pixels, 12 for 60 and 100.
 GLIMPSE_SIZES = ((16, 4), (40, 8), (200, 12), (1000, 16))

@@ -18,7 +18,7 @@ from foveal.runs.agent_recipes import AGENT_TASKS
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.haystacks import HaystackRun
 from foveal.tasks import HAYSTACKS, TASKS, HaystackConfig, TaskConfig
-from foveal.tasks.augmentation import AugmentationConfig
+from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig
 from foveal.tasks.canvases.several import classes_of
 from foveal.training.classifier import TrainConfig
 from foveal.training.objective import ObjectiveConfig
@@ -227,7 +227,7 @@ def _follower(best: CanvasRun) -> CanvasRun:
     )
     settings = MapSettings(apart=0.5, steps=True, moves=0.0)
     return best.altered(
-        task={"fewest_digits": 2, "augmentation": AugmentationConfig()},
+        task={"fewest_digits": 2, "augmentation": AS_THEY_ARE},
         model={
             "glimpse_size": 32,
             "location_std": 0.05,

@@ -30,7 +30,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.names import check_fields
 from foveal.tasks.folder.listing import Listing
-from foveal.tasks.folder.task import Survey
+from foveal.tasks.folder.survey import Survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Engine, Progress
 from foveal.training.journal import read_metrics

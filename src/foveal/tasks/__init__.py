@@ -4,7 +4,8 @@ import dataclasses
 
 from foveal.tasks.canvases.canvases import CanvasTask
 from foveal.tasks.canvases.config import TaskConfig
-from foveal.tasks.folder.task import FolderConfig, FolderTask
+from foveal.tasks.folder.config import FolderConfig
+from foveal.tasks.folder.task import FolderTask
 from foveal.tasks.haystacks.config import HaystackConfig
 from foveal.tasks.haystacks.task import HaystackTask
 

@@ -72,6 +72,9 @@ class AugmentationConfig:
         return picture[:, :: -1 if down else 1, :: -1 if across else 1], (down, across), margins
 
 
+AS_THEY_ARE = AugmentationConfig()
+
+
 def augment(
     images: PaddedImages, config: AugmentationConfig, generator: torch.Generator | None
 ) -> PaddedImages:
@@ -81,7 +84,7 @@ def augment(
     image that is wider than high stay squares. ``images`` are float, their sizes on the same
     device.
     """
-    if config == AugmentationConfig():
+    if config == AS_THEY_ARE:
         return images
     pixels, sizes = images
     count, _, height, width = pixels.shape

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
+from foveal.model.drawn import scale_color
 from foveal.names import printable
 from foveal.viz.scanpath import Scanpath, leading_classes
-from foveal.viz.theme import LIGHT, Theme, answer_color, scale_color
+from foveal.viz.theme import LIGHT, Theme, answer_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

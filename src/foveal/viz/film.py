@@ -12,20 +12,27 @@ from torch import Tensor
 from foveal.evaluation.agent import Moment
 from foveal.io.files import write_file
 from foveal.model.attention import RecurrentAttention
-from foveal.model.sensor import GlimpseSensor
+from foveal.model.drawn import (
+    as_picture,
+    enlargement,
+    looked_at,
+    on_screen,
+    outline,
+    scale_color,
+    viewable,
+)
 from foveal.names import printable
 from foveal.viz.drawing import shorten
-from foveal.viz.scanpath import Scanpath, as_picture, leading_classes, reconstruct, viewable
-from foveal.viz.theme import LIGHT, Theme, answer_color, scale_color
+from foveal.viz.scanpath import Scanpath, leading_classes, reconstruct
+from foveal.viz.theme import LIGHT, Theme, answer_color
 
 FILMS = (".gif", ".mp4")
-SCREEN, GLIMPSE, MARGIN, LINE = 336, 104, 12, 18  # pixels of a frame's parts
+GLIMPSE, MARGIN, LINE = 104, 12, 18  # pixels of a frame's parts
 BELIEF, BELIEF_LINE, BELIEFS = 132, 22, 10  # pixels, pixels, classes at most
 LOOK_TIME, ANSWER_TIME = 800, 2000  # milliseconds; the last look stays longer
 FRAME_TIME, LAST_TIME = 160, 1200  # the same, in a game
 CONTACT_COLUMNS = 6  # frames in a row of a sheet
 RATE = 25  # frames a second in an MP4
-Square = tuple[int, int, int]  # left, top, side, in pixels of the image
 
 
 class Film:
@@ -75,14 +82,6 @@ class Film:
         return frame
 
 
-def looked_at(image: Tensor, location: Tensor, sensor: GlimpseSensor) -> Image.Image:
-    """A ``(C, H, W)`` image with the squares of a look at ``(2,)``, or with a zoom ``(3,)``."""
-    height, width = image.shape[-2:]
-    screen = _screen(viewable(image), (height, width))
-    _outline(screen, sensor.squares(location, height, width), (height, width))
-    return screen
-
-
 def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image.Image], list[int]]:
     """A frame for each look of each scanpath, of one size; and how long each stays, in ms."""
     frames = [frame(path, look, theme) for path in paths for look in range(path.num_looks)]
@@ -101,14 +100,14 @@ def film_of(paths: Sequence[Scanpath], theme: Theme = LIGHT) -> tuple[list[Image
 def frame(path: Scanpath, look: int, theme: Theme = LIGHT) -> Image.Image:
     """One look: where it fell, what has been seen by then, what it brought, the belief after it."""
     font = ImageFont.load_default(13)
-    image = _screen(path.image, path.image_size)
+    image = on_screen(path.image, path.image_size)
     scales = path.scales(look)
-    _outline(image, {scale: path.square(look, scale) for scale in scales}, path.image_size)
+    outline(image, {scale: path.square(look, scale) for scale in scales}, path.image_size)
     _draw_fixations(image, path, look)
     seen = reconstruct(path, look + 1)
     unseen = np.isnan(seen)
-    known = _screen(np.nan_to_num(seen), path.image_size)
-    hole = _screen(unseen.astype(np.float32), path.image_size).convert("L")
+    known = on_screen(np.nan_to_num(seen), path.image_size)
+    hole = on_screen(unseen.astype(np.float32), path.image_size).convert("L")
     known.paste(ImageColor.getrgb(theme.unseen), (0, 0, *known.size), hole)
     this = {scale: path.glimpses[look, scale] for scale in scales}
     glimpses = _glimpse_column(this, image.height, theme.background)
@@ -193,35 +192,8 @@ def _as_mp4(frames: Sequence[Image.Image], times: Sequence[int]) -> bytes:
     return buffer.getvalue()
 
 
-def _screen(pixels: NDArray[np.float32], image_size: tuple[int, int]) -> Image.Image:
-    """An image at the size at which it is shown: whole pixels where it is enlarged."""
-    height, width = image_size
-    longer = max(height, width)
-    zoom = SCREEN // longer if longer <= SCREEN else SCREEN / longer
-    size = max(1, round(width * zoom)), max(1, round(height * zoom))
-    enlarged = size[0] >= pixels.shape[1]
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-    return as_picture(pixels).convert("RGB").resize(size, method)
-
-
-def _zoom(screen: Image.Image, image_size: tuple[int, int]) -> float:
-    """How much an image is enlarged on its screen, of which the shorter side may be rounded up."""
-    return max(screen.size) / max(image_size)
-
-
-def _outline(
-    screen: Image.Image, squares: Mapping[int, Square], image_size: tuple[int, int]
-) -> None:
-    """Draw the square of every scale, the finest on top; what lies outside the image is cut."""
-    lines, zoom = ImageDraw.Draw(screen), _zoom(screen, image_size)
-    for scale, (left, top, side) in reversed(list(squares.items())):
-        x, y, length = left * zoom, top * zoom, max(side * zoom - 1, 0)  # of a huge image: a point
-        corners = (x, y, x + length, y + length)
-        lines.rectangle(corners, outline=scale_color(scale), width=2)
-
-
 def _draw_fixations(screen: Image.Image, path: Scanpath, look: int) -> None:
-    draw, zoom = ImageDraw.Draw(screen), _zoom(screen, path.image_size)
+    draw, zoom = ImageDraw.Draw(screen), enlargement(screen, path.image_size)
     points = [(x * zoom, y * zoom) for x, y in path.centers[: look + 1].tolist()]
     colors = [answer_color(path.answer_at(number)) for number in range(len(points))]
     for number, color in enumerate(colors[1:], start=1):

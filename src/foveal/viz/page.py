@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveal.io.files import write_file
+from foveal.model.drawn import SCALE_COLORS, as_picture
 from foveal.names import printable
-from foveal.viz.scanpath import Scanpath, as_picture
-from foveal.viz.theme import DARK, LIGHT, SCALE_COLORS, Theme, answer_color
+from foveal.viz.scanpath import Scanpath
+from foveal.viz.theme import DARK, LIGHT, Theme, answer_color
 
 TEMPLATE = Path(__file__).with_name("page.html")
 EXACT_UP_TO = 256  # pixels a side; larger images are shown as a smaller copy, compressed

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from foveal import geometry
 from foveal.evaluation.classifier import judging
 from foveal.evaluation.stopping import Rule, looks_taken
 from foveal.model.attention import RecurrentAttention
+from foveal.model.drawn import viewable
 from foveal.model.rollout import Rollout
 from foveal.names import IGNORED, joined
 from foveal.scene import PatchSource, Scene, scene_of
@@ -264,21 +264,3 @@ def leading_classes(path: Scanpath, look: int, count: int) -> Sequence[int]:
     """The classes most believed in after a look, the most likely first."""
     order: list[int] = np.argsort(-path.probabilities[look], kind="stable")[:count].tolist()
     return order
-
-
-def viewable(images: Tensor) -> NDArray[np.float32]:
-    """``(..., C, H, W)`` as people see it: ``(..., H, W)`` grey, or ``(..., H, W, 3)`` of colours.
-
-    Of channels that are neither, the brightest.
-    """
-    if images.shape[-3] not in (1, 3):
-        images = images.amax(-3, keepdim=True)
-    moved = images.movedim(-3, -1)
-    shown = moved if moved.shape[-1] == 3 else moved[..., 0]
-    return np.ascontiguousarray(shown.float().cpu().numpy())
-
-
-def as_picture(pixels: NDArray[np.float32]) -> Image.Image:
-    """``(H, W)`` or ``(H, W, 3)`` in [0, 1] as a picture of bytes."""
-    shown: NDArray[np.uint8] = (255 * pixels.clip(0, 1)).round().astype(np.uint8)
-    return Image.fromarray(shown)

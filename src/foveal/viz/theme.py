@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# Okabe and Ito's palette (2008). One for each scale, finest first, on pictures of any brightness.
-SCALE_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
+# Of Okabe and Ito's palette (2008), as those of scales are (`foveal.model.drawn`).
 PATH_COLOR = "#D55E00"
 # Of the looks of each answer of a sequence, which repeat; one answer has the first.
 ANSWER_COLORS = (PATH_COLOR, "#0072B2", "#CC79A7", "#009E73", "#F0E442", "#56B4E9")
@@ -33,8 +32,3 @@ LIGHT, DARK = THEMES["light"], THEMES["dark"]
 def answer_color(answer: int) -> str:
     """The colour of the path of an answer, from 0; they repeat after six."""
     return ANSWER_COLORS[answer % len(ANSWER_COLORS)]
-
-
-def scale_color(scale: int) -> str:
-    """The colour of a scale's squares; they repeat after six."""
-    return SCALE_COLORS[scale % len(SCALE_COLORS)]

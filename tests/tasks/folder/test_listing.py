@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foveal.tasks.folder.listing import list_images, read_split, split_images, write_split
+from foveal.tasks.folder.listing import list_images
+from foveal.tasks.folder.splits import read_split, split_images, write_split
 
 
 def touch(root: Path, *names: str) -> None:
@@ -379,11 +380,11 @@ def test_a_split_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     )
     split = split_images(list_images(tmp_path), 0.15, seed=0)
     write_split(split, tmp_path / "run" / "split.csv")
-    assert read_split(tmp_path / "run" / "split.csv", tmp_path) == split
+    assert read_split(tmp_path / "run" / "split.csv", str(tmp_path)) == split
     whole = (tmp_path / "run" / "split.csv").read_text(errors="replace")
     for damaged in (whole.replace("height", "hight"), whole.replace("train", "trian"), whole[:-3]):
         (tmp_path / "run" / "split.csv").write_text(damaged)
         with pytest.raises(ValueError, match=r"split.csv is damaged .* Restore it"):
-            read_split(tmp_path / "run" / "split.csv", tmp_path)
+            read_split(tmp_path / "run" / "split.csv", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="which images were in which split is unknown"):
-        read_split(tmp_path / "nowhere.csv", tmp_path)
+        read_split(tmp_path / "nowhere.csv", str(tmp_path))

@@ -22,7 +22,7 @@ from torch import Tensor
 from foveal.geometry import PaddedImages
 from foveal.names import IGNORED
 from foveal.scene.sparse import SparseScene
-from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.augmentation import AS_THEY_ARE, augment
 from foveal.tasks.canvases.config import TaskConfig
 from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
@@ -153,7 +153,7 @@ class CanvasTask(Task):
             others = draw((batch, most - 1), len(part.labels))
             indices = torch.cat([indices, others], dim=1)
         digits, labels = part.images[indices.view(-1)], part.labels[indices]
-        if split == "train" and self.config.augmentation != AugmentationConfig():
+        if split == "train" and self.config.augmentation != AS_THEY_ARE:
             digits = self._augmented(digits, draw)
             part = self._augmented_part(part, max(batch, SMALLEST_POOL), draw)
         extents = self._sides_of(digits)

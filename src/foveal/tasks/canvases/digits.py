@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
-from foveal.tasks.folder.listing import list_images, split_images
+from foveal.tasks.folder.listing import list_images
 from foveal.tasks.folder.pictures import read_picture
+from foveal.tasks.folder.splits import split_images
 
 SPLITS = ("train", "validation", "test")
 IDX_FILES = {

@@ -1,7 +1,5 @@
 """Which image files there are, of which class, in which split: from folders or from a manifest."""
 
-import csv
-import io
 import os
 import re
 import unicodedata
@@ -13,14 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.io.files import write_file
 from foveal.names import END, printable
 from foveal.tasks.folder.pictures import count_files, find_pictures, is_hidden, is_picture
 from foveal.tasks.folder.tables import as_text, read_csv, read_parquet
 
 MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
-SIZE_COLUMNS = ("height", "width")
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainval", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "validation"),
@@ -343,97 +339,6 @@ def _read_manifest(path: Path, problems: list[str]) -> Found:
     if len({bool(entry.split) for _, entry in found}) > 1:
         raise ValueError(f"{path}: some rows have a split and some have none. Give all, or none.")
     return found
-
-
-def split_images(listing: Listing, held_out: float, seed: int, name: str | None = None) -> Listing:
-    """Give every image a split: its own, or one drawn class by class from a seed.
-
-    Where the data has no splits, each class gives the share ``held_out`` of its images to
-    validation and as many to the test split; of sequences all images do together. Where it lacks
-    one of the two, that comes out of its training images. Messages call the data set by ``name``,
-    or by its root. Raises `ValueError` if there is one class only, or a class has too few images to
-    be in each split.
-    """
-    name = name or str(listing.root)
-    classes = listing.classes[:-1] if listing.with_end else listing.classes
-    if len(classes) < 2:
-        raise _too_few(
-            listing,
-            f"{name} has one class only, {classes[0]!r}: there is nothing to tell apart. "
-            "Add a subfolder (or rows) of another class.",
-        )
-    present = {entry.split or "train" for entry in listing.entries}
-    wanted = [split for split in ("validation", "test") if split not in present]
-    entries = [replace(entry, split=entry.split or "train") for entry in listing.entries]
-    for number, label in enumerate(("",) if listing.max_answers > 1 else classes):
-        mine = [
-            i
-            for i, e in enumerate(entries)
-            if e.split == "train" and (not label or listing.names(e) == [label])
-        ]
-        if not mine:
-            raise _too_few(listing, f"{name} has no training images of class {label!r}. Add some.")
-        if len(mine) <= len(wanted):
-            raise _too_few(
-                listing,
-                f"{name} has {len(mine)} image{'s' * (len(mine) > 1)} of class {label!r}; "
-                f"at least {1 + len(wanted)} are needed, one for each split. Add some, or leave "
-                "the class out.",
-            )
-        share = max(1, round(held_out * len(mine)))
-        share = min(share, (len(mine) - 1) // max(1, len(wanted)))
-        order = np.random.default_rng([seed, number]).permutation(len(mine))
-        for turn, split in enumerate(wanted):
-            for place in order[turn * share : (turn + 1) * share]:
-                entries[mine[place]] = replace(entries[mine[place]], split=split)
-    trained = {label for e in entries if e.split == "train" for label in listing.names(e)}
-    if unseen := [label for label in classes if label not in trained]:
-        raise _too_few(listing, f"{name} has no training images of class {unseen[0]!r}. Add some.")
-    lengths = {len(listing.names(e)) for e in entries if e.split == "train"}
-    most = listing.max_answers
-    for there, words in (
-        (most in lengths, f"of {most} labels, as many as others have"),
-        (lengths != {most} or not listing.with_end, f"of fewer than {most} labels, as others have"),
-    ):
-        if not there:
-            raise _too_few(listing, f"{name} has no training images {words}. Add some.")
-    return replace(listing, entries=entries)
-
-
-def _too_few(listing: Listing, words: str) -> ValueError:
-    """What is said of images that cannot be split: also of those that could not be read."""
-    bad = listing.problems
-    left_out = f" {len(bad):,} could not be read; the first: {bad[0]}" if bad else ""
-    return ValueError(words + left_out)
-
-
-def write_split(listing: Listing, path: Path) -> None:
-    """Write which image is in which split, and how large, as a CSV file, in one step."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS + SIZE_COLUMNS)
-    writer.writerows((e.path, e.label, e.split, *e.size) for e in listing.entries)
-    write_file(path, text.getvalue().encode(errors="surrogateescape"))  # as file names may be
-
-
-def read_split(path: Path, root: Path, separator: str = "") -> Listing:
-    """Read what `write_split` wrote, for images below ``root``.
-
-    Raises `FileNotFoundError`, or `ValueError` if it is damaged.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: which images were in which split is unknown.")
-    columns, rows = read_csv(path, "surrogateescape")
-    try:
-        if columns != [*COLUMNS, *SIZE_COLUMNS]:
-            raise ValueError("unknown columns")
-        entries = []
-        for _, row in rows:
-            split, size = SPLIT_WORDS[row["split"]], (int(row["height"]), int(row["width"]))
-            entries.append(Entry(row["path"], class_name(row["label"]), split, size))
-    except (ValueError, KeyError) as problem:
-        raise ValueError(f"{path} is damaged ({problem}). Restore it from a copy.") from None
-    return Listing(root, entries, separator=class_name(separator))
 
 
 def _by_number(name: str) -> tuple[bool, int, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveal.names import IGNORED, SEEDS, Range, check_fields
+from foveal.names import IGNORED
 from foveal.randomness import random_rows
 from foveal.scene import Images
 from foveal.scene.memory import Budget, Kept, available
@@ -24,96 +24,17 @@ from foveal.scene.pictures import (
     stay_bytes,
 )
 from foveal.scene.preparation import AS_IT_IS, Door
-from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig, augment
 from foveal.tasks.canvases.digits import SPLITS
+from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.decoding import Decoder, Large, PictureStore, with_sources
-from foveal.tasks.folder.listing import (
-    Listing,
-    class_name,
-    list_images,
-    read_split,
-    split_images,
-    write_split,
-)
+from foveal.tasks.folder.listing import Listing, class_name
 from foveal.tasks.folder.moments import mean_and_std, sums_of
-from foveal.tasks.folder.pictures import probe
+from foveal.tasks.folder.splits import SPLIT_FILE, read_split, split_images, write_split
+from foveal.tasks.folder.survey import Listener, Survey, survey
 from foveal.tasks.task import Task
 
-SPLIT_FILE = "split.csv"
 SHARE = 0.5  # of the memory that is available, for decoded images at most
-AS_THEY_ARE = AugmentationConfig()
-
-Listener = Callable[[int, int], None]  # how many of how many are done
-
-
-@dataclass(frozen=True)
-class FolderConfig:
-    """One's own images: where they are and how they are read."""
-
-    data: str = ""  # directory with a subfolder a class, or a manifest (.csv or .parquet)
-    separator: str = ""  # between the classes of a manifest's labels, as " " in "3 1 4"
-    any_order: bool = False  # labels are sets: answers are right in whatever order they come
-    colour: Literal["auto", "grey", "rgb"] = "auto"  # auto: grey where every image is
-    held_out: float = 0.15  # share for validation, and for test, where the data has no splits
-    split_seed: int = 0  # of the images that are held out
-    class_weights: Literal["none", "balanced"] = "none"  # balanced: rare classes weigh more
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    cache_gb: float = 1.5  # memory for decoded images; the rest is decoded again each time
-    workers: int = -1  # processes that decode; -1 for one a core, at most 8
-    strict: bool = False  # stop at the first bad file, rather than leave it out
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the answers have to be in the labels' order."""
-        return not self.any_order
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self,
-            held_out=Range(0, 0.5, above=True, below=True),
-            split_seed=SEEDS,
-            cache_gb=Range(0, 1e6),
-            workers=Range(-1, 1024, "-1 is one a core."),
-        )
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What the headers of the image files say."""
-
-    listing: Listing  # the files that seem sound, with sizes; what is wrong with the others
-    grey: bool  # whether none is in colour
-    large: list[bool]  # of each file, whether it is read by windows
-    classes: tuple[str, ...] = ()  # those of all files, sound or not
-
-
-def survey(data: str, on_progress: Listener | None = None, separator: str = "") -> Survey:
-    """Find the images of a data set and read their headers.
-
-    Raises `OSError` or `ValueError` as `list_images`; also if no file is sound.
-    """
-    if not data:
-        raise ValueError(
-            "which images? Pass --data with a directory that has a subfolder a class, or with a "
-            "manifest, as in: foveal train folder --data photos"
-        )
-    listing = list_images(Path(data).expanduser(), separator)
-    good, problems, grey, large = [], [], True, []
-    for index, entry in enumerate(listing.entries):
-        try:
-            header = probe(listing.path(entry))
-        except (OSError, ValueError) as problem:
-            problems.append(str(problem))
-        else:
-            good.append(replace(entry, size=header.size))
-            grey &= header.grey
-            large.append(header.large)
-        if on_progress:
-            on_progress(index + 1, len(listing.entries))
-    if not good:
-        raise ValueError(f"{data} holds no readable image; the first: {problems[0]}")
-    sound = replace(listing, entries=good, problems=[*listing.problems, *problems])
-    return Survey(sound, grey, large, listing.classes)
 
 
 class FolderTask(Task):
@@ -221,7 +142,7 @@ class FolderTask(Task):
         """
         if config.strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
-        if any(found.large) and config.augmentation != AugmentationConfig():
+        if any(found.large) and config.augmentation != AS_THEY_ARE:
             path = found.listing.path(found.listing.entries[found.large.index(True)])
             raise ValueError(
                 f"{path} is read where it is looked at, never whole, and cannot be shifted, "
@@ -277,14 +198,12 @@ class FolderTask(Task):
 
         Raises `OSError` or `ValueError` if they are missing or damaged, or the images are gone.
         """
-        data = Path(config.data)
-        if not data.exists():
+        if not Path(config.data).exists():
             raise FileNotFoundError(
                 f"the images of the run are missing: there is no {config.data!r}. "
                 "Put them back, or a link to them; evaluate and look take others by --data."
             )
-        root = data if data.is_dir() else data.parent
-        listing = read_split(directory / SPLIT_FILE, root, config.separator)
+        listing = read_split(directory / SPLIT_FILE, config.data, config.separator)
         return cls(listing, config, num_channels, device)
 
     @classmethod
