@@ -11,11 +11,9 @@ from PIL import Image
 
 from foveal.evaluation.agent import Moment
 from foveal.model.attention import RecurrentAttention
+from foveal.model.drawn import SCREEN, on_screen, outline
 from foveal.viz.film import (
-    SCREEN,
     Film,
-    _outline,
-    _screen,
     check_film,
     contact_sheet,
     film_of,
@@ -43,8 +41,8 @@ def test_a_square_of_less_than_a_pixel_is_a_point_at_its_place(size: tuple[int, 
     """The eye is at three quarters of the image's longer side, and so is the point."""
     squares = {0: (int(0.75 * size[1]), int(0.75 * size[0]), 24)}
     longer = int(np.argmax(size))
-    screen = _screen(np.zeros((1, 1), dtype=np.float32), size)
-    _outline(screen, squares, size)
+    screen = on_screen(np.zeros((1, 1), dtype=np.float32), size)
+    outline(screen, squares, size)
     drawn = np.argwhere(np.asarray(screen).any(-1))
     assert len(drawn)
     assert drawn[:, longer].mean() == pytest.approx(0.75 * SCREEN, abs=2)
