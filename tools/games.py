@@ -44,8 +44,11 @@ class Games(NamedTuple):
     decisions: int
 
 
-# The trainer of the recipe for Catch, on an environment of which nothing is known.
-CATCH = "--policy center --discount 1 --entropy-weight 0 --num-envs 1024 --rollout-length 23"
+# The trainer of the recipe for Catch, on a smaller screen, of which nothing is known.
+SIZE = 12
+CATCH = (
+    f"--policy center --discount 1 --entropy-weight 0 --num-envs 1024 --rollout-length {SIZE - 1}"
+)
 
 SETS = {
     "minatar": Games(
@@ -86,18 +89,21 @@ SETS = {
     "fovea": Games(
         {"Catch": f"control --glimpse-size 6 --glimpse-gain 3 {CATCH}"},
         {
-            "direct": ("its own retina", "--env foveal/Catch-v0 --num-scales 3 --scale-gain 1"),
+            "direct": (
+                "its own retina",
+                f"--env foveal/Catch-v0 --env-options size={SIZE} --num-scales 2 --scale-gain 1",
+            ),
             "fovea": ("a Fovea's", "--env games:CatchEye-v0 --num-scales 1"),
         },
-        5_000_000,
+        1_000_000,
     ),
 }
 
 
 def catch_eye(num_envs: int) -> FoveaVector:
     """Catch through a Fovea that does not move."""
-    games = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs)
-    return FoveaVector(games, glimpse_size=6, grid=1, flat=True)
+    games = gymnasium.make_vec("foveal/Catch-v0", num_envs=num_envs, size=SIZE)
+    return FoveaVector(games, glimpse_size=6, num_scales=2, grid=1, flat=True)
 
 
 gymnasium.register("CatchEye-v0", vector_entry_point=catch_eye)
