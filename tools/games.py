@@ -7,13 +7,14 @@ Of minatar, minigrid, atari, catch-48 and fovea it trains one agent after anothe
 train`, on one thread, in runs/SET; goes on where it was stopped. Writes results/SET.json, of all
 that has been trained so far, and prints the mean return of 256 fresh games (of Catch the share that
 is caught), of as many seeds as there are. minatar needs foveal[games]; atari and minigrid need the
-packages ale-py and minigrid.
+packages ale-py and minigrid. Actions are the likeliest, but drawn in minigrid.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import statistics
 import subprocess
@@ -33,6 +34,7 @@ KEPT = (
     *("processor_seconds", "pixels_read", "parameters", "validation_curve"),
     *("seed", "commit", "hardware"),
 )
+SAMPLED = "sampled.json"  # of a run's directory
 WHOLE = "--recipe fast --policy center --num-scales 1 --glimpse-size"
 
 
@@ -42,6 +44,7 @@ class Games(NamedTuple):
     games: dict[str, str]  # a name, and the task with its environment
     agents: dict[str, tuple[str, str]]  # a name, what it is, and the flags that make it
     decisions: int
+    sampled: bool = False  # whether actions are drawn when it is judged, and not the likeliest
 
 
 # The trainer of the recipe for Catch, on a smaller screen, of which nothing is known.
@@ -72,6 +75,7 @@ SETS = {
             "without": ("sees alone", "--env-senses"),
         },
         500_000,
+        sampled=True,  # the likeliest action goes round in circles
     ),
     "atari": Games(
         {"Pong": "control --env ale_py:ALE/Pong-v5 --clip-rewards"},
@@ -119,10 +123,20 @@ def train(name: str, game: str, agent: str, seed: int, decisions: int) -> None:
         if had != decisions:
             raise SystemExit(f"{directory} is of {had:,} decisions; pass --decisions {had}.")
         words = ["--resume", str(directory)]
-    command = [sys.executable, "-m", "foveal", "train", *words, "--json"]
+    foveal("train", *words)
+    if games.sampled:
+        drawn = ["--sample", "--episodes", "256", "--num-envs", "256", "--threads", "1"]
+        write_json(directory / SAMPLED, json.loads(foveal("play", str(directory), *drawn)))
+
+
+def foveal(*words: str) -> str:
+    """What a command prints, as JSON."""
     path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path}
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=environment)
+    command = [sys.executable, "-m", "foveal", *words, "--json"]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, env=environment, text=True
+    ).stdout
 
 
 def gather(name: str) -> list[dict[str, Any]]:
@@ -133,7 +147,13 @@ def gather(name: str) -> list[dict[str, Any]]:
             result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
             run = {"game": game, "agent": agent, "what": SETS[name].agents[agent][0]}
             run["command"] = config["command"]
-            found.append(run | {key: result[key] for key in KEPT if key in result})
+            run |= {key: result[key] for key in KEPT if key in result}
+            if SETS[name].sampled:
+                drawn = read_json(path.parent / SAMPLED)
+                run |= {"likeliest_return": run["mean_return"], "sampled": True}
+                run |= {"mean_return": drawn["mean_return"]}
+                run |= {"return_interval": drawn["return_interval"]}
+            found.append(run)
     return found
 
 
