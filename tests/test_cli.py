@@ -416,7 +416,7 @@ def test_what_is_sensed_beside_the_image_goes_through_every_command(foveal: Fove
     assert "sense_heading, sense_text" in out
     code, _, err = foveal("play run --env test/Countdown-v0")
     assert code == 2
-    assert "made for heading (6), text (5) beside the image; test/Countdown-v0 has nothing" in err
+    assert "test/Countdown-v0 has no sense 'heading'; beside the image it has nothing" in err
 
 
 def test_a_game_of_a_package_trains_an_agent(foveal: Foveal) -> None:

@@ -12,7 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from foveal.envs import CATCH_ID, CatchGames, EnvConfig, Fovea, Games
 from foveal.envs.catch import CatchConfig
-from foveal.envs.games import read_options
+from foveal.envs.games import is_atari, read_options
 
 
 class Countdown(gymnasium.Env[np.ndarray, np.int64]):
@@ -293,6 +293,10 @@ def test_a_game_that_ends_within_an_action_shows_its_last_two_frames(
 def test_the_score_of_an_atari_game_is_not_clipped() -> None:
     """A shot alien is worth 5 points and more; from the library's own vector environment."""
     pytest.importorskip("ale_py")
+    for name in ("ALE/Pong-v5", "PongNoFrameskip-v4", "Pong-v4"):  # the last make no vector
+        Games(EnvConfig(f"ale_py:{name}", env_skip=4), 1).close()
+        assert is_atari(f"ale_py:{name}")
+    assert not is_atari("test/Countdown-v0")
     games = Games(EnvConfig("ale_py:ALE/SpaceInvaders-v5"), 4)
     games.reset(0)
     earned = [games.step(torch.full((4,), 1)).rewards for _ in range(200)]

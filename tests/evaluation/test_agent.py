@@ -12,6 +12,7 @@ from PIL import Image
 import tests.envs.test_games  # noqa: F401 (registers test/Countdown-v0)
 from foveal import cli, geometry
 from foveal.envs import CATCH_ID, EnvConfig, Fovea
+from foveal.evaluation import agent as judging
 from foveal.evaluation.agent import Moment, Result, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
@@ -42,6 +43,16 @@ def test_short_and_long_games_weigh_the_same() -> None:
     assert result.success_rate == 100
     assert result.ball_distances == ()
     assert "ball_distance" not in result.summary()
+
+
+def test_what_is_left_of_a_game_that_was_cut_is_no_game(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seeds 0, 1 and 2 the last is cut after 3 of its 4 decisions, and followed by none."""
+    monkeypatch.setattr(judging, "LONGEST", 3)
+    agent = make_agent(num_classes=2)
+    with torch.no_grad():
+        agent.action_head.weight.zero_()
+        agent.action_head.bias.copy_(torch.tensor([0.0, 1.0]))
+    assert sorted(play(agent, COUNTDOWN, 7, 0, num_envs=3).returns) == [2, 2, 2, 3, 3, 3]
 
 
 def test_actions_are_drawn_by_how_likely_they_are() -> None:

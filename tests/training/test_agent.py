@@ -18,10 +18,11 @@ from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.core import State
 from foveal.model.map_policy import MapSettings
+from foveal.runs.agent import TEST_SEED
 from foveal.training import agent as control
-from foveal.training.agent import ControlConfig, ControlTrainer
+from foveal.training.agent import VALIDATION_SEED, ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective, control_loss
-from foveal.training.engine import CHECKPOINT_FILE, TrainingStopped
+from foveal.training.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
 from foveal.training.journal import read_metrics
 from tests.conftest import StopAt
 
@@ -77,6 +78,33 @@ def make_trainer(directory: Path, **changes: object) -> ControlTrainer:
         directory,
         listener=options["listener"],  # type: ignore[arg-type]
     )
+
+
+def test_no_game_is_begun_twice(tmp_path: Path) -> None:
+    """Environments take a seed and those behind it; evaluations have theirs."""
+    trainer, count = make_trainer(tmp_path), BRIEF.num_envs
+    begun = set()
+    for trainer.step in range(2000):
+        begun |= set(range(trainer._seed(), trainer._seed() + count))
+    assert len(begun) > 0.999 * 2000 * count
+    assert max(begun) < 2**31 - 1, "ALE's seeds have 32 bits"
+    judged = {*range(VALIDATION_SEED, VALIDATION_SEED + 999), *range(TEST_SEED, TEST_SEED + 999)}
+    assert not begun & judged
+
+
+def test_a_batch_of_one_decision_is_learned_from(tmp_path: Path) -> None:
+    changes = {"num_envs": 1, "rollout_length": 1, "num_minibatches": 1, "decisions": 6}
+    trainer = make_trainer(tmp_path, config=changes)
+    trainer.run()
+    assert all(bool(weight.isfinite().all()) for weight in trainer.learner.parameters())
+
+
+def test_weights_that_are_no_numbers_are_said_to_be_so(tmp_path: Path) -> None:
+    """Not what fails because of them, as drawing an action does."""
+    trainer = make_trainer(tmp_path)
+    torch.nn.init.constant_(trainer.agent.action_head.bias, torch.nan)
+    with pytest.raises(TrainingDiverged):
+        trainer.run()
 
 
 @pytest.mark.parametrize(

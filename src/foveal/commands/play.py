@@ -104,6 +104,8 @@ def _games(saved: Saved, env: str | None, options: tuple[str, ...] | None) -> En
     trained = None if saved.run is None else saved.run.env
     if trained is None and env is None:
         raise ValueError(f"{saved.name} does not say what it was trained in. Pass --env.")
-    if trained is None or env not in (None, trained.env):
+    if trained is None:
         trained = EnvConfig(env=env or "")
+    elif env not in (None, trained.env):
+        trained = dataclasses.replace(trained, env=env, env_options=())
     return trained if options is None else dataclasses.replace(trained, env_options=options)

@@ -287,9 +287,8 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
         import_here(module)
     elif config.env not in gymnasium.registry:
         _register_announced()
-    if is_atari(config.env) and not {"vectorization_mode", "wrappers"} & options.keys():
-        # Of its own vector environment, which would hide the score.
-        options = {"reward_clipping": False} | options
+    if _clips(config.env) and not {"vectorization_mode", "wrappers"} & options.keys():
+        options = {"reward_clipping": False} | options  # which would hide the score
     try:
         vector = gymnasium.make_vec(config.env, num_envs=num_envs, **options)
     except gymnasium.error.UnregisteredEnv as problem:
@@ -316,8 +315,13 @@ def _make(config: EnvConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
 
 def is_atari(env: str) -> bool:
     """Whether an id is of the Arcade Learning Environment, whose package is imported."""
-    name = env.rpartition(":")[2]
-    return name in gymnasium.registry and gymnasium.spec(name).namespace == "ALE"
+    spec = gymnasium.registry.get(env.rpartition(":")[2])
+    return spec is not None and str(spec.entry_point).startswith("ale_py")
+
+
+def _clips(env: str) -> bool:
+    """Whether an id of Atari has a vector environment of its own, which clips rewards."""
+    return is_atari(env) and gymnasium.spec(env.rpartition(":")[2]).vector_entry_point is not None
 
 
 @functools.cache

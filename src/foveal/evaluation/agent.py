@@ -88,7 +88,8 @@ def play(
 
     With ``sample`` actions are drawn by how likely they are, as in training; locations are not. As
     many games run at once as ``num_envs``, and each is followed by another until its share of
-    the episodes is played: a short game weighs no more than a long one. The agent is on the device,
+    the episodes is played: a short game weighs no more than a long one. A game that is cut after
+    `LONGEST` decisions is followed by none, since it goes on. The agent is on the device,
     and left in the mode that it was in; the seed is of the games and of the first locations.
     ``watch`` is called with every look, the listener with the number of games that have ended, when
     it grows.
@@ -152,13 +153,15 @@ def _play(
             if away is not None:
                 for game in np.flatnonzero(played):
                     distances[game].append(float(away[game]))
-            ended = played & (turn.over.cpu().numpy() | (lengths >= LONGEST))
+            over = turn.over.cpu().numpy()
+            ended = played & (over | (lengths >= LONGEST))
             for game in np.flatnonzero(ended):
                 if done[game] < wanted[game]:
                     last = distances[game][-LAST_LOOKS:]
                     mean = statistics.fmean(last) if last else None
                     finished.append((float(gains[game]), int(lengths[game]), mean))
                     done[game] += 1
+                    wanted[game] = wanted[game] if over[game] else done[game]
                 gains[game], lengths[game], distances[game] = 0.0, 0, []
             if listener and ended.any():
                 listener(len(finished))

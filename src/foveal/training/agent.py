@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -216,9 +217,9 @@ class ControlTrainer(Engine):
             self.objective.credit_decay,
         )
         returns = advantages + played.baselines[:-1]
-        if self.objective.standardize_advantages:
-            counted = advantages[played.played]
-            advantages = (advantages - counted.mean()) / (counted.std() + 1e-8)
+        counted = advantages[played.played]
+        if self.objective.standardize_advantages and len(counted):
+            advantages = (advantages - counted.mean()) / (counted.std(correction=0) + 1e-8)
         # The location chosen as a game ends is never looked at.
         looked = played.played & ~played.over
         entropy_weight = self.objective.entropy_weight * (1 - self.progress)
@@ -388,5 +389,10 @@ class ControlTrainer(Engine):
         }
 
     def _seed(self) -> int:
-        """Of the games that begin at this step."""
-        return (self.config.seed * 1_000_003 + self.step) % 2**31
+        """Of the games that begin at this step.
+
+        The environment gives each of them the next number, so that seeds of one step after another
+        would begin nearly the same games; and games of few seeds are those of evaluations.
+        """
+        spread = np.random.SeedSequence((self.config.seed, self.step)).generate_state(1)
+        return int(spread[0]) % 2**30

@@ -229,6 +229,7 @@ class Engine(ABC):
         try:
             return self._train_step()
         except Exception as problem:
+            self._check_finite()  # or that is what fails
             with suppress(Exception):  # as on a full disk; the last checkpoint stays
                 if self.step:
                     self.save()
