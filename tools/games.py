@@ -69,9 +69,13 @@ SETS = {
         500_000,
     ),
     "minigrid": Games(
-        {"DoorKey-5x5": "control --env minigrid:MiniGrid-DoorKey-5x5-v0 --glimpse-gain 20"},
         {
-            "sense": ("knows which way it faces", "--env-senses direction"),
+            "DoorKey-5x5": "control --env minigrid:MiniGrid-DoorKey-5x5-v0 --glimpse-gain 20",
+            "GoToDoor-5x5": "control --env games:GoToDoorWords-v0 --glimpse-gain 20",
+        },
+        {
+            "direction": ("knows which way it faces", "--env-senses direction"),
+            "mission": ("and what it is told", "--env-senses direction mission"),
             "without": ("sees alone", "--env-senses"),
         },
         500_000,
@@ -111,6 +115,16 @@ def catch_eye(num_envs: int) -> FoveaVector:
 
 
 gymnasium.register("CatchEye-v0", vector_entry_point=catch_eye)
+
+
+def go_to_door_words() -> gymnasium.Env[Any, Any]:
+    """MiniGrid's GoToDoor, whose mission is the numbers of its words."""
+    import minigrid.wrappers  # noqa: PLC0415 (it need not be there)
+
+    return minigrid.wrappers.DictObservationSpaceWrapper(gymnasium.make("MiniGrid-GoToDoor-5x5-v0"))
+
+
+gymnasium.register("GoToDoorWords-v0", entry_point=go_to_door_words)
 
 
 def train(name: str, game: str, agent: str, seed: int, decisions: int) -> None:
