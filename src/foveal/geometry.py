@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-6  # more than float32 is off near 1, less than a pixel of what is 2 million wide
+
 
 class PaddedImages(NamedTuple):
     """Images of different sizes in one tensor, each at the top left.
@@ -116,15 +118,20 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
 
 
 def thumbnail_places(
-    height: int | Tensor, width: int | Tensor, side: int, device: torch.device | None = None
+    height: int | Tensor,
+    width: int | Tensor,
+    side: int,
+    device: torch.device | None = None,
+    box: int | Tensor | None = None,
 ) -> Tensor:
     """Where the pixels of a thumbnail lie in its image, as (x, y) of the middle of each.
 
-    Height and width are in pixels, or ``(B,)`` of each image. Gives ``(1, 2, side, side)``, or
-    ``(B, 2, side, side)``, in the image's coordinates: above 1 where the thumbnail goes on beyond
-    the image. They are made on the device of the sizes, or on ``device`` where these are numbers.
+    Height and width are in pixels, or ``(B,)`` of each image, as is the box, `thumbnail_box` of
+    them if None. Gives ``(1, 2, side, side)``, or ``(B, 2, side, side)``, in the image's
+    coordinates: above 1 where the thumbnail goes on beyond the image. They are made on the device
+    of the sizes, or on ``device`` where these are numbers.
     """
-    box = thumbnail_box(height, width, side)
+    box = thumbnail_box(height, width, side) if box is None else box
     device = height.device if isinstance(height, Tensor) else device
     middles = torch.arange(side, device=device) + 0.5
     across, down = (

@@ -16,6 +16,8 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.map_policy import MapPolicy, MapSettings
+from foveal.scene import as_scene
+from foveal.scene.files import ArraySource
 from foveal.viz.scanpath import follow
 from tests.conftest import TINY
 
@@ -145,6 +147,36 @@ def test_nothing_beyond_the_image_is_chosen() -> None:
     assert torch.all(rows[:, 3:] == 0)
 
 
+def test_where_an_image_ends_on_the_edge_of_a_cell_the_next_is_beyond_it() -> None:
+    """Also where the edge is no number of 32 bits."""
+    torch.manual_seed(0)
+    settings = ConvContextSettings(thumbnail_size=96, map_stride=4, context_layers=3)
+    model = RecurrentAttention(dataclasses.replace(MAPPED, context_settings=settings)).eval()
+    for cells in range(1, 24):
+        width = 12 * cells  # cells of 4 boxes of 3 pixels
+        state, _ = model.first_state(1, model.thumbnail(torch.rand(1, 1, 288, width)))
+        chances = model.location_policy.cell_weights(state[0][:, None], model.maps(state)[0])
+        assert chances is not None
+        assert torch.all(chances[0, 0, :, :cells] > 0)
+        assert torch.all(chances[0, 0, :, cells:] == 0), width
+
+
+def test_what_lies_beyond_the_image_tells_the_core_nothing() -> None:
+    """Its first state is of the largest features of the cells inside, by hand."""
+    torch.manual_seed(0)
+    settings = ConvContextSettings(thumbnail_size=32, map_stride=4, context_layers=3)
+    model = RecurrentAttention(dataclasses.replace(MAPPED, context_settings=settings)).eval()
+    context = model.context
+    for layer in context.to_state:  # type: ignore[union-attr]
+        torch.nn.init.normal_(layer.weight)
+    thumbnail = model.thumbnail(torch.rand(3, 1, 64, 16))  # two of eight cells across
+    features = context.layers(torch.cat([context.gain * thumbnail[:, :1], thumbnail[:, 1:]], 1))  # type: ignore[union-attr,operator,index]
+    largest = features.relu()[:, :, :, :2].amax((2, 3))
+    assert (features.relu().amax((2, 3)) > largest).any(), "or nothing is tried here"
+    state, _ = model.first_state(3, thumbnail)
+    torch.testing.assert_close(state[0], context.to_state[0](largest).tanh())  # type: ignore[union-attr,index]
+
+
 def test_the_first_look_is_decided_and_credited() -> None:
     model = RecurrentAttention(COARSE).train()
     rollout = model(torch.rand(5, 1, 20, 24))
@@ -208,6 +240,29 @@ def test_the_thumbnail_is_less_the_mean_inside_the_image_alone(height: int, widt
             inside = row * box < height and column * box < width
             value = float(thumbnail[0, 0, row, column])
             assert (value == 0) == (not inside), (row, column)
+
+
+def test_pixels_inside_are_told_from_others_at_every_width() -> None:
+    config = dataclasses.replace(COARSE, pixel_mean=(2.0,), pixel_std=(0.5,))
+    model = RecurrentAttention(config)
+    for width in range(1, 400):
+        thumbnail = model.thumbnail(torch.rand(1, 1, 400, width))
+        assert thumbnail is not None
+        inside = torch.arange(9) * 45 < width
+        assert torch.equal((thumbnail[0, 0] != 0).all(0), inside), width
+
+
+def test_thin_images_take_memory_by_their_pixels() -> None:
+    """Padded to squares this one would take terabytes."""
+    image = torch.rand(1, 1, 8, 800_000)
+    made = as_scene(image).thumbnail(8)
+    wanted = torch.zeros(8, 8)
+    wanted[0] = image[0, 0].view(8, 8, -1).sum((0, 2)) / 100_000**2
+    torch.testing.assert_close(made[0, 0], wanted, rtol=1e-3, atol=1e-9)
+    for shape in ((8, 300_000), (300_000, 8), (1, 1), (300, 20)):
+        array = np.random.default_rng(0).random(shape, np.float32)
+        whole = as_scene([ArraySource(array)]).image(0)
+        np.testing.assert_array_equal(whole[0], array)
 
 
 def test_what_the_thumbnail_reads_is_counted() -> None:

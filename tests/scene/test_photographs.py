@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from foveal.geometry import pad_images
+from foveal.model.attention import RecurrentAttention
+from foveal.model.context import ConvContextSettings
 from foveal.scene import as_scene
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.tasks.augmentation import AugmentationConfig
+from tests.conftest import TINY
 
 
 @pytest.fixture
@@ -33,6 +38,29 @@ def test_windows_and_thumbnails_are_those_of_floats(pictures: list[np.ndarray]) 
             torch.testing.assert_close(scene.patches(centers, count, boxes), wanted)
     torch.testing.assert_close(scene.whole(), floats.whole())
     torch.testing.assert_close(scene.only(1, 2).image(0), floats.image(1))
+
+
+@pytest.mark.parametrize("size", [(194, 150), (300, 400), (97, 33)])
+def test_a_shifted_view_is_seen_at_its_pictures_scale(size: tuple[int, int]) -> None:
+    """Else images would be judged at another scale than a model was trained on."""
+    picture = np.random.default_rng(1).integers(0, 256, (1, *size), dtype=np.uint8)
+    change, side = AugmentationConfig(shift=0.1, flips="horizontal"), 96
+    box = -(-max(size) // side)
+    view, _, margins = change.cut(picture, (0.1, 0.8, 0.9, 0.2))
+    assert -(-max(view.shape) // side) < box, "or nothing is tried here"
+    scene = PhotographScene([Photograph(view, {}, margins)], torch.device("cpu"))
+    made, height, width = scene.thumbnail(side)[0, 0], *view.shape[1:]
+    for row, column in np.ndindex(side, side):
+        inside = view[0, row * box : (row + 1) * box, column * box : (column + 1) * box]
+        assert made[row, column] == pytest.approx(inside.sum() / 255 / box**2, abs=1e-5)
+    assert scene.box(side).tolist() == [box]
+    settings = ConvContextSettings(thumbnail_size=side)
+    config = dataclasses.replace(TINY.with_parts(context="conv"), context_settings=settings)
+    thumbnail = RecurrentAttention(config).thumbnail(scene)
+    assert thumbnail is not None
+    middles = (torch.arange(side) + 0.5) * box
+    torch.testing.assert_close(thumbnail[0, 1, 0], 2 * middles / width - 1)
+    torch.testing.assert_close(thumbnail[0, 2, :, 0], 2 * middles / height - 1)
 
 
 def test_a_thumbnail_is_made_once(pictures: list[np.ndarray]) -> None:

@@ -21,7 +21,7 @@ from foveal.randomness import OneForAll
 from foveal.scene import as_scene
 from foveal.scene.files import LARGE, ArraySource, Source, naming
 from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
-from foveal.scene.preparation import Door
+from foveal.scene.preparation import Door, Preparation
 from foveal.tasks.folder.pictures import decoded, open_picture
 
 DIGITS = 6  # of a probability
@@ -152,7 +152,7 @@ def predictions(
         unread.clear()
         found: list[Prediction] = []
         try:
-            asked = (seed, top_k or len(names), num_glimpses, rule)
+            asked = (seed, top_k or len(names), num_glimpses, rule, door.preparation)
             found += _answers(model, group, names, *asked)
         except (OSError, ValueError) as problem:
             if not isinstance(group[0][2], Source):
@@ -172,6 +172,7 @@ def _answers(
     top_k: int,
     num_glimpses: int | None,
     rule: Rule | None,
+    prepared: Preparation,
 ) -> Iterator[Prediction]:
     device, end = model.action_head.weight.device, model.config.end
     scene = as_scene(as_batch([picture for *_, picture in group], device))
@@ -192,18 +193,16 @@ def _answers(
     answers = logits.shape[1]
     each = looked.shape[1] // answers
     likeliest = logits.float().softmax(-1).topk(min(top_k, len(classes)))
+    # A location is in the image as it was looked at, whose pixels are boxes of those given.
     sizes = torch.tensor([size for _, size, _ in group], device=device)
-    heights, widths = sizes[..., None].unbind(1)
-    centers = to_pixels(looked, heights, widths)
+    boxes = torch.tensor([prepared.box(*size) for _, size, _ in group], device=device)[:, None]
+    heights, widths = scene.sizes.to(device)[..., None].unbind(1)
+    centers = to_pixels(looked, heights, widths) * boxes[..., None]
+    centers = centers.minimum(sizes.flip(1)[:, None])
     sides = torch.tensor(model.sensor.patch_sizes, device=device)
     scales = model.sensor.chosen(looked)
-    scale = widths / scene.sizes[:, 1:].to(widths)  # of the image as it was looked at
-    seen = (
-        ((sides[-1] if scales is None else sides[scales]) * scale)
-        .expand(centers.shape[:2])
-        .round()
-        .long()
-    )
+    widest = sides[-1:] if scales is None else sides[scales]
+    seen = (widest * boxes).expand(centers.shape[:2])
     values = likeliest.values.cpu().double().round(decimals=DIGITS)
     rows = (part.cpu().numpy() for part in (values, likeliest.indices, centers, seen))
     for (name, (height, width), _), count, *row in zip(group, taken, *rows, strict=True):

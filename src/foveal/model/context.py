@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foveal.geometry import ROUNDING
 from foveal.model.core import State
 from foveal.names import PartSettings, Range, Registry, check_fields, positive
 
@@ -178,12 +179,15 @@ class ConvContext(Context):
         """See `Context.forward`."""
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self._features(thumbnail)
-        found = torch.relu(features)
+        down, across = features.shape[2:]
+        middles = functional.adaptive_avg_pool2d(places, (down, across))
+        # The first cell begins with the image, at -1; one that begins beyond it tells nothing.
+        inside = middles - (middles[:, :, :1, :1] + 1) < 1 - ROUNDING
+        found = torch.relu(features) * inside.all(1, keepdim=True)
         state = self._state(found)
         if self.strength is not None and self.map_only < 1:
             features = features.detach()
-        down, across = features.shape[2:]
-        channels = [functional.adaptive_avg_pool2d(places, (down, across)), features.float()]
+        channels = [middles, features.float()]
         if self.map_prior:
             channels.append(self._prior(pixels, found.detach().float()))
         return ContextOutput(state, None, torch.cat(channels, dim=1))

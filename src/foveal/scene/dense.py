@@ -226,10 +226,12 @@ def _averaged(pixels: Tensor, side: int) -> Tensor:
     """The thumbnails of ``(B, C, H, W)`` images; ``(B, C, side, side)``."""
     height, width = pixels.shape[2:]
     box = geometry.thumbnail_box(height, width, side)
-    if not torch.compiler.is_exporting():
-        edges = (0, box * side - width, 0, box * side - height)
-        return functional.avg_pool2d(functional.pad(pixels.float(), edges), box)
-    return averaged_by_products(pixels.float(), box, (side, side))
+    if torch.compiler.is_exporting():
+        return averaged_by_products(pixels.float(), box, (side, side))
+    made = functional.avg_pool2d(
+        pixels.float(), box, ceil_mode=True, divisor_override=box**2
+    )  # what lies beyond an edge is black
+    return functional.pad(made, (0, side - made.shape[3], 0, side - made.shape[2]))
 
 
 def averaged_by_products(pixels: Tensor, box: Any, cells: tuple[int, int]) -> Tensor:

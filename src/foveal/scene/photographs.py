@@ -44,7 +44,8 @@ class Photograph:
         pixels: ``(C, H, W)`` uint8.
         thumbnails: of each side that was asked for, where they are kept.
         margins: pixels left, right, above and below that a view lacks of its picture's size. To a
-            network that sees all they are black; to an eye the view is so much smaller.
+            network that sees all they are black; to an eye the view is so much smaller, and its
+            thumbnail of the scale that the picture's is.
     """
 
     pixels: NDArray[np.uint8]
@@ -65,7 +66,7 @@ class Photograph:
         made = self.thumbnails.get(side)
         if made is None:
             channels, height, width = self.pixels.shape
-            box = thumbnail_box(height, width, side)
+            box = thumbnail_box(*whole_size(self), side)
             rows, columns = -(-height // box), -(-width // box)
             whole = np.zeros((1, channels, rows * box, columns * box), dtype=np.uint8)
             whole[0, :, :height, :width] = self.pixels
@@ -74,6 +75,12 @@ class Photograph:
             made[:, :rows, :columns] = torch.from_numpy(sums).movedim(-1, 0) / (255 * box**2)
             self.thumbnails[side] = made
         return made
+
+
+def whole_size(picture: Readable) -> tuple[int, int]:
+    """``(height, width)`` of what a view is of, or of a picture itself."""
+    left, right, above, below = picture.margins or (0, 0, 0, 0)
+    return picture.shape[1] + above + below, picture.shape[2] + left + right
 
 
 class PhotographScene(Scene):
@@ -89,6 +96,8 @@ class PhotographScene(Scene):
         self.batch_size, self.num_channels = len(photographs), photographs[0].shape[0]
         sizes = torch.tensor([photograph.shape[1:] for photograph in photographs])
         self.height, self.width = sizes.to(device).unbind(1)
+        whole = torch.tensor([whole_size(photograph) for photograph in photographs])
+        self._high, self._wide = whole.to(device).unbind(1)
 
     def patches(
         self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
@@ -109,6 +118,11 @@ class PhotographScene(Scene):
         """See `Scene.thumbnail`."""
         made = [photograph.thumbnail(side) for photograph in self.photographs]
         return torch.stack(made).to(self.device)
+
+    def box(self, side: int) -> Tensor:
+        """See `Scene.box`: that of the whole pictures, also where views of them are seen."""
+        box: Tensor = thumbnail_box(self._high, self._wide, side)
+        return box
 
     def image(self, index: int) -> Tensor:
         """See `Scene.image`."""

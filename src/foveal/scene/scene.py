@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from foveal.geometry import thumbnail_box
+
 
 class Scene(ABC):
     """B images that a model looks at: the one protocol of all that can be looked at.
@@ -50,6 +52,11 @@ class Scene(ABC):
         Boxes of pixels are averaged exactly, the smallest that make the longer side fit
         (`foveal.geometry.thumbnail_box`). An image lies at the top left, zeros right and below.
         """
+
+    def box(self, side: int) -> int | Tensor:
+        """Pixels a side of the boxes that `thumbnail` averages, or ``(B,)`` of each image's."""
+        box: int | Tensor = thumbnail_box(self.height, self.width, side)
+        return box
 
     @abstractmethod
     def image(self, index: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from foveal.geometry import patch_start, thumbnail_box
 from foveal.scene.scene import Scene
 
+BLOCK = 256  # pixels a side, of what is read at once of a thin image, at least
 LARGEST_WHOLE = 2**26  # pixels of an image that is read whole, as a viewer may ask
 
 
@@ -143,7 +144,12 @@ class SourceScene(Scene):
             raise ValueError(
                 f"an image of {height:,} x {width:,} pixels is not read whole; take a thumbnail."
             )
-        return torch.from_numpy(source.read(0, 0, max(height, width), 1)[:, :height, :width])
+        # In squares: one of the longer side of a thin image would be too much.
+        step, down = max(BLOCK, min(height, width)), height > width
+        starts = [(0, s) if down else (s, 0) for s in range(0, max(height, width), step)]
+        squares = [source.read(*start, step, 1) for start in starts]
+        whole = np.concatenate(squares, axis=1 if down else 2)[:, :height, :width]
+        return torch.from_numpy(np.ascontiguousarray(whole))
 
     def rows(self, kept: Sequence[int]) -> SourceScene:
         """See `Scene.rows`."""

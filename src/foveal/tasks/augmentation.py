@@ -148,6 +148,10 @@ class MovedScene(Scene):
         """See `Scene.thumbnail`: as it is."""
         return self.scene.thumbnail(side)
 
+    def box(self, side: int) -> int | Tensor:
+        """See `Scene.box`: as it is."""
+        return self.scene.box(side)
+
     def image(self, index: int) -> Tensor:
         """See `Scene.image`: as it is."""
         return self.scene.image(index)
