@@ -179,11 +179,7 @@ class ConvContext(Context):
         """See `Context.forward`."""
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]
         features = self._features(thumbnail)
-        down, across = features.shape[2:]
-        middles = functional.adaptive_avg_pool2d(places, (down, across))
-        # The first cell begins with the image, at -1; one that begins beyond it tells nothing.
-        inside = middles - (middles[:, :, :1, :1] + 1) < 1 - ROUNDING
-        found = torch.relu(features) * inside.all(1, keepdim=True)
+        found, middles = self._found(features, places)
         state = self._state(found)
         if self.strength is not None and self.map_only < 1:
             features = features.detach()
@@ -208,8 +204,18 @@ class ConvContext(Context):
     def find_pasted(self, thumbnail: Tensor) -> Tensor:
         """See `Context.find_pasted`."""
         assert self.finder is not None
-        found: Tensor = self.finder(torch.relu(self._features(thumbnail)))
-        return found.squeeze(1).float()
+        found, _ = self._found(self._features(thumbnail), thumbnail[:, -COORDINATES:])
+        pasted: Tensor = self.finder(found)
+        return pasted.squeeze(1).float()
+
+    @staticmethod
+    def _found(features: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of cells that begin within the image, 0 of others; the cells' middles."""
+        down, across = features.shape[2:]
+        middles = functional.adaptive_avg_pool2d(places, (down, across))
+        first = middles[:, :, :1, :1] + 1  # half of a cell: the first begins at -1
+        inside = middles - first < 1 - ROUNDING
+        return torch.relu(features) * inside.all(1, keepdim=True), middles
 
     def _features(self, thumbnail: Tensor) -> Tensor:
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]

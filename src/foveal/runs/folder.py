@@ -1,9 +1,11 @@
 """Runs on one's own images."""
 
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from foveal.model.whole_image import REFERENCE_NETWORKS
@@ -13,6 +15,8 @@ from foveal.tasks import FolderConfig, FolderTask
 from foveal.tasks.folder.listing import Listing
 from foveal.tasks.folder.splits import SPLIT_FILE, read_split
 from foveal.tasks.folder.survey import Survey
+
+MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class FolderRun(ClassifierRun):
                 f"no label of {self.task.data} has the separator {self.task.separator!r}. Pass the "
                 "one that is between its classes, or leave --separator out."
             )
+        self._say_memory(found)
         # Absolute, so that the run can be gone on with from anywhere.
         data = str(Path(self.task.data).expanduser().resolve())
         config = replace(self.task, data=data)
@@ -53,6 +58,25 @@ class FolderRun(ClassifierRun):
             "pixel_std": self.model.pixel_std or task.pixel_std,
         }
         return self.altered(task=config, model=known), task
+
+    def _say_memory(self, found: Survey) -> None:
+        """Warn where the images of a batch become floats, whole, and take more than `MEMORY`."""
+        sizes = found.listing.sizes[~np.array(found.large)]
+        sees_all = self.network in REFERENCE_NETWORKS
+        if not len(sizes) or (self.task.augmentation.cuts_alone and not sees_all):
+            return
+        height, width = sizes.max(0).tolist()
+        copies = 1 if sees_all else self.model.num_scales + 2
+        each = 4 * height * width * (1 if found.grey else 3) * copies
+        batch = self.training.batch_size
+        if batch * each > MEMORY:
+            why = "a network that sees all" if sees_all else "--rotation, --rescale and --warp"
+            warnings.warn(
+                f"{batch} images of up to {height:,} x {width:,} pixels at once take about "
+                f"{batch * each / 2**30:.1f} GiB, as {why} turn them to floats. Pass --batch-size "
+                f"{max(1, MEMORY // each)} for less.",
+                stacklevel=2,
+            )
 
     def open(self, directory: Path, device: torch.device, /, **changes: Any) -> FolderTask:
         """See `Run`; split as the directory says. `ValueError` for changes but ``strict``."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from foveal.model.context import ConvContextSettings
 from foveal.model.glimpse import ConvGlimpseSettings
 from foveal.model.map_policy import MapSettings
-from foveal.runs.folder import FolderRun
+from foveal.runs.folder import MEMORY, FolderRun
 from foveal.runs.recipes import recipe
 from foveal.scene.pictures import LARGE_PICTURE
 from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig
@@ -41,7 +41,6 @@ MUCH = 0.4  # of an image, seen by one look: one more is enough
 CELLS = 12  # pixels of the thumbnail that the coarsest patch of its looks covers at least
 BATCHES = (16, 128)
 STEPS = 10  # an epoch at least, so that few images still make many steps
-MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 
 
 def glimpse_for(short: int) -> int:

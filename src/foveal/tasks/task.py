@@ -49,7 +49,10 @@ class Task(ABC):
         return joined((names[label] for label in labels if 0 <= label < len(names)), names)
 
     def shown(self, split: str, count: int, seed: int) -> Iterator[Shown]:
-        """The first images of a split, as they are written to files; the seed is of fresh ones."""
+        """The first images of a split, as they are written to files; the seed is of fresh ones.
+
+        Raises `NotImplementedError` of images that are files already.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no images to be written to files.")
 
     @abstractmethod

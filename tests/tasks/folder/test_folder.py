@@ -21,6 +21,7 @@ from foveal.model.context import ConvContextSettings
 from foveal.model.map_policy import MapSettings
 from foveal.model.sensor import GlimpseSensor
 from foveal.model.whole_image import make_reference_network
+from foveal.runs import folder as runs_on_folders
 from foveal.runs.folder import FolderRun
 from foveal.runs.folder_recipe import suggest
 from foveal.runs.recipes import recipe
@@ -381,6 +382,23 @@ def test_class_weights_reach_the_loss(tmp_path: Path, monkeypatch: pytest.Monkey
     trainer.run()
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_batch_of_floats_that_takes_much_memory_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where flags of one's own make floats of what would have stayed bytes."""
+    found = survey(str(write_bars(tmp_path)))
+    height, width = found.listing.sizes.max(0).tolist()
+    monkeypatch.setattr(runs_on_folders, "MEMORY", 5 * 4 * 3 * height * width * 3)
+    config = FolderConfig(data=str(tmp_path), workers=0)
+    plain = FolderRun(task=config, model=TINY, training=TrainConfig(batch_size=8))
+    plain.completed(found, lambda *_: None, CPU)  # says nothing, or this test fails
+    turned = plain.altered(task={"augmentation": AugmentationConfig(rotation=5.0)})
+    for run, fits in ((turned, 5), (dataclasses.replace(turned, network="conv"), 15)):
+        run = run.altered(training={"batch_size": 3 * fits})
+        with pytest.warns(UserWarning, match=rf"{3 * fits} images .*Pass --batch-size {fits} for"):
+            run.completed(found, lambda *_: None, CPU)
 
 
 def test_defaults_come_from_the_sizes_of_the_images(tmp_path: Path) -> None:
