@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from foveal.model.whole_image import REFERENCE_NETWORKS
@@ -61,13 +60,11 @@ class FolderRun(ClassifierRun):
 
     def _say_memory(self, found: Survey) -> None:
         """Warn where the images of a batch become floats, whole, and take more than `MEMORY`."""
-        sizes = found.listing.sizes[~np.array(found.large)]
-        sees_all = self.network in REFERENCE_NETWORKS
-        if not len(sizes) or (self.task.augmentation.cuts_alone and not sees_all):
+        sees_all, (height, width) = self.network in REFERENCE_NETWORKS, found.largest
+        if self.task.augmentation.cuts_alone and not sees_all:
             return
-        height, width = sizes.max(0).tolist()
         copies = 1 if sees_all else self.model.num_scales + 2
-        each = 4 * height * width * (1 if found.grey else 3) * copies
+        each = max(1, 4 * height * width * (1 if found.grey else 3) * copies)
         batch = self.training.batch_size
         if batch * each > MEMORY:
             why = "a network that sees all" if sees_all else "--rotation, --rescale and --warp"

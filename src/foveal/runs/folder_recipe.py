@@ -200,7 +200,7 @@ def _length(kind: _Kind, looks: _Looks, found: Survey, best: bool) -> tuple[int,
     wanted = int(np.clip(2 ** int(np.log2(max(1, kind.training / STEPS))), least, largest))
     fits, in_memory = wanted, found.listing.sizes[~np.array(found.large)]
     if len(in_memory):
-        whole = int(in_memory.max(0).prod()) * kind.channels
+        whole = math.prod(found.largest) * kind.channels
         stays = best and in_memory.prod(1).mean() >= LARGE_PICTURE  # only windows become floats
         fits = MEMORY // (whole if stays else whole * (looks.scales + 2) * 4)
     # Half of them at most: some may turn out to be damaged once they are decoded.

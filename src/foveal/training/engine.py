@@ -229,11 +229,14 @@ class Engine(ABC):
         try:
             return self._train_step()
         except Exception as problem:
-            self._check_finite()  # or that is what fails
+            diverged = False
             with suppress(Exception):  # as on a full disk; the last checkpoint stays
-                if self.step:
+                diverged = not self._finite()
+                if self.step and not diverged:
                     self.save()
                     problem.add_note(f"What was learned by step {self.step:,} is saved.")
+            if diverged:  # which is why it fails
+                raise self._diverged() from problem
             raise
 
     def _count_time(self) -> None:
@@ -272,10 +275,14 @@ class Engine(ABC):
         }
         write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
 
-    def _check_finite(self) -> None:
-        """Raise `TrainingDiverged` if a weight or the loss is no number."""
+    def _finite(self) -> bool:
+        """Whether all weights, and the loss, are numbers."""
         numbers = (*self.learner.state_dict().values(), self.totals)
-        if not bool(torch.stack([torch.isfinite(value).all() for value in numbers]).all()):
+        return bool(torch.stack([torch.isfinite(value).all() for value in numbers]).all())
+
+    def _check_finite(self) -> None:
+        """Raise `TrainingDiverged` if they are not."""
+        if not self._finite():
             raise self._diverged()
 
     def restore(self) -> bool:

@@ -95,8 +95,8 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov's momentum, for matrices and for kernels, each a row an output channel.
 
     As `torch.optim.Muon` with "match_rms_adamw", which orthogonalizes in bfloat16 alone: a
-    processor that has none takes ten times as long for it as in float32. And that reads the rate on
-    the host; here it may be a ``()`` tensor, so that a step can be captured.
+    processor that has none takes many times as long for it as in float32. And that reads the rate
+    on the host; here it may be a ``()`` tensor, so that a step can be captured.
     """
 
     MOMENTUM = 0.95

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from foveal.tasks.folder.listing import Listing, list_images
 from foveal.tasks.folder.pictures import probe
 
@@ -18,6 +20,13 @@ class Survey:
     grey: bool  # whether none is in colour
     large: list[bool]  # of each file, whether it is read by windows
     classes: tuple[str, ...] = ()  # those of all files, sound or not
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The most rows and columns of any file that is read whole; zeros if none is."""
+        sizes = self.listing.sizes[~np.array(self.large)]
+        height, width = sizes.max(0).tolist() if len(sizes) else (0, 0)
+        return height, width
 
 
 def survey(data: str, on_progress: Listener | None = None, separator: str = "") -> Survey:
