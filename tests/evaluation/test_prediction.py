@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 import foveal
 from foveal import RecurrentAttention, cli
 from foveal.evaluation.prediction import Prediction
+from foveal.randomness import OneForAll
 from foveal.scene.files import open_source
 from foveal.viz.scanpath import follow
 from tests.conftest import TINY
@@ -148,6 +149,27 @@ def test_what_cannot_be_read_is_named(model: RecurrentAttention, tmp_path: Path)
     with pytest.raises(ValueError, match="fit=True needs the size"):
         RecurrentAttention(TINY).predict(np.zeros((9, 9)), fit=True)
     assert model.predict([]) == []
+
+
+@pytest.mark.parametrize("size", [(1000, 700), (2000, 90), (31, 1211)])
+def test_places_of_what_is_scaled_down_are_in_its_own_pixels(
+    model: RecurrentAttention, size: tuple[int, int]
+) -> None:
+    """A look is round a corner of pixels that are boxes of those given, also at an odd end."""
+    image = np.zeros(size, np.uint8)
+    image[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = 200
+    answer = model.predict(image, fit=True)
+    box = round(max(size) / 60)
+    rows, columns = -(-size[0] // box), -(-size[1] // box)
+    small = np.zeros((rows * box, columns * box))
+    small[: size[0], : size[1]] = image / 255
+    small = small.reshape(rows, box, columns, box).mean((1, 3))
+    looked = model(
+        torch.from_numpy(small).float()[None, None], generator=OneForAll().manual_seed(0)
+    ).locations[0]
+    wanted = ((looked + 1) / 2 * torch.tensor([columns, rows]) + 0.5).floor() * box
+    wanted = wanted.minimum(torch.tensor([size[1], size[0]]))
+    assert answer.locations == wanted.int().tolist()
 
 
 def test_look_shows_what_predict_answers(

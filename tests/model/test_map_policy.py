@@ -243,13 +243,15 @@ def test_the_thumbnail_is_less_the_mean_inside_the_image_alone(height: int, widt
 
 
 def test_pixels_inside_are_told_from_others_at_every_width() -> None:
-    config = dataclasses.replace(COARSE, pixel_mean=(2.0,), pixel_std=(0.5,))
-    model = RecurrentAttention(config)
-    for width in range(1, 400):
-        thumbnail = model.thumbnail(torch.rand(1, 1, 400, width))
+    """Also where the image ends with a pixel of the thumbnail, and that is no number of 32 bits."""
+    settings = ConvContextSettings(thumbnail_size=24, map_features=6)
+    config = dataclasses.replace(MAPPED, context_settings=settings)
+    model = RecurrentAttention(dataclasses.replace(config, pixel_mean=(2.0,), pixel_std=(0.5,)))
+    for height, width in ((24, 20), (24, 22), (40, 40), *((48, width) for width in range(1, 49))):
+        thumbnail = model.thumbnail(torch.rand(1, 1, height, width))
         assert thumbnail is not None
-        inside = torch.arange(9) * 45 < width
-        assert torch.equal((thumbnail[0, 0] != 0).all(0), inside), width
+        inside = torch.arange(24) * -(-height // 24) < width
+        assert torch.equal((thumbnail[0, 0, :1] != 0).all(0), inside), (height, width)
 
 
 def test_thin_images_take_memory_by_their_pixels() -> None:

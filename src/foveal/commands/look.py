@@ -110,7 +110,8 @@ def look(
         seed: of the first locations and the samples; if not given, that of foveal evaluate for test
             images, and that of foveal predict for files.
         device: cpu, cuda or auto.
-        json: print answer and locations as one JSON object an image, each on a line.
+        json: print answer and locations as one JSON object an image, each on a line; of a file that
+            is scaled down by --fit in pixels of what is shown, where foveal predict has the file's.
     """
     if out is None and maps is None:
         out = Path("look.png")
