@@ -70,8 +70,8 @@ class Collage:
         box = thumbnail_box(self.side, self.side, side)
         sums = self.sums.get(side)
         if sums is None:
-            whole = slice(0, -(-self.side // box) * box)
-            sums = box_sums(self.read(whole, whole)[..., None], box)[0, ..., 0]
+            whole = slice(0, self.side)
+            sums = box_sums(self.read(whole, whole), box)[0]
             sums = sums.astype(np.uint16 if box <= SHORT_SUM else np.uint32)
             self.sums[side] = sums
         made = torch.zeros(1, side, side)

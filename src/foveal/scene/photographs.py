@@ -65,14 +65,12 @@ class Photograph:
         """``(C, side, side)``; see `foveal.scene.Scene.thumbnail`."""
         made = self.thumbnails.get(side)
         if made is None:
-            channels, height, width = self.pixels.shape
             box = thumbnail_box(*whole_size(self), side)
-            rows, columns = -(-height // box), -(-width // box)
-            whole = np.zeros((1, channels, rows * box, columns * box), dtype=np.uint8)
-            whole[0, :, :height, :width] = self.pixels
-            sums = box_sums(np.moveaxis(whole, 1, -1), box)[0].astype(np.float32)
-            made = torch.zeros(channels, side, side)
-            made[:, :rows, :columns] = torch.from_numpy(sums).movedim(-1, 0) / (255 * box**2)
+            sums = box_sums(self.pixels, box)
+            _, rows, columns = sums.shape
+            made = torch.zeros(len(sums), side, side)
+            made[:, :rows, :columns] = torch.from_numpy(np.ascontiguousarray(sums, np.float32))
+            made /= 255 * box**2
             self.thumbnails[side] = made
         return made
 

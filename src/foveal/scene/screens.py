@@ -97,16 +97,25 @@ def inside(center: int, size: int, length: int) -> tuple[slice, slice]:
 
 
 def box_sums(pixels: NDArray[Any], box: int) -> NDArray[Any]:
-    """The sums of the boxes of ``(B, H, W, C)``, exact where the pixels are bytes or truths."""
+    """The sums of the boxes of ``(N, H, W, ...)``, exact where the pixels are bytes or truths.
+
+    The last box down and across may have fewer pixels. The sums of a box of 1 are the pixels.
+    """
     if box == 1:
         return pixels
     kinds: tuple[Any, Any] = (np.uint16, np.uint32) if box <= 256 else (np.uint64, np.uint64)
     if pixels.dtype.kind == "f":
         kinds = (np.float64, np.float64)
-    rows = pixels[:, ::box].astype(kinds[0])
-    for more in range(1, box):
-        rows += pixels[:, more::box]
-    sums = rows[:, :, ::box].astype(kinds[1])
-    for more in range(1, box):
-        sums += rows[:, :, more::box]
+    # Rows that are mirrored are added as they lie in memory, which is three times as fast.
+    along = slice(None, None, -1 if pixels.strides[2] < 0 else 1)
+    rows = _sums(pixels[:, :, along], box, 1, kinds[0])[:, :, along]
+    return _sums(rows, box, 2, kinds[1])
+
+
+def _sums(pixels: NDArray[Any], box: int, axis: int, kind: Any) -> NDArray[Any]:
+    before = (slice(None),) * axis
+    sums = pixels[(*before, slice(None, None, box))].astype(kind)
+    for more in range(1, min(box, pixels.shape[axis])):
+        part = pixels[(*before, slice(more, None, box))]
+        sums[(*before, slice(part.shape[axis]))] += part
     return sums
