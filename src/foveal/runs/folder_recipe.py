@@ -13,7 +13,7 @@ from foveal.model.map_policy import MapSettings
 from foveal.runs.folder import MEMORY, FolderRun
 from foveal.runs.recipes import recipe
 from foveal.scene.pictures import LARGE_PICTURE
-from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig
+from foveal.tasks.augmentation import AugmentationConfig
 from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.splits import split_images
 from foveal.tasks.folder.survey import Survey
@@ -162,7 +162,7 @@ def suggest(config: FolderConfig, found: Survey, name: str) -> tuple[FolderRun, 
         # A photograph's coarse averages have contrast of their own, and need no gain.
         run = run.altered(model={"scale_gain": 1.0}, training={"lr": 1.5e-3})
     if best:
-        run, told = _with_context(run, kind, looks.thumbnail, moved=not any(found.large))
+        run, told = _with_context(run, kind, looks.thumbnail, shifted=not all(found.large))
         reasons += told
     return run, reasons
 
@@ -216,15 +216,15 @@ def small_map(side: int) -> ConvContextSettings:
 
 
 def _with_context(
-    run: FolderRun, kind: _Kind, side: int, *, moved: bool
+    run: FolderRun, kind: _Kind, side: int, *, shifted: bool
 ) -> tuple[FolderRun, list[Reason]]:
-    """The recipe best with a thumbnail of ``side``, of images that are moved, and why.
+    """The recipe best with a thumbnail of ``side``, of images that may be shifted, and why.
 
     On a plain ground everything might have been pasted.
     """
     large, photographs = side > SMALL, kind.photographs
     flips: Any = "horizontal" if photographs else "none"
-    augmentation = AugmentationConfig(shift=SHIFT, flips=flips) if moved else AS_THEY_ARE
+    augmentation = AugmentationConfig(shift=SHIFT if shifted else 0.0, flips=flips)
     context = ConvContextSettings(
         thumbnail_size=side,
         map_stride=4 if large else 1,
@@ -280,8 +280,11 @@ def _of_context(side: int, share: float, augmentation: AugmentationConfig) -> li
     words = f"--thumbnail-size {side}: the whole{averaged} says where to look"
     reasons = [Reason(("--thumbnail-size",), words)]
     if augmentation.flips != "none":
-        words = f"--shift {SHIFT} --flips horizontal: photographs are shifted and half of them"
-        said = f"{words} mirrored, each time anew; --flips none where left and right differ"
+        flags, done = "--flips horizontal", "half of the photographs are mirrored"
+        if augmentation.shift:
+            flags = f"--shift {SHIFT} {flags}"
+            done = "photographs are shifted and half of them mirrored"
+        said = f"{flags}: {done}, each time anew; --flips none where left and right differ"
         reasons.append(Reason(("--shift", "--flips"), said))
     elif augmentation.shift:
         said = f"--shift {SHIFT}: images are shifted, each time anew; --shift 0 where places matter"
@@ -296,5 +299,5 @@ def _range(sizes: NDArray[np.int64]) -> str:
 
 def _by_windows(large: list[bool]) -> str:
     which = "all" if all(large) else f"{sum(large):,} of them"
-    words = f"; {which} read where the model looks, never whole: none is shifted or mirrored"
+    words = f"; {which} read where the model looks, never whole, and not shifted"
     return words if any(large) else ""

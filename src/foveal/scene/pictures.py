@@ -12,7 +12,7 @@ from torch import Tensor
 from foveal.geometry import PaddedImages, pad_images
 from foveal.scene.files import ArraySource, Source
 from foveal.scene.files.sources import Floats
-from foveal.scene.sources import GuardedSource, PatchSource
+from foveal.scene.sources import GuardedSource, MirroredSource, PatchSource
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
 BATCH_IMAGES = 1000
@@ -49,26 +49,34 @@ def as_batch(
     device: torch.device,
     report: Callable[[str, str], None] | None = None,
     thumbnails: Sequence[dict[int, Tensor]] | None = None,
+    mirrored: Sequence[tuple[bool, bool]] | None = None,
 ) -> PaddedImages | list[PatchSource]:
     """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
 
     Where there is a ``report``, it is told the name of a source that cannot be read, and what is
     wrong, which then stops nothing (`foveal.scene.sources.GuardedSource`), and the ``thumbnails``
-    of each source are kept; what it raises is passed on.
+    of each source are kept; what it raises is passed on. Sources, and what is with them, are seen
+    as ``mirrored``, down and across.
     """
     whole = [picture for picture in pictures if not isinstance(picture, Source)]
     if len(whole) == len(pictures):
         return on_device(whole, device)
-    sources = [
+    files = [
         picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
         for picture in pictures
     ]
+    sources: list[PatchSource] = list(files)
+    if mirrored:
+        sources = [
+            MirroredSource(file, down=down, across=across)
+            for file, (down, across) in zip(files, mirrored, strict=True)
+        ]
     if report is None:
-        return list(sources)
+        return sources
     kept = thumbnails or [{} for _ in sources]
     return [
-        GuardedSource(source, partial(report, source.name), k)
-        for source, k in zip(sources, kept, strict=True)
+        GuardedSource(source, partial(report, file.name), k)
+        for source, file, k in zip(sources, files, kept, strict=True)
     ]
 
 

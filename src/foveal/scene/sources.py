@@ -48,6 +48,23 @@ class PatchSource(Protocol):
         """
 
 
+class MirroredSource:
+    """A source as if it were mirrored, down, across or both."""
+
+    def __init__(self, source: PatchSource, *, down: bool, across: bool) -> None:
+        self.source, self.down, self.across = source, down, across
+        self.height, self.width = source.height, source.width
+        self.num_channels = source.num_channels
+
+    def read(self, left: int, top: int, count: int, box: int) -> NDArray[np.float32]:
+        """See `PatchSource.read`."""
+        left = self.width - left - count * box if self.across else left
+        top = self.height - top - count * box if self.down else top
+        patch = self.source.read(left, top, count, box)
+        mirrored = patch[:, :: -1 if self.down else 1, :: -1 if self.across else 1]
+        return np.ascontiguousarray(mirrored)
+
+
 class GuardedSource:
     """A source that stops nothing: where it cannot be read it is black, and counts as ``damaged``.
 

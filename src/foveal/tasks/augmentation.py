@@ -44,6 +44,11 @@ class AugmentationConfig:
         """Whether images are at most shifted and mirrored, which copies no pixels."""
         return not (self.rescale or self.rotation or self.warp)
 
+    def mirrors(self, chance: Sequence[float]) -> tuple[bool, bool]:
+        """Whether an image is mirrored, down and across, by two numbers in [0, 1)."""
+        across, down = ("horizontal", "both"), ("vertical", "both")
+        return self.flips in down and chance[0] < 0.5, self.flips in across and chance[1] < 0.5
+
     def cut(
         self, picture: NDArray[np.uint8], chance: Sequence[float]
     ) -> tuple[NDArray[np.uint8], tuple[bool, bool], Margins]:
@@ -56,10 +61,7 @@ class AugmentationConfig:
             picture: ``(C, H, W)``.
             chance: four numbers in [0, 1): of the shifts down and across, and of the mirrors.
         """
-        down, across = (
-            self.flips in (kind, "both") and share < 0.5
-            for kind, share in zip(("vertical", "horizontal"), chance[2:], strict=True)
-        )
+        down, across = self.mirrors(chance[2:])
         margins: Margins = ()
         for axis, (share, mirrored) in enumerate(
             zip(chance, (down, across), strict=False), start=1

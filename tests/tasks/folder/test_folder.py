@@ -13,6 +13,7 @@ import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from foveal.evaluation.classifier import answers
 from foveal.geometry import PaddedImages, pad_images
@@ -737,8 +738,8 @@ def test_a_damaged_large_file_does_not_count_and_stops_neither_training_nor_eval
 @pytest.mark.usefixtures("large_above_64")
 def test_what_cannot_be_done_to_large_files_is_refused(tmp_path: Path) -> None:
     data = write_large(tmp_path)
-    with pytest.raises(ValueError, match="never whole, and cannot be shifted"):
-        examined(data, augmentation=AugmentationConfig(flips="both"))
+    with pytest.raises(ValueError, match="never whole, and can be mirrored, but not turned"):
+        examined(data, augmentation=AugmentationConfig(rotation=5))
     task = examined(data)
     network = make_reference_network("fc-64", task.image_size, 2, 1)
     with pytest.raises(ValueError, match="sees the whole image takes none of 128 x 128"):
@@ -747,9 +748,37 @@ def test_what_cannot_be_done_to_large_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bag network reads all of an image, and .*\.tif is read"):
         bag.completed(survey(str(data)), lambda *_: None, CPU)
     _, reasons = suggest(FolderConfig(data=str(data)), survey(str(data)), "fast")
-    assert reasons[0].words.endswith(
-        "all read where the model looks, never whole: none is shifted or mirrored"
-    )
+    assert reasons[0].words.endswith("all read where the model looks, never whole, and not shifted")
+
+
+@pytest.mark.usefixtures("large_above_64")
+@pytest.mark.parametrize(
+    ("flips", "wanted"),
+    [("none", [()]), ("horizontal", [(), (2,)]), ("both", [(), (1,), (1, 2), (2,)])],
+)
+def test_large_files_are_mirrored_in_training(
+    tmp_path: Path, flips: Any, wanted: list[tuple[int, ...]]
+) -> None:
+    """And nowhere else, and not shifted; a place in the file is read where it is mirrored to."""
+    data, side = write_large(tmp_path, side=100), 40
+    task = examined(data, augmentation=AugmentationConfig(flips=flips, shift=0.3))
+    everything = torch.arange(task.size("train"))
+    plain = as_scene(examined(data).batch("train", everything)[0])
+    seen = set()
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+        scene = as_scene(task.batch("train", everything, generator)[0])
+        for row, thumbnail in enumerate(scene.thumbnail(side)):
+            image = plain.image(row)
+            axes = next(a for a in wanted if torch.equal(scene.image(row), image.flip(a)))
+            seen.add(axes)
+            # 34 boxes of 3 pixels, the last of one pixel.
+            boxes = functional.avg_pool2d(functional.pad(image.flip(axes), (0, 2, 0, 2)), 3)
+            torch.testing.assert_close(thumbnail[:, :34, :34], boxes, atol=1e-6, rtol=0)
+    assert sorted(seen) == wanted
+    validation = [as_scene(images).image(0) for images, _ in task.fixed_batches("validation")]
+    whole = [as_scene(images).image(0) for images, _ in examined(data).fixed_batches("validation")]
+    assert all(torch.equal(*pair) for pair in zip(validation, whole, strict=True))
 
 
 def test_answers_begin_before_all_files_are_looked_at(tmp_path: Path) -> None:

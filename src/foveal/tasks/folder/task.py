@@ -13,6 +13,7 @@ from torch import Tensor
 from foveal.names import IGNORED
 from foveal.randomness import random_rows
 from foveal.scene import Images
+from foveal.scene.files import Source
 from foveal.scene.memory import Budget, Kept, available
 from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
@@ -142,11 +143,12 @@ class FolderTask(Task):
         """
         if config.strict and found.listing.problems:
             raise ValueError(f"{found.listing.problems[0]} (--strict)")
-        if any(found.large) and config.augmentation != AS_THEY_ARE:
+        if any(found.large) and not config.augmentation.cuts_alone:
             path = found.listing.path(found.listing.entries[found.large.index(True)])
             raise ValueError(
-                f"{path} is read where it is looked at, never whole, and cannot be shifted, "
-                "turned or mirrored. Leave the augmentation out, or scale the images down."
+                f"{path} is read where it is looked at, never whole, and can be mirrored, but not "
+                "turned, rescaled or warped. Leave --rotation, --rescale and --warp out, or scale "
+                "the images down."
             )
         grey = found.grey if config.colour == "auto" else config.colour == "grey"
         channels = 1 if grey else 3
@@ -324,24 +326,31 @@ class FolderTask(Task):
         """The pictures at some places, changed, and their labels."""
         places, pictures = [place for place, _ in found], [picture for _, picture in found]
         labels = self.labels[places].to(self.device)
-        if change.cuts_alone and not self._door and stay_bytes(pictures):
-            return self._photographs(places, pictures, change, generator), labels
-        kept = [{} if self._door else self._kept(place) for place in places]
-        images: Any = as_batch(pictures, self.device, self._report, kept)
-        # Nothing that is read where it is looked at is augmented; `examine` refuses it.
-        return augment(images, change, generator), labels
+        by_windows = any(isinstance(picture, Source) for picture in pictures)
+        if not by_windows and (self._door or not (change.cuts_alone and stay_bytes(pictures))):
+            images: Any = as_batch(pictures, self.device)
+            return augment(images, change, generator), labels
+        chances = torch.ones(len(places), 4)
+        if change != AS_THEY_ARE:
+            chances = random_rows(torch.rand, (len(places), 4), generator, self.device)
+        if by_windows:
+            # Not shifted, or a thumbnail would be made of the file each time.
+            mirrors = [change.mirrors(chance[2:]) for chance in chances.tolist()]
+            kept = [
+                {} if self._door else self._kept(place, *how)
+                for place, how in zip(places, mirrors, strict=True)
+            ]
+            return as_batch(pictures, self.device, self._report, kept, mirrors), labels
+        return self._photographs(places, pictures, change, chances), labels
 
     def _photographs(
         self,
         places: list[int],
         pictures: Sequence[Any],
         change: AugmentationConfig,
-        generator: torch.Generator | None,
+        chances: Tensor,
     ) -> PhotographScene:
         """Pictures as bytes of which only windows are read."""
-        chances = torch.ones(len(places), 4)
-        if change != AS_THEY_ARE:
-            chances = random_rows(torch.rand, (len(places), 4), generator, self.device)
         photographs = []
         for place, picture, chance in zip(places, pictures, chances.tolist(), strict=True):
             view, mirrored, margins = change.cut(picture, chance)
