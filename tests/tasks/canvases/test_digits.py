@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from foveal.tasks import TASKS
 from foveal.tasks.canvases import digits
+from foveal.tasks.canvases.canvases import CanvasTask
 from foveal.tasks.canvases.digits import IDX_FILES, load_digits
+from foveal.tasks.haystacks.config import HaystackConfig
+from foveal.tasks.haystacks.drawing import draw
+from foveal.tasks.haystacks.task import HaystackTask
 from tests.conftest import idx_bytes
 
 
@@ -72,6 +79,47 @@ def test_idx_files_in_any_order_give_every_class_to_every_split(
     assert sorted([*train.images[:, 0, 0], *held.images[:, 0, 0]]) == numbers.tolist()
     for part in (train, held):
         assert np.array_equal(labels[part.images[:, 0, 0]], part.labels), "labels stay with images"
+
+
+def write_letters(directory: Path, labels: Sequence[int], size: int = 28) -> Path:
+    """IDX files of training and test images that are as light as their label times 8."""
+    directory.mkdir()
+    for part in ("train", "test"):
+        values = np.tile(np.array(labels, dtype=np.uint8), 12 if part == "train" else 4)
+        images = np.broadcast_to(8 * values[:, None, None], (len(values), size, size))
+        (directory / IDX_FILES[f"{part} images"]).write_bytes(idx_bytes(images))
+        (directory / IDX_FILES[f"{part} labels"]).write_bytes(idx_bytes(values))
+    return directory
+
+
+def test_labels_with_a_gap_are_as_many_classes_as_there_are(tmp_path: Path) -> None:
+    """As of EMNIST's letters, 1 to 26: what is drawn by class shows what its label says."""
+    letters = str(write_letters(tmp_path / "letters", range(1, 12)))
+    source = load_digits(letters)
+    assert source.classes == tuple(str(label) for label in range(1, 12))
+    assert (source.test.images[:, 0, 0] == 8 * (source.test.labels + 1)).all()
+    part, config = source.test, HaystackConfig(canvas_size=300, num_clutter=0, digits=letters)
+    drawn = draw(config, part, -1, "test", 200)
+    shown = part.labels[drawn.pieces[drawn.sought].reshape(200, 5)]
+    majority = [np.bincount(row).argmax() for row in shown]
+    assert drawn.labels.tolist() == majority
+    task = CanvasTask(dataclasses.replace(TASKS["trail"], digits=letters))
+    images, _ = task.batch("train", torch.arange(4), torch.Generator().manual_seed(0))
+    assert len(images) == 4
+
+
+def test_a_class_that_a_split_lacks_is_refused_where_digits_are_drawn_by_class(
+    tmp_path: Path,
+) -> None:
+    directory = write_letters(tmp_path / "letters", range(10))
+    labels = np.arange(40, dtype=np.uint8) % 9
+    (directory / IDX_FILES["test labels"]).write_bytes(idx_bytes(labels))
+    for make in (
+        lambda: HaystackTask(HaystackConfig(digits=str(directory))),
+        lambda: CanvasTask(dataclasses.replace(TASKS["trail"], digits=str(directory))),
+    ):
+        with pytest.raises(ValueError, match=r"every class in each split; the test .* have no '9'"):
+            make()
 
 
 def test_uci_needs_no_file_and_is_always_split_alike(monkeypatch: pytest.MonkeyPatch) -> None:

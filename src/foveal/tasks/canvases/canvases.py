@@ -24,7 +24,7 @@ from foveal.names import IGNORED
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AS_THEY_ARE, augment
 from foveal.tasks.canvases.config import TaskConfig
-from foveal.tasks.canvases.digits import SPLITS, LabelledImages, load_digits
+from foveal.tasks.canvases.digits import SPLITS, ByClass, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.canvases.painting import Layout, paint, scatter
 from foveal.tasks.canvases.several import (
@@ -53,14 +53,11 @@ CANVASES_AT_ONCE = 2**24  # pixels; so many are made in one piece of the fixed d
 class _Split:
     images: Tensor  # (N, H, W) uint8
     labels: Tensor  # (N,) int64
-    order: Tensor  # (N,) int64, of the images by class
-    counts: Tensor  # (K,) int64, images of each class
+    by_class: ByClass
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, classes: int) -> _Split:
-        # Not by `bincount`, which would wait for a device.
-        counts = (labels[:, None] == torch.arange(classes, device=labels.device)).sum(0)
-        return cls(images, labels, labels.argsort(stable=True), counts)
+        return cls(images, labels, ByClass.of(labels, classes))
 
 
 class CanvasTask(Task):
@@ -106,6 +103,8 @@ class CanvasTask(Task):
                 f"a trail needs digits of {DIRECTIONS} classes, one for each direction; "
                 f"{config.digits} has {self._num_digits}. Pass other --digits."
             )
+        if config.arrangement == "trail":
+            digits.check_every_class("a trail", config.digits)
         self.image_size = (canvas, canvas) if canvas else self.digit_size
         # What may be lit, in pixels.
         lit = config.num_digits[1] * math.prod(self.digit_size)
@@ -232,9 +231,8 @@ class CanvasTask(Task):
         """
         hops, most, sites = self.config.hops, self.config.num_digits[1], self.config.sites
         where, classes = trails(draw, part.labels[last[:, 0]], hops, most, sites, self._num_digits)
-        before = part.counts.cumsum(0) - part.counts
-        chosen = draw((len(last), most), 2**30) % part.counts[classes]
-        indices = part.order[before[classes] + chosen]
+        chosen = draw((len(last), most), 2**30) % part.by_class.counts[classes]
+        indices = part.by_class.within(classes, chosen)
         indices[:, hops] = last[:, 0]
         corner = torch.stack([where // sites, where % sites], dim=-1) * self.config.distance
         room = [self.config.distance - size + 1 for size in self.digit_size]
@@ -254,11 +252,8 @@ class CanvasTask(Task):
         if self.config.clutter_from == "all":
             donors = draw(shape, size)
         else:
-            # By class, the canvas's own left out: what lies behind it moves up.
-            own, before = part.counts[labels], (part.counts.cumsum(0) - part.counts)[labels]
-            place = draw(shape, size - own)
-            place = place + (place >= before[:, None]) * own[:, None]
-            donors = part.order[place]
+            others = draw(shape, size - part.by_class.counts[labels])
+            donors = part.by_class.beside(labels[:, None], others)
         if not self.config.vary_clutter:
             return donors
         kept = draw((len(labels), 1), count + 1)

@@ -5,6 +5,8 @@ IDX files of MNIST's format (plain or gzipped), or an image folder, found and re
 `foveal.tasks.folder` does.
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import http.client
@@ -16,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveal.io.files import write_file
 from foveal.tasks.folder.listing import list_images
@@ -72,6 +76,41 @@ class Digits:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {name!r}.")
         part: LabelledImages = getattr(self, name)
         return part
+
+    def check_every_class(self, what: str, source: str) -> None:
+        """Raise `ValueError` if a split has no image of a class; ``what`` draws them by class."""
+        for name in SPLITS:
+            missing = set(range(len(self.classes))) - set(self.split(name).labels.tolist())
+            if missing:
+                raise ValueError(
+                    f"{what} needs digits of every class in each split; the {name} digits of "
+                    f"{source} have no {self.classes[min(missing)]!r}. Pass other --digits."
+                )
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Where the images of each class are among those of some labels."""
+
+    order: Tensor  # (N,) int64, the images by class
+    counts: Tensor  # (K,) int64, images of each class
+    before: Tensor  # (K,) int64, images of the classes before it
+
+    @classmethod
+    def of(cls, labels: Tensor, classes: int) -> ByClass:
+        """Of ``(N,)`` int64 labels below ``classes``, on their device, which nothing waits for."""
+        # So not by `bincount`.
+        counts = (labels[:, None] == torch.arange(classes, device=labels.device)).sum(0)
+        return cls(labels.argsort(stable=True), counts, counts.cumsum(0) - counts)
+
+    def within(self, classes: Tensor, numbers: Tensor) -> Tensor:
+        """The images of such numbers, each below `counts`, within their classes."""
+        return self.order[self.before[classes] + numbers]
+
+    def beside(self, classes: Tensor, numbers: Tensor) -> Tensor:
+        """The images of such numbers, below N less `counts`, among those of all other classes."""
+        # What lies behind its own moves up.
+        return self.order[numbers + (numbers >= self.before[classes]) * self.counts[classes]]
 
 
 def load_digits(source: str) -> Digits:
@@ -156,11 +195,17 @@ def _from_idx(directory: Path, checksums: dict[str, str]) -> Digits:
             f"{directory}: training and test images must have the same size; got "
             f"{parts['train'].images.shape[1:]} and {parts['test'].images.shape[1:]}."
         )
-    train = parts["train"]
-    last = int(max(train.labels.max(), parts["test"].labels.max()))
+    # Of EMNIST's letters, 1 to 26, there are 26 classes.
+    names, numbers = np.unique(
+        np.concatenate([part.labels for part in parts.values()]), return_inverse=True
+    )
+    labels = numbers.astype(np.uint8)
+    count = len(parts["train"].labels)
+    train = LabelledImages(parts["train"].images, labels[:count])
+    test = LabelledImages(parts["test"].images, labels[count:])
     held = _held_out(train.labels)
-    classes = tuple(str(label) for label in range(last + 1))
-    return Digits(_part(train, ~held), _part(train, held), parts["test"], classes)
+    classes = tuple(str(name) for name in names)
+    return Digits(_part(train, ~held), _part(train, held), test, classes)
 
 
 def _idx_path(directory: Path, name: str) -> Path | None:

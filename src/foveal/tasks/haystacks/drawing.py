@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.tasks.canvases.digits import SPLITS, LabelledImages
+from foveal.tasks.canvases.digits import SPLITS, ByClass, LabelledImages
 from foveal.tasks.haystacks.config import ALIKE, DIGITS, MOST_IMAGES, HaystackConfig
 
 SEED = 15_001_500
@@ -93,13 +93,13 @@ class _Block:
     ) -> None:
         self.config, self.generator = config, generator
         self.labels = torch.from_numpy(digits.labels.astype(np.int64))
-        self.order = self.labels.argsort(stable=True)
-        self.counts = self.labels.bincount()
+        self.by_class = ByClass.of(self.labels, int(self.labels.max()) + 1)
         self.room = [config.canvas_size - side + 1 for side in digits.images.shape[1:]]
         self.size = digits.images.shape[1:]
 
     def five(self) -> Arrays:
-        classes = torch.randint(len(self.counts), (BLOCK, 1), generator=self.generator)
+        number = len(self.by_class.counts)
+        classes = torch.randint(number, (BLOCK, 1), generator=self.generator)
         chosen = torch.cat([self._of(classes, ALIKE), self._beside(classes, DIGITS - ALIKE)], dim=1)
         places = self._places(DIGITS)
         while len(again := self._overlapping(places).nonzero()[:, 0]):
@@ -133,7 +133,7 @@ class _Block:
 
     def _all_classes(self, shown: Tensor) -> Tensor:
         """``(n, 3)``, the two or three classes of ``(n, 5)`` digits, and the end behind two."""
-        end = len(self.counts)
+        end = len(self.by_class.counts)
         there = torch.zeros(len(shown), end, dtype=torch.bool).scatter(1, shown, value=True)
         return torch.arange(end).where(there, end).sort(1).values[:, : self.config.max_answers]
 
@@ -149,14 +149,12 @@ class _Block:
 
     def _of(self, classes: Tensor, count: int) -> Tensor:
         """Digits of ``(n, 1)`` classes; ``(n, count)``."""
-        before = self.counts.cumsum(0) - self.counts
-        return self.order[before[classes] + self._below(self.counts[classes], count)]
+        return self.by_class.within(classes, self._below(self.by_class.counts[classes], count))
 
     def _beside(self, classes: Tensor, count: int) -> Tensor:
         """Digits of all other classes alike; ``(n, count)``."""
-        own, before = self.counts[classes], (self.counts.cumsum(0) - self.counts)[classes]
-        place = self._below(len(self.labels) - own, count)
-        return self.order[place + (place >= before) * own]
+        others = len(self.labels) - self.by_class.counts[classes]
+        return self.by_class.beside(classes, self._below(others, count))
 
     def _below(self, limits: Tensor, count: int) -> Tensor:
         share = torch.rand(len(limits), count, generator=self.generator, dtype=torch.float64)

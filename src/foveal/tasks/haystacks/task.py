@@ -46,6 +46,7 @@ class HaystackTask(Task):
                 f"{config.question} needs digits of {wanted}; {config.digits} has "
                 f"{', '.join(known[:20])}. Pass other --digits."
             )
+        self.digits.check_every_class(config.question, config.digits)
         self.needle = known.index(NEEDLE) if seeks else -1
         self.classes = ("absent", "present") if seeks else known
         self.max_answers = config.max_answers
