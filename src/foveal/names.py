@@ -3,6 +3,7 @@
 import difflib
 import functools
 import importlib
+import inspect
 import math
 import re
 import shlex
@@ -154,6 +155,15 @@ class Registry(dict[str, T], Generic[T]):
     def settings_of(self, name: str) -> type[PartSettings]:
         """The class of a part's settings; `ValueError` if there is no such part."""
         return self.settings.get(self.check(name), PartSettings)
+
+    def takes(self, name: str, sizes: int) -> bool:
+        """Whether a part can be made of so many sizes."""
+        settings = {"settings": None} if name in self.settings else {}
+        try:
+            inspect.signature(self[name]).bind(*[None] * sizes, **settings)
+        except TypeError:
+            return False
+        return True
 
     def make(self, name: str, *sizes: Any, settings: PartSettings) -> Any:
         """The part of this name, of these sizes."""

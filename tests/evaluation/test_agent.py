@@ -150,6 +150,13 @@ def test_one_game_has_no_spread_and_is_json(capsys: pytest.CaptureFixture[str]) 
             assert "mean return 1.000, " in out
 
 
+@pytest.mark.parametrize("num_envs", [1, 2, 4])
+def test_a_film_shows_as_many_games_as_are_asked_for(num_envs: int) -> None:
+    film = Film(make_agent(), 3)
+    play(film.agent, EnvConfig(CATCH_ID, ("size=6",)), 3, 0, num_envs=num_envs, watch=film)
+    assert [len(reel) for reel in film.reels] == [5, 5, 5]
+
+
 def test_a_film_shows_screen_squares_and_glimpses(tmp_path: Path) -> None:
     agent = make_agent()
     film = Film(agent, 2)

@@ -1,13 +1,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from foveal.evaluation.classifier import EVALUATION_SEED, evaluate, evaluation_of, observe, rollouts
+from foveal.evaluation.classifier import (
+    EVALUATION_SEED,
+    answers,
+    evaluate,
+    evaluation_of,
+    observe,
+    rollouts,
+)
+from foveal.evaluation.stopping import beliefs, stopped
 from foveal.model.attention import RecurrentAttention
+from foveal.scene.files import ArraySource
+from foveal.scene.sources import GuardedSource
 from tests.conftest import TINY, Halves
 
 
@@ -64,6 +77,25 @@ def test_the_rollouts_are_those_that_evaluation_counts() -> None:
     batches.close()
     assert model.training, "also where not all batches are wanted"
     assert not torch.is_inference_mode_enabled()
+
+
+def test_a_split_without_a_readable_image_is_refused_by_all_that_looks() -> None:
+    class Unreadable(Halves):
+        def fixed_batches(self, _split: str) -> Iterator[tuple[Any, torch.Tensor]]:
+            yield [GuardedSource(Broken(), lambda _: None)], torch.zeros(1, dtype=torch.long)
+
+    class Broken(ArraySource):
+        def __init__(self) -> None:
+            super().__init__(np.zeros((12, 12), dtype=np.uint8))
+
+        def _pixels(self, *_: int) -> Any:
+            raise ValueError("the array is gone")
+
+    model, task = RecurrentAttention(TINY), Unreadable()
+    for look in (answers, observe, beliefs, stopped):
+        how = {"threshold": 0.9, "stop": "confident"} if look is stopped else {}
+        with pytest.raises(ValueError, match="the test split has no images to judge the model by"):
+            look(model, task, "test", **how)  # type: ignore[operator]
 
 
 def test_a_gaze_has_the_error_after_each_number_of_looks() -> None:

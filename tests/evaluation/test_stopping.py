@@ -311,9 +311,9 @@ def test_the_command_stops_and_draws(foveal: Foveal) -> None:  # noqa: F811
     code, out, _ = foveal("evaluate cluttered-60 --digits uci --stop confident --threshold 0.9")
     assert code == 0
     assert "looks on average, where a belief passed 0.9." in out
+    assert foveal("evaluate cluttered-60 --digits uci --threshold 0.9")[1] == out, "as predict"
     for flags, words in {
         "--stop confident --threshold 1": "threshold must be a number above 0 and below 1; got 1",
-        "--threshold 0.5": "--threshold is for --stop and --looks-curve",
         "--stop confident --rollouts 3": "a stop is of one rollout",
         "--looks-curve curve.txt": "--looks-curve must end in one of .png, .svg, .pdf",
     }.items():

@@ -16,6 +16,7 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
 from foveal.model.map_policy import MapPolicy, MapSettings
+from foveal.model.policy import drawn
 from foveal.scene import as_scene
 from foveal.scene.files import ArraySource
 from foveal.viz.scanpath import follow
@@ -25,6 +26,20 @@ MAPPED = dataclasses.replace(TINY, policy="map", context="conv")
 COARSE = dataclasses.replace(
     MAPPED, context_settings=ConvContextSettings(thumbnail_size=9, map_features=6)
 )
+
+
+@pytest.mark.parametrize("share", [0.0, 1 - 2**-24])
+def test_a_cell_of_no_weight_is_never_drawn(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where weights that should add up to 1 fall short by a rounding."""
+    monkeypatch.setattr(
+        "foveal.model.policy.random_rows", lambda _, shape, *__: torch.full(shape, share)
+    )
+    weights = torch.rand(50, 3602, generator=torch.Generator().manual_seed(0))
+    weights[:, [0, -1]] = 0
+    weights /= weights.sum(-1, keepdim=True)
+    assert (weights.cumsum(-1)[:, -1] < 1 - 2**-24).any(), "or nothing is tried here"
+    wanted = 1 if share == 0 else 3600
+    assert (drawn(weights.log(), None) == wanted).all()
 
 
 def a_map(batch: int = 2, down: int = 3, across: int = 4, features: int = 5) -> Tensor:

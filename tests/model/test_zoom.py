@@ -218,6 +218,14 @@ class Untold(nn.Module):
         return glimpses.new_zeros(len(glimpses), self.features)
 
 
+class Broken(Untold):
+    """Takes five sizes, and fails for another reason."""
+
+    def __init__(self, shape: object, features: int, *sizes: int) -> None:
+        super().__init__(shape, features, *sizes[:2])
+        self.layer = nn.Linear("3", features)  # type: ignore[arg-type]
+
+
 def test_wrong_input_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"zoom needs 2 scales.*got num_scales 1.*--num-scales 3"):
         dataclasses.replace(TINY, zoom=True)
@@ -225,6 +233,9 @@ def test_wrong_input_gives_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     RecurrentAttention(dataclasses.replace(TINY, glimpse_network="untold"))
     with pytest.raises(ValueError, match="'untold' does not. Choose another: --glimpse-network"):
         RecurrentAttention(dataclasses.replace(ZOOM, glimpse_network="untold"))
+    monkeypatch.setitem(foveal.GLIMPSE_NETWORKS, "broken", Broken)
+    with pytest.raises(TypeError, match="str"):
+        RecurrentAttention(dataclasses.replace(ZOOM, glimpse_network="broken"))
     images = torch.rand(2, 1, 9, 9)
     for config, given, wanted in ((ZOOM, 2, r"3 numbers, \(x, y, zoom\)"), (TINY, 3, "2 numbers")):
         with pytest.raises(ValueError, match=f"a location must be {wanted}"):

@@ -111,13 +111,14 @@ def test_a_game_is_kept_to_its_end_or_as_long_as_asked() -> None:
                     actions=torch.zeros(2, dtype=torch.long),
                     rewards=torch.zeros(2),
                     over=over,
+                    played=torch.tensor([look != 4, True]),
                 )
             )
 
-    whole, short = Film(agent, 2), Film(agent, 1, most_looks=2)
+    whole, short = Film(agent, 3), Film(agent, 1, most_looks=2)
     moments(whole)
     moments(short)
-    assert [len(reel) for reel in whole.reels] == [4, 6]
+    assert [len(reel) for reel in whole.reels] == [4, 6, 1], "a reset is no look"
     assert [len(reel) for reel in short.reels] == [2]
     sheet, (width, height) = contact_sheet(whole.reels[1] * 2), whole.reels[1][0].size
     assert sheet.shape == (2 * -(-height // 2), 6 * -(-width // 2), 3)

@@ -101,9 +101,8 @@ def evaluate(
     """
     check_suffix("--confusion", confusion, (".png",))
     check_suffix("--looks-curve", looks_curve, PICTURES)
-    stops = stop != "none" or looks_curve is not None
-    if threshold is not None and not stops:
-        raise ValueError("--threshold is for --stop and --looks-curve. Pass one of them.")
+    if threshold is not None and stop == "none" and looks_curve is None:
+        stop = "confident"  # as `foveal predict` takes it
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")
     if data is None and separator is not None:
@@ -130,19 +129,8 @@ def evaluate(
         looks = network.config.num_glimpses if num_glimpses is None else num_glimpses
         pixels = network.count_pixels_read(looks)
     else:
-        _check_whole_image(network, shown, num_glimpses)
-        rollouts = 1
-    gives = (network.config.max_answers, network.config.with_end)
-    if gives != (wanted := (shown.max_answers, shown.with_end)):
-        raise ValueError(
-            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
-            "Choose another task or another model."
-        )
-    if len(shown.classes) != network.config.num_classes:
-        raise ValueError(
-            f"the task has {len(shown.classes)} classes; the model was made for "
-            f"{network.config.num_classes}. Choose other digits or another model."
-        )
+        _check_whole_image(network, shown, num_glimpses, rollouts)
+    _check_answers(network, shown)
     if data is not None and not shown.size(split):
         split = "validation"  # where others have no test split
     shown.on_problem = partial(left_out, "evaluate")
@@ -150,7 +138,7 @@ def evaluate(
         shown.on_problem(problem)
     with working("evaluating", quiet=json):
         told: dict[str, Any] = {}
-        if stops:
+        if stop != "none" or looks_curve is not None:
             kind: Kind = "confident" if stop == "none" else stop
             looking = _looking(network, kind, threshold, rollouts, data)
             own: Any = {"num_glimpses": num_glimpses}
@@ -159,21 +147,13 @@ def evaluate(
             elif threshold is None:
                 threshold = beliefs(looking, shown, "validation", **own).calibrated()
             told["threshold"] = threshold
-        if looks_curve is not None:
-            kinds: tuple[Kind, ...] = ("confident", "learned")
-            seen = {
-                each: beliefs(looking, shown, split, stop=each, **own)
-                for each in kinds[: 1 if looking.stop_head is None else 2]
-            }
-            curves = {each: found.curve for each, found in seen.items()}
-            for each, curve in curves.items():
-                name = "curve" if each == "confident" else f"curve_{each}"
-                told[name] = [dataclasses.asdict(point) for point in curve]
-            chosen, full = seen[kind].at(told["threshold"]), seen[kind].at(ALL_LOOKS)
-            save_picture(draw_stops(curves, chosen, full), looks_curve)
+            if looks_curve is not None:
+                told |= _draw_curves(
+                    looking, shown, split, kind, threshold, num_glimpses, looks_curve
+                )
         if stop != "none":
             how = {"stop": stop, **own}
-            labels, given, taken = stopped(looking, shown, split, told["threshold"], **how)
+            labels, given, taken = stopped(looking, shown, split, threshold, **how)
             told["looks"] = float(taken.float().mean())
             pixels = looking.count_pixels_read(told["looks"])
         else:
@@ -209,16 +189,17 @@ def evaluate(
             confusion=matrix.tolist(),
         )
     else:
-        low, high = result.interval
-        size = f"{height} x {width} pixels" + ("" if shown.one_size else " at most")
-        glimpses = ""
+        read = f"{rollouts * pixels:,} numbers read of {height} x {width} pixels"
+        read += "" if shown.one_size else " at most"
+        if rollouts > 1:
+            read = f"the mean of {rollouts} rollouts, {read}"
         if looks:
-            glimpses = f"{looks} glimpse{'s' * (looks > 1)}{' an answer' if several else ''}, "
-        mean = f"the mean of {rollouts} rollouts, " if rollouts > 1 else ""
+            each = " an answer" if several else ""
+            read = f"{looks} glimpse{'s' * (looks > 1)}{each}, {read}"
+        low, high = result.interval
         say(
             f"{split} error {result.error:.2f} % of {result.count:,} images (95 % interval "
-            f"{low:.2f} to {high:.2f}); {glimpses}{mean}{rollouts * pixels:,} numbers read of "
-            f"{size}"
+            f"{low:.2f} to {high:.2f}); {read}"
         )
         if stop != "none":
             passed = "a belief" if stop == "confident" else "the probability of stopping"
@@ -293,9 +274,52 @@ def _looking(
     return network
 
 
-def _check_whole_image(network: ReferenceNetwork, shown: Task, num_glimpses: int | None) -> None:
-    if num_glimpses is not None:
-        raise ValueError("--num-glimpses is for networks that look; this one sees the whole image.")
+def _draw_curves(
+    looking: RecurrentAttention,
+    shown: Task,
+    split: str,
+    kind: Kind,
+    threshold: float,
+    num_glimpses: int | None,
+    out: Path,
+) -> dict[str, Any]:
+    """Draw the error against the mean number of looks, of each stop; the points of the curves."""
+    kinds: tuple[Kind, ...] = ("confident", "learned")
+    seen = {
+        each: beliefs(looking, shown, split, stop=each, num_glimpses=num_glimpses)
+        for each in kinds[: 1 if looking.stop_head is None else 2]
+    }
+    curves = {each: found.curve for each, found in seen.items()}
+    save_picture(draw_stops(curves, seen[kind].at(threshold), seen[kind].at(ALL_LOOKS)), out)
+    return {
+        "curve" if each == "confident" else f"curve_{each}": [
+            dataclasses.asdict(point) for point in curve
+        ]
+        for each, curve in curves.items()
+    }
+
+
+def _check_answers(network: RecurrentAttention | ReferenceNetwork, shown: Task) -> None:
+    """Refuse a task of other answers than the model gives."""
+    gives = (network.config.max_answers, network.config.with_end)
+    if gives != (wanted := (shown.max_answers, shown.with_end)):
+        raise ValueError(
+            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
+            "Choose another task or another model."
+        )
+    if len(shown.classes) != network.config.num_classes:
+        raise ValueError(
+            f"the task has {len(shown.classes)} classes; the model was made for "
+            f"{network.config.num_classes}. Choose other digits or another model."
+        )
+
+
+def _check_whole_image(
+    network: ReferenceNetwork, shown: Task, num_glimpses: int | None, rollouts: int
+) -> None:
+    if num_glimpses is not None or rollouts > 1:
+        flag = "--rollouts" if num_glimpses is None else "--num-glimpses"
+        raise ValueError(f"{flag} is for networks that look; this one sees the whole image.")
     if network.any_size:
         return
     if shown.image_size != network.config.image_size or not shown.one_size:

@@ -28,6 +28,7 @@ class Moment(NamedTuple):
     actions: Tensor  # (B,) int64
     rewards: Tensor  # (B,), what followed
     over: Tensor  # (B,) bool, whether the game then ended
+    played: Tensor  # (B,) bool; False where the action did no more than begin the next game
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _play(
                 actions = chances.multinomial(1, generator=generator)[:, 0].to(actions)
             turn = games.step(actions)
             if watch:
-                watch(Moment(images, location, actions, turn.rewards, turn.over))
+                watch(Moment(images, location, actions, turn.rewards, turn.over, turn.played))
             played = turn.played.cpu().numpy()
             gains += turn.rewards.cpu().numpy() * played
             lengths += played

@@ -153,16 +153,19 @@ def rollouts(
     """The very rollouts that `evaluate` counts, batch by batch: scene, labels, rollout.
 
     The model is on the task's device, and left in the mode it was in. With another seed, the same
-    images are looked at from other first locations.
+    images are looked at from other first locations. Raises `ValueError`, at the end, if there was
+    no image.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, seen = torch.Generator().manual_seed(seed), []
     for images, labels in task.fixed_batches(split):
         scene = as_scene(images)
         with judging(model):
             rollout = model(scene, num_glimpses=num_glimpses, generator=generator)
         check_answers(rollout.step_logits)
         if scene.intact != [False]:  # a source comes alone
+            seen.append(labels)
             yield scene, labels, rollout
+    check_judged(seen, split)
 
 
 def check_answers(given: Tensor) -> None:

@@ -233,7 +233,6 @@ def beliefs(
     for _, labels, rollout in rollouts(model, task, split, num_glimpses=num_glimpses):
         sureness.append(_sure(rollout, stop).cpu())
         right.append((rollout.step_logits.argmax(-1) == labels[:, None]).cpu())
-    check_judged(right, split)
     return Beliefs(torch.cat(sureness), torch.cat(right), stop)
 
 

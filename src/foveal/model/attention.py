@@ -66,21 +66,18 @@ class RecurrentAttention(Pretrained):
         self.location_size = 3 if config.zoom else 2
         if config.zoom:
             widths.append(self.location_size)
-        try:
-            self.glimpse_network: nn.Module = GLIMPSE_NETWORKS.make(
-                config.glimpse_network,
-                (config.scales_read, channels, size, size),
-                *widths,
-                settings=config.glimpse_settings,
-            )
-        except TypeError as problem:
-            if not config.zoom:
-                raise
-            raise ValueError(
-                f"with zoom a glimpse network takes one size more, {self.location_size} numbers of "
-                f"a location; {config.glimpse_network!r} does not. Choose another: "
-                "--glimpse-network mlp."
-            ) from problem
+            if not GLIMPSE_NETWORKS.takes(config.glimpse_network, 1 + len(widths)):
+                raise ValueError(
+                    f"with zoom a glimpse network takes one size more, {self.location_size} numbers"
+                    f" of a location; {config.glimpse_network!r} does not. Choose another: "
+                    "--glimpse-network mlp."
+                )
+        self.glimpse_network: nn.Module = GLIMPSE_NETWORKS.make(
+            config.glimpse_network,
+            (config.scales_read, channels, size, size),
+            *widths,
+            settings=config.glimpse_settings,
+        )
         self.senses = SenseNetworks(config.senses, config.sense_features)
         self.core: Core = CORES.make(
             config.core,

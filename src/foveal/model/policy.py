@@ -254,10 +254,12 @@ class ZoomPolicy(Policy):
 
 def drawn(weights: Tensor, generator: torch.Generator | None) -> Tensor:
     """A sample of each row of ``(B, N)`` logarithms of weights that add up to 1; ``(B, 1)``."""
-    # Where the rising sum of the weights passes a uniform number.
-    height = random_rows(torch.rand, (len(weights), 1), generator, weights.device)
-    passed = weights.detach().exp().cumsum(-1) < height
-    return passed.sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
+    # Where the rising sum of the weights passes a uniform share of all, which rounding may leave a
+    # little below 1: a cell of no weight is never drawn.
+    share = random_rows(torch.rand, (len(weights), 1), generator, weights.device)
+    sums = weights.detach().exp().cumsum(-1)
+    passed = (sums <= share * sums[:, -1:]).sum(-1, keepdim=True)
+    return passed.clamp(max=weights.shape[-1] - 1)
 
 
 def uniform_locations(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -93,7 +93,7 @@ def augment(
     chance = random_rows(torch.rand, (count, 6), generator, pixels.device) * 2 - 1  # in [-1, 1)
     angle = chance[:, 0] * math.radians(config.rotation)
     scale = (1 + config.rescale) ** chance[:, 1]
-    mirrored = chance[:, 2:4].sign()  # x, y
+    mirrored = 1 - 2 * (chance[:, 2:4] < 0).float()  # x, y
     if config.flips not in ("horizontal", "both"):
         mirrored[:, 0] = 1
     if config.flips not in ("vertical", "both"):

@@ -1,6 +1,7 @@
 """Scanpaths and games as moving pictures, GIF or MP4, drawn with Pillow."""
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ RATE = 25  # frames a second in an MP4
 
 
 class Film:
-    """Collects the first game of each of the first environments; `play` calls it.
+    """Collects the first games of all environments, one of each by turns; `play` calls it.
 
     It keeps so many ``games``, and ``most_looks`` of each from its first, or all if None.
     """
@@ -46,20 +47,21 @@ class Film:
     ) -> None:
         self.agent, self.most_looks = agent, most_looks
         self.reels: list[list[Image.Image]] = [[] for _ in range(games)]
-        self.ended = [False] * games
+        self.over: Counter[int] = Counter()  # games of each environment that have ended
 
     def __call__(self, moment: Moment) -> None:
         """Keep a frame of each game that is still running."""
-        for game, reel in enumerate(self.reels[: len(moment.over)]):
-            if self.ended[game]:
+        count = len(moment.over)
+        for env in moment.played.nonzero()[:, 0].tolist():
+            game, ends = self.over[env] * count + env, bool(moment.over[env])
+            self.over[env] += ends
+            if game >= len(self.reels) or len(self.reels[game]) == self.most_looks:
                 continue
-            self.ended[game] = bool(moment.over[game])
-            reward = float(moment.rewards[game])
-            text = f"game {game + 1}, look {len(reel) + 1}, action {int(moment.actions[game])}"
-            text += f", reward {reward:g}" if reward or self.ended[game] else ""
-            chosen = slice(game, game + 1)
+            reel, reward = self.reels[game], float(moment.rewards[env])
+            text = f"game {game + 1}, look {len(reel) + 1}, action {int(moment.actions[env])}"
+            text += f", reward {reward:g}" if reward or ends else ""
+            chosen = slice(env, env + 1)
             reel.append(self._frame(moment.images[chosen], moment.locations[chosen], text))
-            self.ended[game] |= len(reel) == self.most_looks
 
     def save(self, out: Path) -> None:
         """Write the games, one after the other; see `save_film`."""

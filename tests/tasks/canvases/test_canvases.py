@@ -246,6 +246,17 @@ def test_only_training_digits_are_augmented() -> None:
     assert torch.equal(*fixed)
 
 
+def test_an_image_stays_whole_at_every_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at a half, between mirrored and not."""
+    images = torch.rand(2, 1, 6, 6)
+    monkeypatch.setattr(
+        "foveal.tasks.augmentation.random_rows", lambda _, shape, *__: torch.full(shape, 0.5)
+    )
+    padded = PaddedImages(images, torch.tensor([[6, 6]]).expand(2, 2))
+    moved = augment(padded, AugmentationConfig(flips="both"), None).pixels
+    torch.testing.assert_close(moved, images)
+
+
 def test_a_warp_shows_what_lies_at_displaced_places() -> None:
     """Against scipy's interpolation, at places displaced by smooth noise of the same draws."""
     images = torch.rand(3, 1, 24, 30, generator=torch.Generator().manual_seed(1))
