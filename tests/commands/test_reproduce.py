@@ -5,11 +5,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -301,6 +303,94 @@ def test_a_damaged_run_is_named_and_the_other_seeds_make_the_row(
     assert result["commits"] == sorted(["another", result["runs"][1]["commit"]])
     assert cli.main([*line, "2"]) == 0
     assert "; of different commits, " in capsys.readouterr().out
+
+
+def test_a_row_is_of_all_seeds_that_are_known_and_of_no_other_recipe(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies under the runs' directory: old names, another recipe, and runs that are gone."""
+    line = ["reproduce", "small-conv", "--quick", "--jobs", "1", "--seeds"]
+    place, path = small / "runs/quick/small-conv", small / "runs/quick/results/small-conv.json"
+    assert cli.main([*line, "0", "1"]) == 0
+    shutil.rmtree(place / "seed-1")
+    (place / "seed-0").rename(place / "seed-0-old")
+    shutil.copytree(place / "seed-0-old", place / "seed-00")
+    other = "train mnist-28 --digits uci --network fc-64 --epochs 1 --seed 3 --out"
+    assert cli.main([*other.split(), str(place / "seed-3")]) == 0
+    before = json.loads(path.read_text())
+    capsys.readouterr()
+    assert cli.main([*line, "2"]) == 0
+    err = capsys.readouterr().err
+    assert "left out: runs/quick/small-conv/seed-3 holds a run of another configuration" in err
+    result = json.loads(path.read_text())
+    assert result["seeds"] == [0, 1, 2]
+    assert result["runs"][:2] == before["runs"]
+    assert result["command"] == "foveal reproduce small-conv --seeds 0 1 2 --quick"
+
+
+def test_what_is_not_the_rows_is_not_written_over(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small / "mine").mkdir()
+    (small / "mine/README.md").write_text("# My project")
+    line = ["reproduce", "small-conv", "--quick", "--out", "mine"]
+    assert cli.main(line) == 2
+    assert "mine/README.md is no table of results. Choose another" in capsys.readouterr().err
+    (small / "mine/README.md").unlink()
+    row = SMALL["small-conv"]
+    run = {"error": 2.5, "protocol": "", "seed": 0, "seconds": 60, "images_seen": 1, "commit": ""}
+    whole = report.row_result(row, "foveal", [run | {"hardware": "", "command": "foveal"}])
+    report.write_row(small / "mine", whole)
+    assert cli.main(line) == 2
+    err = capsys.readouterr().err
+    assert "mine has the result of small-conv at its full length, which --quick would" in err
+    assert report.read_row(small / "mine", "small-conv") == json.loads(json.dumps(whole))
+    assert not (small / "runs").exists(), "said before anything is trained"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("error", "2.5"), ("error", float("nan")), ("error", 300), ("seed", None), ("seconds", True)],
+)
+def test_a_result_that_is_not_whole_is_named(
+    name: str, value: Any, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["reproduce", "small-conv", "--quick", "--jobs", "1"]
+    assert cli.main(line) == 0
+    for path in ("small-conv/seed-0/result.json", "results/small-conv.json"):
+        place = small / "runs/quick" / path
+        kept = place.read_text()
+        content = json.loads(kept)
+        (content if name in content else content["runs"][0])[name] = value
+        place.write_text(json.dumps(content))
+        capsys.readouterr()
+        assert cli.main([*line, "--seeds", "1"] if "seed-0" in path else line) in (0, 2)
+        said = capsys.readouterr().err
+        assert path in said
+        assert f"has no {name}" in said
+        assert said.count("\n") == 1
+        place.write_text(kept)
+
+
+def test_a_run_that_cannot_be_read_ends_no_other(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = small / "runs/quick/small-conv/seed-1/config.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    assert cli.main(["reproduce", "--quick", "--seeds", "0", "1"]) == 0
+    assert "seed 1 cannot be read" in capsys.readouterr().out
+    plan = reproduce._Plan(
+        rows=(SMALL["small-conv"],),
+        seeds=(1,),
+        quick=True,
+        jobs=2,
+        threads=1,
+        device="cpu",
+        out=small / "results",
+        runs=small / "runs/quick",
+    )
+    assert reproduce._progress(plan, SMALL["small-conv"], 1) == {}
 
 
 def test_several_seeds_pool_into_one_interval() -> None:

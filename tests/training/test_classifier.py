@@ -19,12 +19,13 @@ from torch import Tensor
 
 from foveal.evaluation.classifier import rollouts
 from foveal.io.files import read_tensors, write_tensors
+from foveal.io.models import METRICS_FILE
 from foveal.model.attention import RecurrentAttention
 from foveal.model.context import ConvContextSettings
 from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.engine import CHECKPOINT_FILE, Progress, TrainingDiverged, TrainingStopped
-from foveal.training.journal import METRICS_FILE, read_metrics
+from foveal.training.journal import read_metrics
 from foveal.training.objective import ObjectiveConfig
 from foveal.viz.scanpath import scanpath_of
 from tests.conftest import TINY, Halves, StopAt

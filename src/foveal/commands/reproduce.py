@@ -1,6 +1,7 @@
 """``foveal reproduce``: the rows of the paper's tables, trained and evaluated."""
 
 import os
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +28,16 @@ from foveal.commands.workers import Worker, last_line, workers
 from foveal.io.files import read_json
 from foveal.io.models import CONFIG_FILE, RESULT_FILE
 from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, choose, shell_line
-from foveal.runs.paper.report import read_row, row_result, write_row
+from foveal.runs.paper.report import (
+    check_place,
+    kept_runs,
+    read_result,
+    read_row,
+    row_result,
+    write_row,
+)
 from foveal.runs.paper.rows import ROWS, Row
-from foveal.runs.run import train_run
+from foveal.runs.run import check_same, train_run
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 
@@ -88,7 +96,7 @@ def reproduce(
         to: paper: those that reach the paper's figures of most glimpses soonest, and in how many
             minutes.
         quick: each row at 1/50 of its length, to try the machinery; kept apart from real results.
-        seeds: one run for each; the row's figure is their mean.
+        seeds: one run for each; the row's figure is the mean of all seeds that there are.
         jobs: runs at once; 0 for one for every so many cores as --threads says.
         threads: cores for each run.
         device: cpu, cuda or auto.
@@ -116,6 +124,7 @@ def reproduce(
         runs=runs or (Path("runs/quick") if quick else Path("runs/reproduce")),
     )
     choose_device(device)
+    check_place(plan.out, [row.name for row in plan.rows] if asked else [], quick=quick)
     if not asked:
         _list(plan, json)
         return
@@ -163,9 +172,14 @@ def _state(plan: _Plan, row: Row, result: dict[str, Any] | None) -> str:
     if result is not None:
         words.append(f"done, {len(result['seeds'])} seed(s)")
     for seed in plan.seeds:
-        share = _share(plan, row, seed)
-        if share is not None and not (plan.directory(row, seed) / RESULT_FILE).exists():
-            words.append(f"seed {seed} at {100 * share:.0f} %")
+        if (plan.directory(row, seed) / RESULT_FILE).exists():
+            continue
+        try:
+            share = _share(plan, row, seed)
+        except (OSError, ValueError):
+            words.append(f"seed {seed} cannot be read")
+        else:
+            words += [] if share is None else [f"seed {seed} at {100 * share:.0f} %"]
     return "; ".join(words) or "not yet"
 
 
@@ -208,25 +222,31 @@ def _train_in_turn(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> l
 
 
 def _collect(plan: _Plan, row: Row) -> None:
-    """Write the row's result from those of its seeds that have finished and can be read."""
-    found = sorted(
-        plan.directory(row, 0).parent.glob(f"seed-*/{RESULT_FILE}"),
-        key=lambda path: int(path.parent.name.removeprefix("seed-")),
-    )
-    results = []
-    for path in found:
+    """Write the row's result from those of its seeds that have finished and can be read.
+
+    Of a seed that has no directory here the result stays that the row's file has.
+    """
+    part = QUICK if plan.quick else 1
+    trained = replace(row, config=row.config.shortened(row.config.training.seed, part))
+    results = {run["seed"]: run for run in kept_runs(plan.out, trained, quick=plan.quick)}
+    for directory in plan.directory(row, 0).parent.glob("seed-*"):
+        number = re.fullmatch(r"seed-(0|[1-9]\d*)", directory.name)
+        if number is None or not (directory / RESULT_FILE).exists():
+            continue
+        seed = int(number[1])
+        results.pop(seed, None)
         try:
-            results.append(read_json(path))
-        except ValueError as problem:
-            left_out("reproduce", f"{problem} Remove it, and give the same command again.")
+            check_same(row.config.shortened(seed, part), directory)
+            results[seed] = read_result(directory / RESULT_FILE, row)
+        except (OSError, ValueError) as problem:
+            left_out("reproduce", str(problem))
+    results = dict(sorted(results.items()))
     if len(results) == 1:
-        command = results[0]["command"]
+        command = next(iter(results.values()))["command"]
     else:
-        seeds = tuple(result["seed"] for result in results)
-        command = replace(plan, seeds=seeds).command(row)
-    config = row.config.shortened(row.config.training.seed, QUICK if plan.quick else 1)
-    trained = replace(row, config=config)
-    write_row(plan.out, row_result(trained, command, results, quick=plan.quick))
+        command = replace(plan, seeds=tuple(results)).command(row)
+    found = list(results.values())
+    write_row(plan.out, row_result(trained, command, found, quick=plan.quick))
 
 
 def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> list[str]:
@@ -270,7 +290,10 @@ def _words(plan: _Plan, row: Row, seed: int) -> list[str]:
 
 
 def _progress(plan: _Plan, row: Row, seed: int) -> dict[str, Any]:
-    share = _share(plan, row, seed)
+    try:
+        share = _share(plan, row, seed)
+    except (OSError, ValueError):  # as the process says that trains it
+        share = None
     if share is None:
         return {}
     name = f"validation_{row.measure}"

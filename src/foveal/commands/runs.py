@@ -8,10 +8,10 @@ import tyro
 from rich.table import Table
 
 from foveal.commands.console import complain, print_json, say, show_table
-from foveal.io.models import CONFIG_FILE, RESULT_FILE
+from foveal.io.models import CONFIG_FILE, METRICS_FILE, RESULT_FILE
 from foveal.runs.run import Run
 from foveal.runs.saved import Saved, load
-from foveal.training.journal import METRICS_FILE, read_metrics
+from foveal.training.journal import read_metrics
 
 
 def runs(

@@ -11,6 +11,7 @@ from foveal.io.files import read_json, read_tensors, write_file, write_json
 from foveal.io.models import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
+    METRICS_FILE,
     RESULT_FILE,
     WEIGHTS_FILE,
     of_the_model,
@@ -33,7 +34,7 @@ def save_with_card(
     says goes along if the weights are the same still, and otherwise only what it says of the
     images. Raises `OSError` if they cannot be written, or the directory holds a run.
     """
-    if (directory / CHECKPOINT_FILE).exists():
+    if any((directory / name).exists() for name in (CHECKPOINT_FILE, METRICS_FILE)):
         raise FileExistsError(
             f"{directory} holds a run, which the model would be written over. Choose another."
         )

@@ -25,6 +25,7 @@ WEIGHTS_FILE = "model.safetensors"
 GROUNDS, CLEARLY = ("dark", "bright"), 0.25  # of the images: the mean of their pixels
 RESULT_FILE = "result.json"  # what was measured
 CHECKPOINT_FILE = Path("checkpoint", "last.safetensors")  # of a run
+METRICS_FILE = "metrics.jsonl"  # of a run, its curve
 # Of files of version 1: what of a model's configuration is an objective's now, and the weights that
 # only training used.
 MOVED_TO_OBJECTIVE = ("detach_baseline", "privileged_baseline")

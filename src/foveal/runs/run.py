@@ -190,7 +190,7 @@ def train_run(
         TrainingStopped, TrainingDiverged, OSError: see `Engine.run`.
     """
     if (directory / CONFIG_FILE).exists():
-        _check_same(config, directory)
+        check_same(config, directory)
     if (directory / RESULT_FILE).exists():
         return read_json(directory / RESULT_FILE)
     if task is None:
@@ -260,7 +260,7 @@ def saved_as(config: Run) -> dict[str, Any]:
     return {"kind": config.kind, **dataclasses.asdict(config)}
 
 
-def _check_same(config: Run, directory: Path) -> None:
+def check_same(config: Run, directory: Path) -> None:
     """Refuse a run directory of another configuration, naming the first difference."""
     content = read_config(directory)
     there, here = {"kind": content.get("kind")}, {"kind": config.kind}

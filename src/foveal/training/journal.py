@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveal.io.files import write_file
+from foveal.io.models import METRICS_FILE
 
-METRICS_FILE = "metrics.jsonl"
 SMALLEST_VARIANCE = 1e-5
 LARGE_GAP = 10.0  # % of error, from training to validation, that is worth a line
 GAZE = ("gaze_x", "gaze_y", "gaze_square")  # means over the chosen locations

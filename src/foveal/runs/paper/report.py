@@ -8,12 +8,16 @@ from typing import Any
 
 from foveal.evaluation.classifier import share_of
 from foveal.io.files import read_json, write_file, write_json
+from foveal.io.models import upgraded
 from foveal.runs.agent_recipes import AGENT_TASKS
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.tasks import DESCRIPTIONS
 
 TABLE_FILE = "README.md"
 TEST_IMAGES = 10_000
+AGAIN = "Remove it, and give the same command again."
+# What the result of a run has, beside its measure.
+OF_A_RUN = {"seed": int, "command": str, "protocol": str, "hardware": str, "seconds": (int, float)}
 
 
 def row_result(
@@ -49,8 +53,70 @@ def row_result(
 
 def read_row(directory: Path, name: str) -> dict[str, Any] | None:
     """The result of a row, or None if there is none yet; `ValueError` if the file is damaged."""
-    path = directory / f"{name}.json"
-    return read_json(path) if path.exists() else None
+    path, row = directory / f"{name}.json", ROWS[name]
+    if not path.exists():
+        return None
+    content = _read(path)
+    _check(path, content, row.measure, interval=list, seeds=list, runs=list)
+    if not content["runs"] or not all(isinstance(run, dict) for run in content["runs"]):
+        raise ValueError(f"{path} has no runs. {AGAIN}")
+    for run in content["runs"]:
+        _check_run(path, run, row)
+    return content
+
+
+def read_result(path: Path, row: Row) -> dict[str, Any]:
+    """The result of one run of a row; `ValueError` if the file is damaged, or not whole."""
+    content = _read(path)
+    _check_run(path, content, row)
+    return content
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except ValueError as problem:
+        raise ValueError(f"{problem} {AGAIN}") from None
+
+
+def _check_run(path: Path, run: dict[str, Any], row: Row) -> None:
+    """What `row_result` and the table read of a run."""
+    _check(path, run, row.measure, **OF_A_RUN, **({"answers": int} if row.single else {}))
+
+
+def _check(path: Path, content: dict[str, Any], measure: str, **kinds: Any) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(content.get(name), kind) or isinstance(content[name], bool):
+            raise ValueError(f"{path} has no {name}, or another than it had. {AGAIN}")
+    value = content.get(measure)
+    if not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise ValueError(f"{path} has no {measure} from 0 to 100; got {value!r}. {AGAIN}")
+
+
+def check_place(directory: Path, rows: Sequence[str], *, quick: bool) -> None:
+    """Refuse, by `ValueError`, to write rows where they would replace what is not theirs."""
+    page = directory / TABLE_FILE
+    if rows and page.exists() and not page.read_bytes().startswith(TITLE.encode()):
+        raise ValueError(f"{page} is no table of results. Choose another directory: --out results.")
+    for name in rows:
+        if quick and not (read_row(directory, name) or {"quick": True}).get("quick"):
+            raise ValueError(
+                f"{directory} has the result of {name} at its full length, which --quick would "
+                "replace. Choose another --out."
+            )
+
+
+def kept_runs(directory: Path, row: Row, *, quick: bool) -> list[dict[str, Any]]:
+    """The runs of a row's file, if they are of the row's configuration as it is."""
+    result = read_row(directory, row.name)
+    if result is None or result.get("quick", False) != quick:
+        return []
+    try:
+        same = row.config.read(upgraded(result["config"]), directory) == row.config
+    except (KeyError, TypeError, ValueError):  # of another version
+        same = False
+    runs: list[dict[str, Any]] = result["runs"]
+    return runs if same else []
 
 
 def write_row(directory: Path, result: dict[str, Any]) -> None:
@@ -68,9 +134,9 @@ def write_row(directory: Path, result: dict[str, Any]) -> None:
         write_file(directory / TABLE_FILE, table(known).encode())
 
 
-INTRODUCTION = """\
-# Results
-
+TITLE = "# Results\n"
+INTRODUCTION = f"""\
+{TITLE}
 `foveal reproduce` writes this page and the file of each row, which has everything that made it: the
 whole configuration, seeds, commit, hardware, wall time, and the validation curve.
 
