@@ -526,7 +526,12 @@ WRONG = {
     "train mnist-28 --digits uci --out model": "model holds a run already",
     "train mnist-28 --digits uci --device tpu": "device must be auto, cpu or cuda; got 'tpu'",
     "train mnist-28 --digits uci --start mnist-29": "there is no directory .* mean mnist-28?",
-    "train mnist-28 --digits uci --start conv": "belongs to another configuration .* Pass the",
+    "train mnist-28 --digits uci --start conv": "conv holds a conv network, which sees the whole",
+    "train mnist-28 --digits uci --start mnist-28 --num-glimpses 2 --glimpse-hidden 64": (
+        r"to another configuration \(glimpse_hidden 128 there, 64 here\). Pass the flags"
+    ),
+    "train mnist-28 --digits uci --senses a 3": r"nothing is sensed .* got a \(3\). Leave out",
+    "train mnist-28 --digits uci --num-channels 3": "num_channels must be 1, .* --num-channels 1",
     "train catch --env-options size=1": "size must be a whole number from 2 to 1,024",
     "train catch --env-options sze=9": "could not be made with sze=9",
     "train catch --num-classes 4": "unknown flag --num-classes",
@@ -547,7 +552,8 @@ WRONG = {
     "compare nowhere/at-all": "nowhere/at-all must be a run .*; there is no such directory",
     "train --resume foreign": "is not foveal's: another program wrote it",
     "train --resume broken": "must be JSON; it is damaged",
-    "train --resume empty --lr 3": "unknown flag --lr",
+    "train --resume empty --lr 3": "unknown flag --lr beside --resume: all else is the run's own",
+    "train folder --resume empty": "unknown argument folder beside --resume",
     "evaluate nothing": "there is no directory 'nothing'",
     "evaluate foreign": "is not foveal's: another program wrote it",
     "evaluate model": "does not say what it was trained on. Pass --task",

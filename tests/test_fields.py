@@ -63,7 +63,7 @@ def test_what_fits_is_taken(values: dict[str, Any]) -> None:
         ({"kind": []}, r"kind must be one of x, y; got \[\]"),
         ({"pair": (1,)}, r"pair must be 2 values; got \(1,\)"),
         ({"pair": (1, 10**13)}, "pair must be a whole number"),
-        ({"pair": 3}, "pair must be a list; got 3"),
+        ({"pair": 3}, "pair must be a tuple, or in JSON a list; got 3"),
         ({"values": (1.0, 0.0)}, "values must be a number above 0 and at most 9; got 0.0"),
         ({"values": (math.nan,)}, "values .* got nan"),
         ({"maybe": 3}, "maybe must be text; got 3"),

@@ -236,7 +236,7 @@ def check_value(name: str, value: Any, kind: Any, allowed: Range | None = None) 
             check_value(name, value, arguments[0], allowed)
     elif typing.get_origin(kind) is tuple:
         if not isinstance(value, tuple):
-            raise ValueError(f"{name} must be a list; got {shortened(value)}.")
+            raise ValueError(f"{name} must be a tuple, or in JSON a list; got {shortened(value)}.")
         each = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
         if len(each) != len(value):
             raise ValueError(f"{name} must be {len(each)} values; got {shortened(value)}.")

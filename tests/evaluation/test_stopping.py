@@ -55,6 +55,7 @@ def test_a_stop_answers_as_the_whole_rollout_at_that_look(policy: str, context: 
     confidence = whole.step_logits.softmax(-1).amax(-1)
     threshold = float(confidence.median())
     found = look_until_sure(model, images, threshold, generator=draws[1])
+    assert not found.logits.is_inference(), "a temperature can be fitted to them"
     assert len(found.looks.unique()) > 2, "or nothing is tried here"
     for row in range(60):
         sure = (confidence[row] >= threshold).nonzero()

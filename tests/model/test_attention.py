@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from foveal.evaluation.prediction import predict
 from foveal.geometry import pad_images
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
@@ -149,8 +151,52 @@ def test_a_first_location_is_in_the_image() -> None:
             model(images, first_location=torch.full((2, 2), wrong))
     edge = torch.ones(2, 2, dtype=torch.float64)
     assert torch.equal(model(images, first_location=edge).locations[:, 0], torch.ones(2, 2))
-    with pytest.raises(ValueError, match="location_std must be above 0; got 0"):
-        model(images, location_std=0)
+    assert torch.equal(model(images, first_location=[[0, 0]] * 2).locations[:, 0], 0 * edge.float())  # type: ignore[arg-type]
+    for std in (0, torch.tensor(0.0), torch.tensor(math.nan)):
+        with pytest.raises(ValueError, match="location_std must be above 0; got (0|nan)"):
+            model(images, location_std=std)
+
+
+def test_a_step_takes_numbers_of_any_type_and_refuses_none() -> None:
+    model, images = RecurrentAttention(RAMConfig()).eval(), torch.rand(2, 1, 28, 28)
+    location, state = torch.tensor([[0.5, -1], [1, 0]]), model.initial_state(2)
+    wanted = model.step(images, location, state).logits
+    for given in (location.double(), location.numpy(), location.tolist()):
+        assert torch.equal(model.step(images, given, state).logits, wanted)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a location must be numbers in \[-1, 1\]; got one that"):
+        model.step(images, location * math.nan, state)
+    with pytest.raises(ValueError, match=r"the state must be of 2 image\(s\), as there are; got"):
+        model.step(images, location, model.initial_state(3))
+
+
+def test_weights_of_other_types_are_refused_with_what_to_do() -> None:
+    images = torch.rand(2, 1, 28, 28)
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        model = RecurrentAttention(RAMConfig()).eval().to(kind)
+        for look in (model, model.begin, lambda x, m=model: predict(m, x[0].numpy()[0])):
+            with pytest.raises(ValueError, match=r"float32; got .*float.* Call model.float\(\)"):
+                look(images)
+        assert torch.isfinite(model.float()(images).logits).all()
+
+
+@pytest.mark.parametrize("scales", [1, 3])
+def test_a_gradient_reaches_the_images(scales: int) -> None:
+    """As saliency maps want it: against finite differences of one pixel."""
+    torch.manual_seed(0)
+    config = RAMConfig(num_scales=scales, num_glimpses=3, policy="center")
+    model = RecurrentAttention(config).eval()
+    images, first = torch.rand(1, 1, 28, 28), torch.zeros(1, 2)
+    wanted = images.clone().requires_grad_()
+    model(wanted, first_location=first).logits[0, 3].backward()
+    assert wanted.grad is not None
+    row, column = divmod(int(wanted.grad.abs().argmax()), 28)
+    ends = []
+    for change in (-0.01, 0.01):
+        images[0, 0, row, column] += change
+        ends.append(model(images, first_location=first).logits[0, 3].item())
+        images[0, 0, row, column] -= change
+    slope = (ends[1] - ends[0]) / 0.02
+    assert float(wanted.grad[0, 0, row, column]) == pytest.approx(slope, rel=0.05)
 
 
 def test_a_policys_own_first_location_is_brought_into_the_image(

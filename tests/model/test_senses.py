@@ -123,7 +123,7 @@ def test_senses_where_there_are_none_are_refused() -> None:
         ((("a", 1), ("a", 2)), "senses must have names of their own, and be at most 64; got"),
         (tuple((str(i), 1) for i in range(65)), "at most 64"),
         ((("a", 0),), "senses must be a whole number from 1 to 65,536; got 0"),
-        (("ab",), "senses must be a list; got 'ab'"),
+        (("ab",), "senses must be a tuple, or in JSON a list; got 'ab'"),
         ((("a", 60_000), ("b", 60_000)), "weights"),
     ],
 )

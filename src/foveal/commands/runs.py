@@ -53,7 +53,8 @@ def runs(
 def find_runs(directories: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
     """What is known of each run below directories, and of which it cannot be read why not."""
     found, unread = [], []
-    for path in sorted(path for place in directories for path in place.rglob(CONFIG_FILE)):
+    paths = sorted(path for place in directories for path in place.rglob(CONFIG_FILE))
+    for path in {path.resolve(): path for path in reversed(paths)}.values():
         try:
             saved = load(path.parent)
             if saved.run is not None:

@@ -1,5 +1,6 @@
 """``foveal train``: start a run, or go on with one."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,14 @@ class FolderOptions(TrainOptions):
 
 def run(arguments: list[str]) -> None:
     if any(word.split("=")[0] == "--resume" for word in arguments):
-        parse(_resume, "train", arguments)
+        try:
+            parse(_resume, "train", arguments)
+        except ValueError as problem:
+            if not (unknown := re.match(r"unknown (?:flag|argument) \S+(?=\.)", str(problem))):
+                raise
+            raise ValueError(
+                f"{unknown[0]} beside --resume: all else is the run's own. Leave it out."
+            ) from None
         return
     _start(*read_options("train", arguments, _options))
 

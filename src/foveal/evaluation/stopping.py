@@ -216,7 +216,8 @@ def look_until_sure(
                 scene = scene.rows(going.tolist())
             location = model.decide(state, generator=generator).location
     check_answers(logits)
-    return Stopped(logits if config.max_answers > 1 else logits[:, 0], looks, locations)
+    logits = logits if config.max_answers > 1 else logits[:, 0]
+    return Stopped(*(found.clone() for found in (logits, looks, locations)))  # to go on with
 
 
 def beliefs(

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from foveal.io import hub
 from foveal.io.files import read_json, read_shapes, read_tensors, write_json, write_tensors
-from foveal.names import Range, check_value, nearest
+from foveal.names import Range, check_value, nearest, shell_line
 
 T = TypeVar("T")
 M = TypeVar("M", bound=torch.nn.Module)
@@ -92,6 +92,30 @@ def read_config(directory: Path) -> dict[str, Any]:
     except ValueError as problem:
         raise ValueError(f"{path}: {problem}") from None
     return upgraded(content)
+
+
+def unfinished(directory: Path) -> FileNotFoundError:
+    """What to raise of a run directory that lacks what it will have."""
+    return FileNotFoundError(
+        f"{directory} is a run that has not finished. Go on with it: "
+        f"{shell_line('train', '--resume', directory)}"
+    )
+
+
+def check_finished(directory: Path) -> None:
+    """`FileNotFoundError` if a run directory has no weights yet."""
+    if (directory / METRICS_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
+        raise unfinished(directory)
+
+
+def check_looks_at(content: Mapping[str, Any], name: str | Path) -> None:
+    """`ValueError` if a configuration is not of a recurrent attention model."""
+    network = content.get("network", "ram")
+    if network != "ram":
+        raise ValueError(
+            f"{name} holds a {network} network, which sees the whole image and looks nowhere. "
+            "Choose a recurrent attention model."
+        )
 
 
 def _check_about(content: Mapping[str, Any]) -> None:

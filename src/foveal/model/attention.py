@@ -218,8 +218,11 @@ class RecurrentAttention(Pretrained):
 
         Returns:
             ``(B, 2)`` locations in [-1, 1], and the state.
+
+        Raises:
+            ValueError: as `forward`.
         """
-        decision, state, _ = self._begin(as_scene(images), generator, location)
+        decision, state, _ = self._begin(self._scene(images), generator, location)
         return decision.location, state
 
     def _begin(
@@ -436,8 +439,8 @@ class RecurrentAttention(Pretrained):
 
     def _std(self, given: float | Tensor | None) -> float | Tensor:
         std = self.config.location_std if given is None else given
-        if not isinstance(std, Tensor) and not std > 0:
-            raise ValueError(f"location_std must be above 0; got {std}.")
+        if _readable(std) and not std > 0:
+            raise ValueError(f"location_std must be above 0; got {float(std)}.")
         return std
 
     def stops(self, hidden: Tensor, logits: Tensor) -> Tensor | None:
@@ -473,8 +476,12 @@ class RecurrentAttention(Pretrained):
             ValueError: if a shape or type is not as above, or a source is damaged.
             OSError: if a source cannot be read.
         """
-        self._check_state(state, "the state")
-        look = self.look(self._scene(images), location.clamp(-1, 1), state, senses)
+        scene = self._scene(images)
+        self._check_state(state, "the state", scene.batch_size)
+        location = torch.as_tensor(location, dtype=torch.float32, device=state[0].device)
+        if _readable(location) and bool(location.isnan().any()):
+            raise ValueError("a location must be numbers in [-1, 1]; got one that is none (NaN).")
+        look = self.look(scene, location.clamp(-1, 1), state, senses)
         decision = self.decide(look.state, location_std, generator)
         hidden = self.core.for_policy(look.state)
         logits = self.action_head(look.state[0])
@@ -540,13 +547,24 @@ class RecurrentAttention(Pretrained):
                 f"images must have {self.config.num_channels} channel(s), as the model was made "
                 f"for; got {scene.num_channels}."
             )
+        kind = self.action_head.weight.dtype
+        if kind != torch.float32:
+            raise ValueError(
+                f"the model's weights must be float32; got {str(kind).removeprefix('torch.')}. "
+                "Call model.float(), and for speed look within torch.autocast."
+            )
         return scene
 
     def _detached(self, hidden: Tensor) -> Tensor:
         return hidden.detach() if self.config.detach_policy else hidden
 
-    def _check_state(self, state: State, whose: str) -> None:
+    def _check_state(self, state: State, whose: str, batch_size: int) -> None:
         count = len(self.state_sizes)
+        if not torch.compiler.is_compiling() and any(len(part) != batch_size for part in state):
+            raise ValueError(
+                f"{whose} must be of {batch_size} image(s), as there are; got one of "
+                f"{[len(part) for part in state]}."
+            )
         self._check_sizes(state[:count], whose)
         maps = self.reads_map + self.location_policy.marks
         if len(state) != count + maps:
@@ -583,9 +601,16 @@ class RecurrentAttention(Pretrained):
         return got
 
 
+def _readable(value: object) -> bool:
+    """Whether a number can be looked at: not in a graph, and not where a device would wait."""
+    if not isinstance(value, Tensor):
+        return True
+    return value.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _checked_place(location: Tensor) -> Tensor:
     """A caller's first location as float32; `ValueError` if it is not in the image."""
-    location = location.float()
+    location = torch.as_tensor(location).float()
     # A graph that is exported cannot ask; it clamps.
     if not torch.compiler.is_exporting() and not bool((location.abs() <= 1).all()):
         raise ValueError(

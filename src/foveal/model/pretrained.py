@@ -10,7 +10,15 @@ from typing import Any, ClassVar, Self
 from foveal.io import hub
 from foveal.io.card import save_with_card
 from foveal.io.files import config_from_dict
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, loaded, locate_model, read_config
+from foveal.io.models import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_finished,
+    check_looks_at,
+    loaded,
+    locate_model,
+    read_config,
+)
 from foveal.model.config import RAMConfig
 from foveal.model.cost import Network
 
@@ -81,6 +89,8 @@ class Pretrained(Network):
         """
         directory = locate_model(model, revision)
         content = read_config(directory)
+        check_finished(directory)
+        check_looks_at(content, directory)
         where = str(directory / CONFIG_FILE)
         config = config_from_dict(cls.config_class, content.get("model"), where)
         network = loaded(lambda: cls(config), directory / WEIGHTS_FILE)

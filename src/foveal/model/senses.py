@@ -45,7 +45,8 @@ class SenseNetworks(nn.Module):
         if given.keys() != self.widths.keys():
             raise ValueError(
                 f"the model senses {described(self.widths)} beside the image; got "
-                f"{', '.join(given) or 'nothing'}. Pass senses={{...}} with just these."
+                f"{', '.join(given) or 'nothing'}. Pass senses={{...}} with just these to the "
+                "model itself, or to its step; predict takes none."
             )
         parts = [features]
         for (name, width), network in zip(self.widths.items(), self.networks, strict=True):

@@ -16,6 +16,7 @@ from foveal.evaluation.classifier import evaluate, judged
 from foveal.evaluation.stopping import stopped
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
+from foveal.model.senses import described
 from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
 from foveal.runs.run import Completed, Network, Run
@@ -135,6 +136,17 @@ class ClassifierRun(Run):
                     "size; they differ. Scale them to one size, or pass --network ram or bag."
                 )
             return make_reference_network(self.network, task.image_size, classes, task.num_channels)
+        if self.model.senses:
+            got = described(dict(self.model.senses))
+            raise ValueError(
+                f"nothing is sensed beside a task's images; got {got}. Leave out "
+                "--senses: they are for agents, and for models called from Python."
+            )
+        if task.num_channels != self.model.num_channels:
+            raise ValueError(
+                f"num_channels must be {task.num_channels}, as the images have; got "
+                f"{self.model.num_channels}. Pass --num-channels {task.num_channels}."
+            )
         if classes != self.model.num_classes:
             raise ValueError(
                 f"num_classes must be {classes}, as the images have; got "

@@ -14,13 +14,15 @@ from foveal.io.models import (
     CONFIG_FILE,
     RESULT_FILE,
     WEIGHTS_FILE,
+    check_looks_at,
     loaded,
     locate_model,
     read_config,
+    unfinished,
 )
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import make_reference_network
-from foveal.names import choose, shell_line
+from foveal.names import choose
 from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
@@ -96,11 +98,8 @@ class Saved:
     @property
     def looking(self) -> RecurrentAttention:
         """The model, if it looks; `ValueError` if it sees the whole image. See also `model`."""
-        if not isinstance(self.model, RecurrentAttention):
-            raise ValueError(
-                f"{self.name} holds a {self.content['network']} network, which sees the whole "
-                "image and looks nowhere. Choose a recurrent attention model."
-            )
+        check_looks_at(self.content, self.name)
+        assert isinstance(self.model, RecurrentAttention)
         return self.model
 
     @property
@@ -114,10 +113,7 @@ class Saved:
     def _checkpoint(self) -> Path:
         path = self.directory / CHECKPOINT_FILE
         if not path.exists():
-            raise FileNotFoundError(
-                f"{self.directory} is a run that has not finished. Go on with it: "
-                f"{shell_line('train', '--resume', self.directory)}"
-            )
+            raise unfinished(self.directory)
         return path
 
 

@@ -86,9 +86,12 @@ class DenseScene(Scene):
         """See `Scene.whole`."""
         return self.pixels
 
-    def prepared(self, boxes: Sequence[int]) -> PreparedScene:
-        """See `Scene.prepared`; takes time and memory as ``B * C * H * W * S``."""
-        return PreparedScene(self, boxes)
+    def prepared(self, boxes: Sequence[int]) -> DenseScene:
+        """See `Scene.prepared`; takes time and memory as ``B * C * H * W * S``.
+
+        Images of which a gradient is wanted stay as they are.
+        """
+        return self if self.pixels.requires_grad else PreparedScene(self, boxes)
 
 
 class PreparedScene(DenseScene):

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from foveal.io.files import config_from_dict, read_tensors
-from foveal.io.models import CONFIG_FILE, WEIGHTS_FILE, load_state, of_the_model, read_config
+from foveal.io.models import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    check_finished,
+    check_looks_at,
+    load_state,
+    of_the_model,
+    read_config,
+)
 from foveal.model.attention import RecurrentAttention
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
 STOP = "stop_head."
+# What of a configuration may be another with the same weights.
+NO_SHAPE = {
+    *("num_glimpses", "scale_factor", "glimpse_gain", "scale_gain", "pixel_mean", "pixel_std"),
+    *("location_std", "detach_policy", "location_gradient", "distinct", "with_end"),
+}
 
 
 def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -> bool:
@@ -36,6 +50,9 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
         OSError, ValueError: if the files are missing or damaged, or otherwise of another network.
     """
     path, content, own = directory / WEIGHTS_FILE, read_config(directory), model.state_dict()
+    check_finished(directory)
+    if isinstance(model, RecurrentAttention):
+        check_looks_at(content, directory)
     tensors, _ = read_tensors(path)
     answer = _answering(model)
     named = content.get("classes") or classes
@@ -74,12 +91,15 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
 
 def _differences(saved: object, model: nn.Module) -> str:
     """What a saved configuration says otherwise than a model's, of those that it names."""
-    ours = vars(model.config) if isinstance(model, RecurrentAttention) else {}
+    ours = asdict(model.config) if isinstance(model, RecurrentAttention) else {}
     known = saved if isinstance(saved, dict) else {}
+    here = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in ours.items()
+    }
     found = [
-        f"{name} {known[name]} there, {ours[name]} here"
+        f"{name} {known[name]} there, {here[name]} here"
         for name in ("core", "core_size", *known)
-        if name in known and name in ours and known[name] != ours[name]
+        if name in known and name in here and known[name] != here[name] and name not in NO_SHAPE
     ]
     return ", ".join(list(dict.fromkeys(found))[:3]) or "another network"
 
