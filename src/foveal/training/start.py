@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,26 +83,25 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(
             f"training cannot begin with {directory}: it belongs to another configuration "
-            f"({_differences(content.get('model'), model)}). Pass the flags that it was trained "
+            f"({_differences(content, model)}). Pass the flags that it was trained "
             "with, or --start with another model."
         )
     load_state(model, weights, path)
     return same
 
 
-def _differences(saved: object, model: nn.Module) -> str:
-    """What a saved configuration says otherwise than a model's, of those that it names."""
-    ours = asdict(model.config) if isinstance(model, RecurrentAttention) else {}
-    known = saved if isinstance(saved, dict) else {}
-    here = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in ours.items()
-    }
+def _differences(content: Mapping[str, Any], model: nn.Module) -> str:
+    """What a saved configuration says otherwise than a model's, of what makes other weights."""
+    if not isinstance(model, RecurrentAttention):
+        return "another network"
+    there = asdict(config_from_dict(model.config_class, content.get("model"), CONFIG_FILE))
+    here = asdict(model.config)
     found = [
-        f"{name} {known[name]} there, {here[name]} here"
-        for name in ("core", "core_size", *known)
-        if name in known and name in here and known[name] != here[name] and name not in NO_SHAPE
+        f"{name} {there[name]} there, {here[name]} here"
+        for name in dict.fromkeys(("core", "core_size", *here))
+        if there[name] != here[name] and name not in NO_SHAPE
     ]
-    return ", ".join(list(dict.fromkeys(found))[:3]) or "another network"
+    return ", ".join(found[:3]) or "another network"
 
 
 def _answering(model: nn.Module) -> set[str]:
