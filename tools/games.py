@@ -45,10 +45,12 @@ class Games(NamedTuple):
     agents: dict[str, tuple[str, str]]  # a name, what it is, and the flags that make it
     decisions: int
     sampled: bool = False  # whether actions are drawn when it is judged, and not the likeliest
+    # sizes of the screens that each agent plays before, and decisions at each; of Catch
+    before: tuple[tuple[int, int], ...] = ()
 
 
 # The trainer of the recipe for Catch, on a smaller screen, of which nothing is known.
-SIZE = 12
+SIZE, LARGEST = 12, 48
 CATCH = (
     f"--policy center --discount 1 --entropy-weight 0 --num-envs 1024 --rollout-length {SIZE - 1}"
 )
@@ -90,9 +92,13 @@ SETS = {
         1_000_000,
     ),
     "catch-48": Games(
-        {"Catch": "catch --env-options size=48"},
-        {"looks": ("looks where it decides to", ""), "center": ("the centre", "--policy center")},
-        46_000_000,
+        {"Catch": "catch --lr 1e-3"},
+        {
+            "looks": ("looks where it decides to; begins as the agent that ships", "--start catch"),
+            "center": ("the centre", "--policy center"),
+        },
+        4_000_000,
+        before=((24, 2_000_000), (30, 1_000_000), (36, 1_250_000), (42, 1_500_000)),
     ),
     "fovea": Games(
         {"Catch": f"control --glimpse-size 6 --glimpse-gain 3 {CATCH}"},
@@ -131,7 +137,10 @@ def train(name: str, game: str, agent: str, seed: int, decisions: int) -> None:
     """Train one agent, or go on with it."""
     directory, games = Path("runs", name, f"{game}-{agent}-{seed}"), SETS[name]
     words = [*games.games[game].split(), *games.agents[agent][1].split(), "--threads", "1"]
-    words += ["--seed", str(seed), "--decisions", str(decisions), "--out", str(directory)]
+    words += ["--seed", str(seed)]
+    if games.before:
+        words += begun_smaller(words, directory, games.before)
+    words += ["--decisions", str(decisions), "--out", str(directory)]
     if (directory / CONFIG_FILE).exists():
         had = read_json(directory / CONFIG_FILE)["training"]["decisions"]
         if had != decisions:
@@ -141,6 +150,26 @@ def train(name: str, game: str, agent: str, seed: int, decisions: int) -> None:
     if games.sampled:
         drawn = ["--sample", "--episodes", "256", "--num-envs", "256", "--threads", "1"]
         write_json(directory / SAMPLED, json.loads(foveal("play", str(directory), *drawn)))
+
+
+def begun_smaller(words: list[str], out: Path, before: tuple[tuple[int, int], ...]) -> list[str]:
+    """Train an agent on smaller screens, one after another; the flags that go on at the largest.
+
+    One that begins as another does not need the first, on which that was trained.
+    """
+    more: list[str] = []
+    for size, decisions in before[1:] if "--start" in words else before:
+        stage = out.parent / "smaller" / f"{out.name}-{size}"
+        if not (stage / RESULT_FILE).exists():
+            flags = [*whole_games(size), *more, "--decisions", str(decisions), "--out", str(stage)]
+            foveal("train", *(("--resume", str(stage)) if stage.exists() else (*words, *flags)))
+        more = ["--start", str(stage)]
+    return [*whole_games(LARGEST), *more]
+
+
+def whole_games(size: int) -> list[str]:
+    """Flags of Catch on a screen of this size, updated after whole games."""
+    return ["--env-options", f"size={size}", "--rollout-length", str(size - 1)]
 
 
 def foveal(*words: str) -> str:
