@@ -15,7 +15,7 @@ from foveal import RecurrentAttention
 from foveal.evaluation.agent import play
 from foveal.runs.agent_recipes import agent_recipe
 from foveal.training.agent import ControlTrainer
-from foveal.training.engine import Progress
+from foveal.training.progress import Progress
 
 
 def show(progress: Progress) -> None:

@@ -14,8 +14,8 @@ from foveal import RAMConfig, RecurrentAttention
 from foveal.evaluation.classifier import evaluate
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.training.classifier import TrainConfig, Trainer
-from foveal.training.engine import Progress
 from foveal.training.objective import ObjectiveConfig
+from foveal.training.progress import Progress
 
 
 def show(progress: Progress) -> None:

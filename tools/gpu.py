@@ -29,8 +29,8 @@ from foveal.commands.flags import choose_device
 from foveal.io.files import write_json
 from foveal.runs.recipes import recipe
 from foveal.runs.run import train_run
-from foveal.training.engine import Progress
 from foveal.training.machine import commit, hardware
+from foveal.training.progress import Progress
 
 TESTS = ("tests/training/test_capture.py", "tests/model/test_sensor.py")
 NEVER = 10**6  # epochs between validations

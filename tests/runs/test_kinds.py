@@ -24,7 +24,7 @@ from foveal.runs.saved import KINDS, load
 from foveal.tasks import TaskConfig
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
-from foveal.training.engine import TrainingStopped
+from foveal.training.progress import TrainingStopped
 from tests.commands.test_own_images import Foveal, foveal, write_bars  # noqa: F401
 from tests.conftest import TINY, StopAt
 

@@ -212,8 +212,10 @@ def move_to_device(
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, there(buffer))
     for split in task._splits.values():
-        for name in ("images", "labels", "order", "counts"):
-            object.__setattr__(split, name, there(getattr(split, name)))
+        for part in (split, split.by_class):
+            for name, value in vars(part).items():
+                if isinstance(value, Tensor):
+                    object.__setattr__(part, name, there(value))
     trainer.device = task.device = DEVICE
     trainer.generator = None  # type: ignore[assignment]  # the device's own, which is always there
     trainer.optimizers = make_optimizers(

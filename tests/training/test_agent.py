@@ -22,8 +22,9 @@ from foveal.runs.agent import TEST_SEED
 from foveal.training import agent as control
 from foveal.training.agent import VALIDATION_SEED, ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective, control_loss
-from foveal.training.engine import CHECKPOINT_FILE, TrainingDiverged, TrainingStopped
+from foveal.training.engine import CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
+from foveal.training.progress import TrainingDiverged, TrainingStopped
 from tests.conftest import StopAt
 
 SMALL_CATCH = EnvConfig(CATCH_ID, ("size=5", "speed=0.25"))

@@ -25,9 +25,9 @@ from foveal.tasks import CanvasTask, TaskConfig
 from foveal.tasks.augmentation import AugmentationConfig
 from foveal.training.capture import WARM_UP, CapturedStep, CudaGraph, Graph
 from foveal.training.classifier import TrainConfig, Trainer
-from foveal.training.engine import TrainingStopped
 from foveal.training.journal import read_metrics
 from foveal.training.objective import ObjectiveConfig
+from foveal.training.progress import TrainingStopped
 from tests.conftest import Halves, StopAt
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -24,9 +24,10 @@ from foveal.model.attention import RecurrentAttention
 from foveal.model.context import ConvContextSettings
 from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
-from foveal.training.engine import CHECKPOINT_FILE, Progress, TrainingDiverged, TrainingStopped
+from foveal.training.engine import CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
 from foveal.training.objective import ObjectiveConfig
+from foveal.training.progress import Progress, TrainingDiverged, TrainingStopped
 from foveal.viz.scanpath import scanpath_of
 from tests.conftest import TINY, Halves, StopAt
 

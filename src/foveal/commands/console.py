@@ -21,10 +21,10 @@ from rich.text import Text
 
 from foveal.names import on_one_line, printable
 from foveal.randomness import rank
-from foveal.training.engine import Progress as Report
-from foveal.training.engine import TrainingDiverged, TrainingStopped
 from foveal.training.machine import DeviceFailed, RunHeld
 from foveal.training.parallel import ProcessLost
+from foveal.training.progress import Progress as Report
+from foveal.training.progress import TrainingDiverged, TrainingStopped
 
 
 class Plain(Console):

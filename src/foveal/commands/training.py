@@ -35,10 +35,10 @@ from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask
 from foveal.tasks.folder.survey import Survey, survey
 from foveal.tasks.task import Task
-from foveal.training.engine import Progress
 from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
+from foveal.training.progress import Progress
 
 # What --help shows of the flags of a configuration's parts; they are more than a hundred.
 COMMON = {

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from foveal import geometry
-from foveal.model.config import PARTS, RAMConfig, check_looks
+from foveal.model.checks import (
+    check_given,
+    check_images,
+    check_state_sizes,
+    checked_place,
+    named,
+    readable,
+)
+from foveal.model.config import RAMConfig, check_looks
 from foveal.model.context import CONTEXTS, COORDINATES, Context, ContextOutput
 from foveal.model.core import CORES, Core, State
 from foveal.model.cost import counted
@@ -86,7 +94,7 @@ class RecurrentAttention(Pretrained):
             settings=config.core_settings,
         )
         first = self.core.initial(1)
-        self._check("core", "initial state", first[0], config.core_size, 1)
+        check_given(config, "core", "initial state", first[0], config.core_size, 1)
         self.state_sizes = tuple(part.shape[-1] for part in first)
         self.context: Context | None = CONTEXTS.make(
             config.context,
@@ -99,8 +107,8 @@ class RecurrentAttention(Pretrained):
             widths.append(0 if self.context is None else self.context.map_channels)
             if not widths[1]:
                 raise ValueError(
-                    f"{self._named('policy')} reads a context's feature map, and "
-                    f"{self._named('context')} makes none. Choose one that does: --context conv."
+                    f"{named(config, 'policy')} reads a context's feature map, and "
+                    f"{named(config, 'context')} makes none. Choose one that does: --context conv."
                 )
         self.location_policy: Policy = POLICIES.make(
             config.policy, *widths, settings=config.policy_settings
@@ -234,7 +242,7 @@ class RecurrentAttention(Pretrained):
     ) -> tuple[Decision, State, bool]:
         """`begin`'s location and state, and whether the policy decided on the location."""
         state, chosen = self.first_state(scene.batch_size, self.thumbnail(scene))
-        location = chosen if location is None else _checked_place(location)
+        location = chosen if location is None else checked_place(location)
         if location is None and self.location_policy.chooses_first:
             return self.decide(state, std, generator), state, True
         if location is None:
@@ -303,11 +311,11 @@ class RecurrentAttention(Pretrained):
             return self.core.initial(batch_size), None
         if thumbnail is None:
             raise ValueError(
-                f"{self._named('context')} makes the first state of the image: begin a stream with "
-                "`location, state = model.begin(images)`."
+                f"{named(self.config, 'context')} makes the first state of the image: begin a "
+                "stream with `location, state = model.begin(images)`."
             )
         state, location, feature_map = ContextOutput(*self.context(thumbnail))
-        self._check_sizes(state, self._named("context"))
+        check_state_sizes(self.config, state, self.state_sizes, named(self.config, "context"))
         if location is not None:
             location = self._given_first("context", location, state)
         if not self.reads_map:
@@ -316,8 +324,8 @@ class RecurrentAttention(Pretrained):
         if feature_map is None or feature_map.shape[1] != channels:
             got = None if feature_map is None else tuple(feature_map.shape)
             raise ValueError(
-                f"{self._named('context')} must give a feature map of (B, {channels}, h, w); "
-                f"got {got}."
+                f"{named(self.config, 'context')} must give a feature map of (B, {channels}, h, w)"
+                f"; got {got}."
             )
         if self.location_policy.marks:
             seen = torch.zeros_like(feature_map[:, 0], dtype=torch.uint8)
@@ -327,7 +335,7 @@ class RecurrentAttention(Pretrained):
     def _given_first(self, part: str, location: Tensor, state: State) -> Tensor:
         """A first location that a part of the model gives, brought into the image."""
         sizes = self.location_size, len(state[0])
-        return self._check(part, "the first location", location, *sizes).clamp(-1, 1)
+        return check_given(self.config, part, "the first location", location, *sizes).clamp(-1, 1)
 
     def maps(self, state: State) -> State:
         """What of a state the policy reads beside h: a feature map, and which cells were seen."""
@@ -381,7 +389,7 @@ class RecurrentAttention(Pretrained):
             glimpses = self.scaling(glimpses, self.sensor.chosen(locations))
         features: Tensor = self.glimpse_network(glimpses, locations)
         sizes = self.config.glimpse_features, locations.shape[0]
-        return self._check("glimpse_network", "features", features, *sizes)
+        return check_given(self.config, "glimpse_network", "features", features, *sizes)
 
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
@@ -389,7 +397,9 @@ class RecurrentAttention(Pretrained):
         if self.senses.widths or senses:
             features = self.senses(features, senses)
         after: State = self.core(features, state[:count])
-        self._check("core", "next state", after[0], self.config.core_size, features.shape[0])
+        check_given(
+            self.config, "core", "next state", after[0], self.config.core_size, features.shape[0]
+        )
         return (*after, *state[count:])
 
     def ask(self, state: State, answer: int) -> State:
@@ -412,7 +422,7 @@ class RecurrentAttention(Pretrained):
             mean, choice = self.location_policy(
                 self._detached(self.core.for_policy(state)), std, generator, *self.maps(state)
             )
-        self._check("policy", "choice", choice, self.location_size, state[0].shape[0])
+        check_given(self.config, "policy", "choice", choice, self.location_size, state[0].shape[0])
         if follows and mean.requires_grad:
             return Decision(followed(choice, mean, bound), choice)
         return Decision(choice.clamp(-1, 1), choice)
@@ -439,7 +449,7 @@ class RecurrentAttention(Pretrained):
 
     def _std(self, given: float | Tensor | None) -> float | Tensor:
         std = self.config.location_std if given is None else given
-        if _readable(std) and not std > 0:
+        if readable(std) and not std > 0:
             raise ValueError(f"location_std must be above 0; got {float(std)}.")
         return std
 
@@ -479,7 +489,7 @@ class RecurrentAttention(Pretrained):
         scene = self._scene(images)
         self._check_state(state, "the state", scene.batch_size)
         location = torch.as_tensor(location, dtype=torch.float32, device=state[0].device)
-        if _readable(location) and bool(location.isnan().any()):
+        if readable(location) and bool(location.isnan().any()):
             raise ValueError("a location must be numbers in [-1, 1]; got one that is none (NaN).")
         look = self.look(scene, location.clamp(-1, 1), state, senses)
         decision = self.decide(look.state, location_std, generator)
@@ -540,19 +550,7 @@ class RecurrentAttention(Pretrained):
 
     def _scene(self, images: Images) -> Scene:
         scene = as_scene(images)
-        if not torch.compiler.is_compiling() and not len(scene):
-            raise ValueError("images must be at least one; got none. Pass some.")
-        if scene.num_channels != self.config.num_channels:
-            raise ValueError(
-                f"images must have {self.config.num_channels} channel(s), as the model was made "
-                f"for; got {scene.num_channels}."
-            )
-        kind = self.action_head.weight.dtype
-        if kind != torch.float32:
-            raise ValueError(
-                f"the model's weights must be float32; got {str(kind).removeprefix('torch.')}. "
-                "Call model.float(), and for speed look within torch.autocast."
-            )
+        check_images(self.config, scene, self.action_head.weight.dtype)
         return scene
 
     def _detached(self, hidden: Tensor) -> Tensor:
@@ -565,7 +563,7 @@ class RecurrentAttention(Pretrained):
                 f"{whose} must be of {batch_size} image(s), as there are; got one of "
                 f"{[len(part) for part in state]}."
             )
-        self._check_sizes(state[:count], whose)
+        check_state_sizes(self.config, state[:count], self.state_sizes, whose)
         maps = self.reads_map + self.location_policy.marks
         if len(state) != count + maps:
             raise ValueError(
@@ -573,48 +571,3 @@ class RecurrentAttention(Pretrained):
                 f"{' and then the feature map' if maps else ''}; got {len(state)}. Begin "
                 "a stream with `location, state = model.begin(images)`."
             )
-
-    def _check_sizes(self, state: State, whose: str) -> None:
-        sizes = tuple(part.shape[-1] for part in state)
-        if sizes != self.state_sizes:
-            raise ValueError(
-                f"{whose} must be {len(self.state_sizes)} tensor(s) of {self.state_sizes} numbers "
-                f"an image, as {self._named('core')} has; got {sizes}."
-            )
-
-    def _named(self, part: str) -> str:
-        """A part, by its field of the configuration, as messages say it: ``the core 'lstm'``."""
-        return f"the {PARTS[part][0].kind} {getattr(self.config, part)!r}"
-
-    def _check(self, part: str, what: str, got: Tensor, width: int, count: int) -> Tensor:
-        """Refuse what a part gives of B images in another shape than it should, or no floats."""
-        if not isinstance(got, Tensor) or not got.is_floating_point():
-            given = got.dtype if isinstance(got, Tensor) else f"a {type(got).__name__}"
-            raise ValueError(
-                f"{self._named(part)} must give {what} as a tensor of floats; got {given}."
-            )
-        if got.ndim != 2 or got.shape[1] != width or got.shape[0] != count:
-            of = "" if got.shape[:1] == (count,) else f", of {count} image(s)"
-            raise ValueError(
-                f"{self._named(part)} must give {what} of (B, {width}); got {tuple(got.shape)}{of}."
-            )
-        return got
-
-
-def _readable(value: object) -> bool:
-    """Whether a number can be looked at: not in a graph, and not where a device would wait."""
-    if not isinstance(value, Tensor):
-        return True
-    return value.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _checked_place(location: Tensor) -> Tensor:
-    """A caller's first location as float32; `ValueError` if it is not in the image."""
-    location = torch.as_tensor(location).float()
-    # A graph that is exported cannot ask; it clamps.
-    if not torch.compiler.is_exporting() and not bool((location.abs() <= 1).all()):
-        raise ValueError(
-            "first_location must be in [-1, 1], the edges of the image; got "
-            f"{location.flatten().tolist()[:4]}. A place in pixels is 2 * pixels / side - 1."
-        )
-    return location

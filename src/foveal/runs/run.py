@@ -32,9 +32,10 @@ from foveal.names import check_fields
 from foveal.tasks.folder.listing import Listing
 from foveal.tasks.folder.survey import Survey
 from foveal.tasks.task import Task
-from foveal.training.engine import Engine, Progress
+from foveal.training.engine import Engine
 from foveal.training.journal import read_metrics
 from foveal.training.machine import commit, hardware
+from foveal.training.progress import Progress
 from foveal.training.start import begin_with
 
 Network = RecurrentAttention | ReferenceNetwork

@@ -24,7 +24,7 @@ import torch
 from foveal.io.files import fingerprint
 from foveal.runs.run import Run, train_run
 from foveal.tasks.task import Task
-from foveal.training.engine import Progress, TrainingDiverged, TrainingStopped
+from foveal.training.progress import Progress, TrainingDiverged, TrainingStopped
 
 if TYPE_CHECKING:
     import optuna

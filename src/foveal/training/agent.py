@@ -24,9 +24,10 @@ from foveal.names import Range, check_fields
 from foveal.randomness import world_size
 from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
 from foveal.training.critic import Learner
-from foveal.training.engine import Engine, Illustrator, Progress
+from foveal.training.engine import Engine, Illustrator
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
+from foveal.training.progress import Progress
 
 VALIDATION_SEED = 1406
 

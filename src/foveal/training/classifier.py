@@ -20,7 +20,7 @@ from foveal.scene import as_scene
 from foveal.tasks.task import Task
 from foveal.training.capture import CapturedStep, make_graph
 from foveal.training.critic import Learner
-from foveal.training.engine import Engine, Illustrator, Outcome, Progress
+from foveal.training.engine import Engine, Illustrator
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.objective import (
     LossTerms,
@@ -28,6 +28,7 @@ from foveal.training.objective import (
     hybrid_loss,
 )
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
+from foveal.training.progress import Outcome, Progress
 
 BEST_FILE = "best.safetensors"  # the weights of the best validation so far
 

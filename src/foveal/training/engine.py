@@ -12,7 +12,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,62 +35,11 @@ from foveal.training.optimizers import (
     state_tensors,
 )
 from foveal.training.parallel import leave, lost_processes_explained, make_fabric, mean_of_all
+from foveal.training.progress import Outcome, Progress, TrainingDiverged, TrainingStopped
 
 ILLUSTRATIONS = 10  # about so many in a run
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 Illustrator = Callable[[], NDArray[np.uint8] | None]
-
-
-class TrainingStopped(Exception):
-    """A signal asked the run to stop; its state is saved."""
-
-
-class TrainingDiverged(Exception):
-    """The loss is no longer a number; the last checkpoint is from before."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the engine tells its listener, at every reading of the metrics.
-
-    Attributes:
-        step, total_steps: where the run is.
-        epoch: of a classifier's run, from 0; None in an agent's.
-        measures: means since the last reading, by name (`Engine.MEASURES`); empty after validation.
-        validation: what the last validation measured, by name; empty before the first.
-        rate: images, or decisions in an environment, a second since this process started; in
-            words.
-        seconds_left: to the end, at this rate.
-        validated: whether this report follows a validation.
-    """
-
-    step: int
-    total_steps: int
-    epoch: int | None
-    measures: dict[str, float]
-    validation: dict[str, float]
-    rate: str
-    seconds_left: float
-    validated: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished run gives.
-
-    Attributes:
-        steps: of the optimizer's schedule.
-        seen: images, or decisions in an environment.
-        seconds: of all the processes that it took one after another.
-        processor_seconds: that they computed, on all cores; of several at once the first one's.
-        validation: what the last validation measured, by name.
-    """
-
-    steps: int
-    seen: int
-    seconds: float
-    processor_seconds: float
-    validation: dict[str, float]
 
 
 class Engine(ABC):

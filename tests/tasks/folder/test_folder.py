@@ -40,9 +40,9 @@ from foveal.tasks.folder.task import FolderTask
 from foveal.tasks.pyramids import write_pyramid
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.critic import Learner
-from foveal.training.engine import TrainingStopped
 from foveal.training.journal import read_metrics
 from foveal.training.objective import ObjectiveConfig, hybrid_loss
+from foveal.training.progress import TrainingStopped
 from tests.conftest import TINY, StopAt
 
 CPU = torch.device("cpu")
