@@ -117,6 +117,15 @@ def thumbnail_box(height: int | Tensor, width: int | Tensor, side: int) -> Any:
     return (longer + side - 1) // side  # of positive numbers: exported graphs round to zero
 
 
+def begins_inside(middles: Tensor) -> Tensor:
+    """Whether cells begin within their image, by their ``(B, 2, h, w)`` middles; ``(B, 1, h, w)``.
+
+    The first begins with the image, at -1, so that its middle is half of a cell away.
+    """
+    half = middles[:, :, :1, :1] + 1
+    return (middles - half < 1 - ROUNDING).all(1, keepdim=True)
+
+
 def thumbnail_places(
     height: int | Tensor,
     width: int | Tensor,

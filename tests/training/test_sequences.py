@@ -37,6 +37,13 @@ def rollout_of(config: RAMConfig, count: int, **learner: bool) -> tuple[Learner,
     return Learner(RecurrentAttention(config), **learner).train(), torch.rand(count, 1, 20, 20)
 
 
+def chosen_for(rollout: Rollout) -> list[int]:
+    """Which answer each of the D chosen glimpses was for, from 0."""
+    looks = rollout.step_logits.shape[1]
+    first = looks - rollout.log_probs.shape[1]
+    return [look // rollout.looks_an_answer for look in range(first, looks)]
+
+
 def test_the_loss_of_a_sequence_is_the_mean_of_its_answers_until_the_first_wrong_one() -> None:
     learner, images = rollout_of(SEVERAL, 64)
     rollout: Rollout = learner(images)
@@ -55,7 +62,7 @@ def test_the_loss_of_a_sequence_is_the_mean_of_its_answers_until_the_first_wrong
             label = int(labels[row, answer])
             if label == IGNORED or (labels[row, :answer] != given[row, :answer]).any():
                 continue
-            looks = [d for d, of in enumerate(rollout.chosen_for) if of == answer]
+            looks = [d for d, of in enumerate(chosen_for(rollout)) if of == answer]
             reward = float(label == given[row, answer])
             surplus = reward - rollout.baselines[row, looks]
             chosen = rollout.log_probs[row, looks]
@@ -97,7 +104,7 @@ def test_each_term_of_a_sequence_is_that_of_the_same_looks_for_one_answer() -> N
     # The critic is told the label of the answer that each look is for.
     critic = learner.critic
     assert critic is not None
-    for decision, answer in enumerate(rollout.chosen_for):
+    for decision, answer in enumerate(chosen_for(rollout)):
         hidden, prior = rollout.hidden[:, decision], rollout.prior_logits[:, decision]
         expected = critic(hidden, prior, labels[:, answer])
         torch.testing.assert_close(rollout.baselines[:, decision], expected)

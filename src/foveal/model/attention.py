@@ -293,9 +293,8 @@ class RecurrentAttention(Pretrained):
         sizes = scene.height, scene.width
         places = geometry.thumbnail_places(*sizes, side, device, scene.box(side)).to(device)
         if self.config.pixel_mean or self.config.pixel_std:
-            half = places[:, :, :1, :1] + 1  # of a pixel of the thumbnail: the image begins at -1
-            inside = (places - half < 1 - geometry.ROUNDING).all(1, keepdim=True)
-            pixels = (pixels - self.scaling.mean) / self.scaling.std * inside
+            normalized = (pixels - self.scaling.mean) / self.scaling.std
+            pixels = normalized * geometry.begins_inside(places)
         places = places.to(pixels).expand(pixels.shape[0], -1, -1, -1)
         return torch.cat([pixels, places], dim=1)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foveal.geometry import ROUNDING
+from foveal.geometry import begins_inside
 from foveal.model.core import State
 from foveal.names import PartSettings, Range, Registry, check_fields, positive
 
@@ -213,9 +213,7 @@ class ConvContext(Context):
         """The features of cells that begin within the image, 0 of others; the cells' middles."""
         down, across = features.shape[2:]
         middles = functional.adaptive_avg_pool2d(places, (down, across))
-        first = middles[:, :, :1, :1] + 1  # half of a cell: the first begins at -1
-        inside = middles - first < 1 - ROUNDING
-        return torch.relu(features) * inside.all(1, keepdim=True), middles
+        return torch.relu(features) * begins_inside(middles), middles
 
     def _features(self, thumbnail: Tensor) -> Tensor:
         pixels, places = thumbnail[:, :-COORDINATES], thumbnail[:, -COORDINATES:]

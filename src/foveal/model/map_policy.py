@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveal.geometry import ROUNDING
+from foveal.geometry import begins_inside
 from foveal.model.policy import POLICIES, Policy, drawn, gaussian_log_prob
 from foveal.names import PartSettings, Range, check_fields
 
@@ -205,10 +205,8 @@ class MapPolicy(Policy):
 
         A prior, ``(B, h w)``, adds to the logarithm of a weight; -inf where the image has ended.
         """
-        columns, rows, sizes = self._grid(feature_map)
-        ended = 1 - ROUNDING
-        across, down = columns - sizes[:, :1] / 2 >= ended, rows - sizes[:, 1:] / 2 >= ended
-        beyond = (down[:, :, None] | across[:, None]).flatten(1)
+        sizes = self._grid(feature_map)[-1]
+        beyond = ~begins_inside(feature_map[:, :2].detach().float()).flatten(1)
         # Split at once, the map has one gradient in memory, where slices have one each.
         parts = [2, self.channels, 1][: feature_map.shape[1] - self.channels]
         places, keys, *priors = torch.split(feature_map.flatten(2).float(), parts, 1)

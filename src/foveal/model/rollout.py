@@ -132,13 +132,6 @@ class Rollout(NamedTuple):
         """``(B, A)`` int64, the likeliest classes."""
         return self.answer_logits.argmax(-1)
 
-    @property
-    def chosen_for(self) -> list[int]:
-        """Which answer each of the D chosen glimpses was for, from 0."""
-        looks = self.step_logits.shape[1]
-        first = looks - self.log_probs.shape[1]
-        return [look // self.looks_an_answer for look in range(first, looks)]
-
     def part(self, answer: int) -> Rollout:
         """What concerns one answer, from 0, as a rollout that gives no other."""
         if self.num_answers == 1:
