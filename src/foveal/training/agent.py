@@ -253,15 +253,18 @@ class ControlTrainer(Engine):
         counts, chosen = played.played.float(), looked.float()
         decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
         places = played.choices[..., :2].clamp(-1, 1) * chosen[..., None]
-        return torch.cat(
-            [
-                torch.stack([loss, returns_ended[0], entropy, baseline, norm]),
-                torch.stack([(returns * counts).sum(), (returns.square() * counts).sum()])
-                / decisions,
-                places.sum((0, 1)) / choices,
-                places.square().sum()[None] / choices,
-                torch.stack([games_ended, returns_ended[1]]),
-            ]
+        gaze = (*(places.sum((0, 1)) / choices), places.square().sum() / choices)
+        return self._measured(
+            loss=loss,
+            entropy=entropy,
+            baseline_loss=baseline,
+            gradient_norm=norm,
+            target=(returns * counts).sum() / decisions,
+            target_square=(returns.square() * counts).sum() / decisions,
+            games=games_ended.float(),
+            clipped_return=returns_ended[1],
+            **{"return": returns_ended[0]},
+            **dict(zip(GAZE, gaze, strict=True)),
         )
 
     def _ended(self, played: Played) -> tuple[Tensor, Tensor]:

@@ -156,9 +156,15 @@ class Trainer(Engine):
             weights = sound if weights is None else (weights.t() * sound).t()
         terms = self.loss(rollout, labels, weights)
         norm = self._descend(terms.total, rate)
-        loss, baseline = terms.total.detach(), terms.baseline.detach()
-        measures = [loss, 100 * terms.error, terms.reward, baseline, norm, terms.reward_square]
-        return torch.cat([torch.stack(measures), terms.gaze])
+        return self._measured(
+            loss=terms.total.detach(),
+            error=100 * terms.error,
+            reward=terms.reward,
+            baseline_loss=terms.baseline.detach(),
+            gradient_norm=norm,
+            reward_square=terms.reward_square,
+            **dict(zip(GAZE, terms.gaze, strict=True)),
+        )
 
     def loss(self, rollout: Rollout, labels: Tensor, weights: Tensor | None = None) -> LossTerms:
         """What a step minimizes: the hybrid objective. A subclass may compute another.
@@ -213,7 +219,8 @@ class Trainer(Engine):
 
     def _all_used(self) -> bool:
         # With one glimpse nothing is decided, and the policy and the baseline have nothing to do.
-        return getattr(getattr(self.model, "config", None), "num_glimpses", 2) > 1
+        looks = self.learner.looks
+        return looks is None or looks.config.num_glimpses > 1
 
     def _order(self, epoch: int) -> Tensor:
         """The order of the training images in an epoch: of the seed and the epoch alone."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from foveal.model.attention import RecurrentAttention
-from foveal.model.context import Context
 from foveal.model.rollout import Rollout, right_answers
 from foveal.scene import Images, as_scene
 from foveal.training.pasting import pasted_loss
@@ -117,8 +116,8 @@ class Learner(nn.Module):
         self.critic: Critic | None = None
         self.look_critic: Critic | None = None
         self.glimpse_head: nn.Linear | None = None
-        if isinstance(model, RecurrentAttention):
-            config = model.config
+        if self.looks is not None:
+            config = self.looks.config
             self.end = config.end
             how = {"detached": detach_baseline, "privileged": privileged_baseline}
             sizes = config.core_size, config.num_classes
@@ -128,10 +127,15 @@ class Learner(nn.Module):
             if look_critic:
                 self.look_critic = Critic(*sizes, **how, start=starts[1])
         if only_stop:
-            if not isinstance(model, RecurrentAttention) or model.stop_head is None:
+            if self.looks is None or self.looks.stop_head is None:
                 raise ValueError("--only-stop is for a model that can stop. Pass --stop with it.")
             self.requires_grad_(False)
-            model.stop_head.requires_grad_(True)
+            self.looks.stop_head.requires_grad_(True)
+
+    @property
+    def looks(self) -> RecurrentAttention | None:
+        """The model, if it looks; None of one that sees the whole image."""
+        return self.model if isinstance(self.model, RecurrentAttention) else None
 
     def train(self, mode: bool = True) -> Self:
         """See `torch.nn.Module.train`; with ``only_stop`` the model takes its mean policy."""
@@ -157,10 +161,11 @@ class Learner(nn.Module):
         Returns:
             The rollout; of a network that sees the whole image, one without looks.
         """
-        if self.critic is None:
+        model = self.looks
+        if model is None or self.critic is None:
             return answered(self.model(as_scene(images).whole()))
         std = self.location_std
-        rollout: Rollout = self.model(images, location_std=std, generator=generator)
+        rollout: Rollout = model(images, location_std=std, generator=generator)
         hidden, prior = rollout.hidden.transpose(0, 1), rollout.prior_logits.transpose(0, 1)
         if labels is not None and labels.ndim > 1:  # of the answer that each look was for
             labels = self.targets(rollout, labels).clamp(min=0)
@@ -171,10 +176,11 @@ class Learner(nn.Module):
         if self.glimpse_head is not None:
             alone = self.glimpse_head(torch.stack(list(rollout.features)))
             rollout = rollout._replace(glimpse_logits=alone.transpose(0, 1))
-        context: Context | None = self.model.context  # type: ignore[assignment]
-        if context is not None and context.finds_pasted and self.model.training:
-            thumbnails = self.model.thumbnail(images)[::2]  # type: ignore[operator]  # half do
-            cost = pasted_loss(context.find_pasted, thumbnails, generator)
+        context = model.context
+        if context is not None and context.finds_pasted and model.training:
+            thumbnails = model.thumbnail(images)
+            assert thumbnails is not None
+            cost = pasted_loss(context.find_pasted, thumbnails[::2], generator)  # half do
             rollout = rollout._replace(pasted_loss=cost)
         return rollout
 

@@ -110,6 +110,10 @@ class Engine(ABC):
     def _epoch(self) -> int | None:
         return None
 
+    def _measured(self, **values: Tensor) -> Tensor:
+        """What a step measured, ``()`` each, in the order of `MEASURES`."""
+        return torch.stack([values[name] for name in self.MEASURES])
+
     def _summarize(self, means: dict[str, float]) -> dict[str, float]:
         """What is reported, from the means since the last reading; some of them may be missing."""
         return means
@@ -301,8 +305,8 @@ class Engine(ABC):
 
     def _location_std(self) -> float | None:
         """That of the location policy at this step of the run; None for other networks."""
-        first = getattr(getattr(self.model, "config", None), "location_std", None)
-        last = self.optimization.final_location_std
+        looks, last = self.learner.looks, self.optimization.final_location_std
+        first = None if looks is None else looks.config.location_std
         if first is None or not last:
             return first
         return float(first + (last - first) * self.progress)
