@@ -55,20 +55,21 @@ class RAMConfig:
     pixel_mean: tuple[float, ...] = ()  # of each channel, taken off glimpses; () for nothing
     pixel_std: tuple[float, ...] = ()  # of each channel, which glimpses are divided by; () for 1
     num_classes: int = 10  # of the answer
-    glimpse_network: str = "mlp"  # from a glimpse to features: mlp (the paper's)
+    glimpse_network: str = "mlp"  # from a glimpse to features: mlp (the paper's); conv
     glimpse_hidden: int = 128  # units of h_g, from the pixels
     location_hidden: int = 128  # units of h_l, from the location
     glimpse_features: int = 256  # units of g, the glimpse network's output
-    core: str = "rnn"  # rnn: the rectifier RNN (classification); lstm
+    core: str = "rnn"  # rnn: the rectifier RNN (classification); lstm; sum: adds up all features
     core_size: int = 256  # units of h
-    policy: str = "learned"  # learned; random and center are controls
+    # learned: the paper's; map: reads a context's feature map; random and center are controls
+    policy: str = "learned"
     location_std: float = 0.1  # of the Gaussian location policy, in normalized coordinates
     zoom: bool = False  # each look reads one of the scales, which the policy chooses
     detach_policy: bool = True  # stop the location head's gradient at h, as in the paper's hybrid
     location_gradient: float = 0.0  # most that the answer pulls at a look, nats a unit; 0: nothing
     senses: tuple[tuple[str, int], ...] = ()  # beside the image: the name and the width of each
     sense_features: int = 32  # units of each sense's network, which enter the core
-    context: str = NO_CONTEXT  # a first, coarse look at the whole; none as published
+    context: str = NO_CONTEXT  # a first, coarse look at the whole: none as published; conv
     glimpse_settings: PartSettings = NO_SETTINGS  # the glimpse network's own
     core_settings: PartSettings = NO_SETTINGS  # the core's own
     policy_settings: PartSettings = NO_SETTINGS  # the policy's own
