@@ -53,8 +53,10 @@ def runs(
 def find_runs(directories: Iterable[Path]) -> tuple[list[dict[str, Any]], list[str]]:
     """What is known of each run below directories, and of which it cannot be read why not."""
     found, unread = [], []
-    paths = sorted(path for place in directories for path in place.rglob(CONFIG_FILE))
-    for path in {path.resolve(): path for path in reversed(paths)}.values():
+    once: dict[Path, Path] = {}
+    for path in sorted(path for place in directories for path in place.rglob(CONFIG_FILE)):
+        once.setdefault(path.resolve(), path)
+    for path in once.values():
         try:
             saved = load(path.parent)
             if saved.run is not None:

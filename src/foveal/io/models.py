@@ -103,13 +103,13 @@ def unfinished(directory: Path) -> FileNotFoundError:
 
 
 def check_finished(directory: Path) -> None:
-    """`FileNotFoundError` if a run directory has no weights yet."""
+    """Raise `FileNotFoundError` if a run directory has no weights yet."""
     if (directory / METRICS_FILE).exists() and not (directory / WEIGHTS_FILE).exists():
         raise unfinished(directory)
 
 
 def check_looks_at(content: Mapping[str, Any], name: str | Path) -> None:
-    """`ValueError` if a configuration is not of a recurrent attention model."""
+    """Raise `ValueError` if a configuration is not of a recurrent attention model."""
     network = content.get("network", "ram")
     if network != "ram":
         raise ValueError(

@@ -18,7 +18,7 @@ def named(config: RAMConfig, part: str) -> str:
 def check_given(
     config: RAMConfig, part: str, what: str, got: Tensor, width: int, count: int
 ) -> Tensor:
-    """Refuse what a part gives of B images in another shape than it should, or no floats."""
+    """Raise `ValueError` if a part gives another shape than it should of B images, or no floats."""
     if not isinstance(got, Tensor) or not got.is_floating_point():
         given = got.dtype if isinstance(got, Tensor) else f"a {type(got).__name__}"
         raise ValueError(
@@ -33,7 +33,7 @@ def check_given(
 
 
 def check_state_sizes(config: RAMConfig, state: State, wanted: tuple[int, ...], whose: str) -> None:
-    """Refuse a core's state of other numbers an image than the ``wanted``."""
+    """Raise `ValueError` if a core's state has other numbers an image than the ``wanted``."""
     sizes = tuple(part.shape[-1] for part in state)
     if sizes != wanted:
         raise ValueError(
@@ -43,7 +43,7 @@ def check_state_sizes(config: RAMConfig, state: State, wanted: tuple[int, ...], 
 
 
 def check_images(config: RAMConfig, scene: Scene, weights: torch.dtype) -> None:
-    """Refuse no images, images of other channels, and a model whose weights are not float32."""
+    """Raise `ValueError` if there are no images, or of other channels, or weights not float32."""
     if not torch.compiler.is_compiling() and not len(scene):
         raise ValueError("images must be at least one; got none. Pass some.")
     if scene.num_channels != config.num_channels:

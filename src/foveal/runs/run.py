@@ -262,7 +262,7 @@ def saved_as(config: Run) -> dict[str, Any]:
 
 
 def check_same(config: Run, directory: Path) -> None:
-    """Refuse a run directory of another configuration, naming the first difference."""
+    """Raise `ValueError` if a run directory is of another configuration, naming a difference."""
     content = read_config(directory)
     there, here = {"kind": content.get("kind")}, {"kind": config.kind}
     if there == here:
