@@ -372,6 +372,17 @@ def test_a_result_that_is_not_whole_is_named(
         place.write_text(kept)
 
 
+def test_of_no_result_there_is_no_row(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["reproduce", "small-conv", "--quick"]
+    assert cli.main(line) == 0
+    (small / "runs/quick/small-conv/seed-0/result.json").write_text("{}")
+    capsys.readouterr()
+    assert cli.main(line) == 2
+    err = capsys.readouterr().err
+    assert "seed-0/result.json has no seed" in err
+    assert "no result of small-conv is left to make a row of" in err
+
+
 def test_a_run_that_cannot_be_read_ends_no_other(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,6 +240,8 @@ def _collect(plan: _Plan, row: Row) -> None:
             results[seed] = read_result(directory / RESULT_FILE, row)
         except (OSError, ValueError) as problem:
             left_out("reproduce", str(problem))
+    if not results:
+        raise ValueError(f"no result of {row.name} is left to make a row of.")
     results = dict(sorted(results.items()))
     if len(results) == 1:
         command = next(iter(results.values()))["command"]

@@ -262,8 +262,7 @@ class ControlTrainer(Engine):
             target=(returns * counts).sum() / decisions,
             target_square=(returns.square() * counts).sum() / decisions,
             games=games_ended.float(),
-            clipped_return=returns_ended[1],
-            **{"return": returns_ended[0]},
+            **dict(zip(("return", "clipped_return"), returns_ended, strict=True)),
             **dict(zip(GAZE, gaze, strict=True)),
         )
 

@@ -81,7 +81,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_run(path: Path, run: dict[str, Any], row: Row) -> None:
     """What `row_result` and the table read of a run."""
-    _check(path, run, row.measure, **OF_A_RUN, **({"answers": int} if row.single else {}))
+    kinds = OF_A_RUN | {"decisions_seen" if row.measure == "success_rate" else "images_seen": int}
+    _check(path, run, row.measure, **kinds, **({"answers": int} if row.single else {}))
+    if "commit" not in run:
+        raise ValueError(f"{path} has no commit. {AGAIN}")
 
 
 def _check(path: Path, content: dict[str, Any], measure: str, **kinds: Any) -> None:
@@ -98,8 +101,10 @@ def check_place(directory: Path, rows: Sequence[str], *, quick: bool) -> None:
     page = directory / TABLE_FILE
     if rows and page.exists() and not page.read_bytes().startswith(TITLE.encode()):
         raise ValueError(f"{page} is no table of results. Choose another directory: --out results.")
+    # All are read, as for the table: what is damaged is said before anything is trained.
+    results = {name: read_row(directory, name) for name in ROWS} if rows else {}
     for name in rows:
-        if quick and not (read_row(directory, name) or {"quick": True}).get("quick"):
+        if quick and not (results[name] or {"quick": True}).get("quick"):
             raise ValueError(
                 f"{directory} has the result of {name} at its full length, which --quick would "
                 "replace. Choose another --out."
@@ -223,7 +228,7 @@ def _soonest(row: Row, result: dict[str, Any] | None) -> list[str]:
     name, what, ours, _, paper, *_, images, _ = _cells(row, result)
     runs = [] if result is None else result["runs"]
     errors = ", ".join(f"{run[row.measure]:.2f}" for run in runs)
-    minutes = ", ".join(f"{run['processor_seconds'] / 60:.0f}" for run in runs)
+    minutes = ", ".join(f"{run.get('processor_seconds', run['seconds']) / 60:.0f}" for run in runs)
     return [name, what, ours, errors, paper, images, minutes]
 
 
