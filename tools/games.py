@@ -183,8 +183,13 @@ def foveal(*words: str) -> str:
 
 
 def gather(name: str) -> list[dict[str, Any]]:
-    """What there is of all runs, in the order of games, agents and seeds."""
-    found = []
+    """What there is of all runs, in the order of games, agents and seeds.
+
+    Of runs that are not here, as those of another machine, stays what was gathered before.
+    """
+    kept = Path("results", f"{name}.json")
+    before = read_json(kept)["runs"] if kept.exists() else []
+    found = {(run["game"], run["agent"], run["seed"]): run for run in before}
     for game, agent in itertools.product(SETS[name].games, SETS[name].agents):
         for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{RESULT_FILE}")):
             result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
@@ -196,8 +201,11 @@ def gather(name: str) -> list[dict[str, Any]]:
                 run |= {"likeliest_return": run["mean_return"], "sampled": True}
                 run |= {"mean_return": drawn["mean_return"]}
                 run |= {"return_interval": drawn["return_interval"]}
-            found.append(run)
-    return found
+            found[game, agent, run["seed"]] = run
+    order = [*itertools.product(SETS[name].games, SETS[name].agents)]
+    return sorted(
+        found.values(), key=lambda run: (order.index((run["game"], run["agent"])), run["seed"])
+    )
 
 
 def show(name: str, runs: list[dict[str, Any]]) -> None:
