@@ -563,6 +563,7 @@ WRONG = {
     "look model --maps maps.gif": "--maps must end in one of .png, .svg, .pdf; got 'maps.gif'",
     "look model --count 101": "--count must be 1 to 100; got 101",
     "look model missing.png --wrong": "about the task's test images. Leave them out",
+    "look model missing.png --index 7": "about the task's test images. Leave them out",
     "look model missing.png --canvas-size 300": "about the task.s test images. Leave them out",
     "look model --theme blue": "invalid choice 'blue' for argument '--theme'",
     "look model missing.png": "missing.png is missing",

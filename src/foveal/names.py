@@ -204,6 +204,7 @@ class Range(NamedTuple):
 
 SEEDS = Range(0, 2**32)
 MOST_PROCESSES = 1024
+DECODERS = Range(-1, MOST_PROCESSES, "-1 is one a core.")  # processes that decode
 WHOLE = Range(-LARGEST, LARGEST)
 
 

@@ -47,7 +47,8 @@ def test_networks_that_see_all_learn_from_large_pictures_that_are_shifted(
     foveal: Foveal,  # noqa: F811
     network: str,
 ) -> None:
-    for kind, light in (("dark", 40), ("light", 200)):
+    bright = "light, and of a name that is as long as a line is, but is cut in no table of a file"
+    for kind, light in (("dark", 40), (bright, 200)):
         Path("large", kind).mkdir(parents=True)
         for number in range(8):
             pixels = np.full((130, 140), light + 4 * number, np.uint8)
@@ -56,6 +57,7 @@ def test_networks_that_see_all_learn_from_large_pictures_that_are_shifted(
     code, _, err = foveal(f"{line} --epochs 9 --batch-size 5 --threads 1 --workers 0")
     assert code == 0, err
     assert json.loads(Path("run/result.json").read_text())["error"] == 0
+    assert bright in foveal("evaluate run")[1]
 
 
 def test_train_evaluate_predict_and_look(foveal: Foveal, bars: Path) -> None:  # noqa: F811

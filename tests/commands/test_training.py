@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foveal.commands.train import TrainOptions, _options
-from foveal.commands.training import read_options
+from foveal.commands.training import read_flags
 from tests.commands.test_own_images import SMALL
 from tests.tasks.folder.test_folder import write_bars
 from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
@@ -18,7 +18,7 @@ from tests.test_cli import Foveal, foveal  # noqa: F401 (a fixture)
 
 def read(line: str) -> tuple[TrainOptions, dict[str, Any]]:
     """The options of ``foveal train``, and what they change of the recipe."""
-    options, _, _, changed = read_options("train", shlex.split(line), _options)
+    options, _, _, changed = read_flags("train", shlex.split(line), _options)
     return options, changed
 
 

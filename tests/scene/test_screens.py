@@ -53,3 +53,10 @@ def test_wide_boxes_of_bytes_do_not_overflow() -> None:
     assert screens.patches(torch.tensor([[300, 300]]), 2, (1, 300))[0, 1].tolist() == [
         [[1.0, 1.0], [1.0, 1.0]]
     ]
+
+
+def test_what_lies_beyond_the_bounds_a_little_is_at_them_however_it_is_seen() -> None:
+    screens = Screens(np.array([[[[1.001], [-0.001]]]], np.float32))
+    assert screens.whole().flatten().tolist() == [1, 0]
+    assert screens.patches(torch.tensor([[1, 0]]), 2, (1,)).amax() == 1
+    assert (screens.thumbnail(2).amin(), screens.thumbnail(2).amax()) == (0, 1)

@@ -10,7 +10,6 @@ from foveal.app.wording import Gaze, answer, gaze_value, message
 from foveal.tasks import CanvasTask, TaskConfig
 
 MOST_CLUTTER = 16  # pieces
-NOTHING = "Nothing is drawn yet. Draw a digit on the black canvas."
 Shown = tuple[str, Gaze | None]  # the answer or a message, as HTML; and the scanpath
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import gradio as gr
 
 from foveal.app.catch import CatchTable, score
-from foveal.app.draw import MOST_CLUTTER, NOTHING, Drawing
+from foveal.app.draw import MOST_CLUTTER, Drawing
 from foveal.app.models import Agent, Classifier, describe
 from foveal.app.picture import NOTHING as NO_IMAGE
 from foveal.app.picture import Viewing
 from foveal.app.sessions import Session, Sessions
+from foveal.app.strokes import NOTHING
 from foveal.app.wording import message, static
 from foveal.names import in_markdown
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from foveal.app.models import Classifier, named
 from foveal.app.wording import Gaze, answer, gaze_value, message
-from foveal.scene import as_scene
-from foveal.scene.pictures import Picture, as_batch, close_sources
+from foveal.scene.pictures import Picture, scene_of_pictures
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.pictures import open_picture
 
@@ -39,11 +38,8 @@ class Viewing:
             unlike: list[str] = []
             door = Door(model.network.about, fit, invert, unlike.append, CHOICES)
             picture = door(open_image(path, model.network.config.num_channels), path.name)
-            try:
-                scene = as_scene(as_batch([picture], torch.device("cpu")))
+            with scene_of_pictures([picture], torch.device("cpu")) as scene:
                 looked = model.look(scene, 0, path.name)
-            finally:
-                close_sources([picture])
         except (ValueError, OSError) as problem:
             return message(str(problem).replace(str(path), path.name)), None
         said = answer(looked, time.perf_counter() - start)

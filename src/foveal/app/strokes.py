@@ -19,6 +19,7 @@ FINER = 8  # the drawing's pixels in one of MNIST's, a side
 SMALLEST = 0.03  # of the canvas; what is smaller is a dot
 NEAR = 0.03  # of the canvas; strokes whose boxes are as near belong to one digit
 MOST_POINTS = 20_000
+NOTHING = "Nothing is drawn yet. Draw a digit on the black canvas."
 
 Strokes = list[NDArray[np.float64]]
 
@@ -53,7 +54,7 @@ def draw_digit(strokes: Strokes) -> tuple[NDArray[np.uint8], tuple[float, float]
     dot.
     """
     if not strokes:
-        raise ValueError("Nothing is drawn yet. Draw a digit on the black canvas.")
+        raise ValueError(NOTHING)
     low, high = _box(strokes)
     extent, middle = float((high - low).max()), (low + high) / 2
     if extent < SMALLEST:

@@ -12,10 +12,10 @@ from foveal.commands.console import (
     FAILED,
     Stop,
     complain,
-    console,
     left_out,
     print_json,
     say,
+    show_table,
     working,
 )
 from foveal.commands.flags import check_suffix, choose_device, set_threads
@@ -26,11 +26,11 @@ from foveal.evaluation.stopping import (
     ALL_LOOKS,
     HALF,
     Kind,
+    StopRule,
     beliefs,
     check_stop,
     stopped,
 )
-from foveal.evaluation.stopping import Stop as StopRule
 from foveal.model.attention import RecurrentAttention
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.scene.preparation import Door
@@ -217,7 +217,7 @@ def evaluate(
                 "An image is right if all its answers are. Of single answers "
                 f"{result.answer_error:.2f} % are wrong; images by their number: {lengths}"
             )
-        console.print(_table(rows, "answers" if several else "images"))
+        show_table(_table(rows, "answers" if several else "images"))
     if shown.problems:
         raise Stop(f"{len(shown.problems)} file(s) could not be read and were left out.", FAILED)
 

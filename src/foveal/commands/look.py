@@ -20,15 +20,15 @@ from foveal.evaluation.classifier import (
     observe,
     rollouts,
 )
-from foveal.evaluation.stopping import Rule, Stop, look_until_sure, looks_taken, rule_of
+from foveal.evaluation.stopping import Rule, StopRule, look_until_sure, looks_taken, rule_of
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.model.rollout import Rollout, ended, right_answers
 from foveal.names import SEEDS, check_value
 from foveal.randomness import OneForAll
 from foveal.runs.saved import Saved
-from foveal.scene import Scene, as_scene
-from foveal.scene.pictures import as_batch, close_sources
+from foveal.scene import Scene
+from foveal.scene.pictures import scene_of_pictures
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.pictures import open_picture
 from foveal.tasks.task import Task
@@ -60,7 +60,7 @@ def look(
     canvas_size: int | None = None,
     num_clutter: int | None = None,
     num_glimpses: int | None = None,
-    stop: Stop = "none",
+    stop: StopRule = "none",
     threshold: float | None = None,
     fit: bool = False,
     invert: bool = False,
@@ -122,10 +122,10 @@ def look(
         seed = 0 if image else EVALUATION_SEED
     check_value("seed", seed, int, SEEDS)
     of_tests = [maps, task, *changes.values()]
-    if image and (wrong or count > 1 or any(flag is not None for flag in of_tests)):
+    if image and (wrong or index or count > 1 or any(flag is not None for flag in of_tests)):
         raise ValueError(
-            "--task, --digits, --canvas-size, --num-clutter, --count, --wrong and --maps are about "
-            "the task's test images. Leave them out, or the image files."
+            "--task, --digits, --canvas-size, --num-clutter, --count, --index, --wrong and --maps "
+            "are about the task's test images. Leave them out, or the image files."
         )
     if not image and (fit or invert):
         raise ValueError("--fit and --invert are for image files. Name some, or leave them out.")
@@ -222,17 +222,17 @@ class _Looking:
         """Image files, looked at as `foveal predict` does; large ones stay open."""
         for number, file in enumerate(files):
             picture = door(open_picture(file, self.network.config.num_channels), str(file))
-            scene, looks = as_scene(as_batch([picture], self.device)), self.num_glimpses
-            generator = OneForAll()
-            if self.rule is not None:  # a file is read no further
-                how = self.rule._asdict() | {"generator": generator.manual_seed(self.seed)}
-                looks = int(look_until_sure(self.network, scene, num_glimpses=looks, **how).looks)
-            generator.manual_seed(self.seed)
-            with judging(self.network):
-                rollout = self.network(scene, num_glimpses=looks, generator=generator)
-            check_answers(rollout.step_logits)
-            yield _Case(scene, None, file.name, rollout, 0, number)
-            close_sources([picture])
+            looks, generator = self.num_glimpses, OneForAll()
+            with scene_of_pictures([picture], self.device) as scene:
+                if self.rule is not None:  # a file is read no further
+                    how = self.rule._asdict() | {"generator": generator.manual_seed(self.seed)}
+                    sure = look_until_sure(self.network, scene, num_glimpses=looks, **how)
+                    looks = int(sure.looks)
+                generator.manual_seed(self.seed)
+                with judging(self.network):
+                    rollout = self.network(scene, num_glimpses=looks, generator=generator)
+                check_answers(rollout.step_logits)
+                yield _Case(scene, None, file.name, rollout, 0, number)
 
     def follow(self, case: _Case, samples: int) -> list[Scanpath]:
         """The mean policy's scanpath, and so many sampled ones from the same first location."""

@@ -13,9 +13,9 @@ from foveal.commands.console import counting, print_json, say
 from foveal.commands.flags import HELP, parse
 from foveal.names import choose
 from foveal.tasks import HAYSTACKS, TASKS, CanvasTask, HaystackTask, TaskConfig
-from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.files import MANIFEST, write_dataset
 from foveal.tasks.haystacks.config import HaystackConfig
+from foveal.tasks.task import SPLITS
 
 CLUTTERED = "cluttered-60"  # a task for examples
 PNG_UP_TO = 2048  # pixels a side; larger canvases become tiled pyramids if nothing is said

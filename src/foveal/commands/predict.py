@@ -15,9 +15,9 @@ from foveal.commands.console import FAILED, Stop, complain, console, counting, p
 from foveal.commands.flags import choose_device, set_threads
 from foveal.commands.shown import load_model
 from foveal.evaluation.prediction import Prediction, predictions
-from foveal.evaluation.stopping import Stop as StopRule
+from foveal.evaluation.stopping import StopRule
 from foveal.model.config import check_looks
-from foveal.names import MOST_PROCESSES, SEEDS, Range, check_value, printable
+from foveal.names import DECODERS, SEEDS, check_value, printable
 from foveal.scene.preparation import Door
 from foveal.tasks.folder.decoding import Decoder, with_sources
 from foveal.tasks.folder.pictures import MODES, find_pictures
@@ -73,7 +73,7 @@ def predict(
     """
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (all classes); got {top_k}.")
-    check_value("workers", workers, int, Range(-1, MOST_PROCESSES, "-1 is one a core."))
+    check_value("workers", workers, int, DECODERS)
     check_looks(num_glimpses)
     check_value("seed", seed, int, SEEDS)
     if not images:
@@ -92,7 +92,7 @@ def predict(
         )
     door = Door(network.about, fit, invert, partial(complain, "predict"), model=model)
     paths = [path for image in images for path in _files(image)]
-    decoder = Decoder(network.config.num_channels, None if workers < 0 else workers)
+    decoder = Decoder(network.config.num_channels, workers)
     unreadable = 0
     with counting("predicting", quiet=not paths) as count:
         opened = with_sources(decoder.stream(paths), decoder.num_channels)

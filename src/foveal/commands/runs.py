@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 from rich.table import Table
 
-from foveal.commands.console import complain, print_json, say, show_table
+from foveal.commands.console import left_out, print_json, say, show_table
 from foveal.io.models import CONFIG_FILE, METRICS_FILE, RESULT_FILE
 from foveal.runs.run import Run
 from foveal.runs.saved import Saved, load
@@ -31,7 +31,7 @@ def runs(
             )
     rows, unread = find_runs(directories)
     for problem in unread:
-        complain("runs", f"left out: {problem}")
+        left_out("runs", problem)
     if json:
         print_json(runs=rows, left_out=unread)
         return

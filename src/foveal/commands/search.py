@@ -16,7 +16,7 @@ from rich.table import Table
 
 from foveal.commands.console import FAILED, Stop, bars, print_json, say, show_table, stops_explained
 from foveal.commands.flags import choose_device, set_threads
-from foveal.commands.training import made_ready, read_options
+from foveal.commands.training import made_ready, read_flags
 from foveal.commands.workers import last_line, workers
 from foveal.io.files import write_file
 from foveal.names import MOST_PROCESSES, Range, check_value, printable, shell_line
@@ -84,7 +84,7 @@ def _options(task: str, config: Run) -> SearchOptions:
 
 
 def run(arguments: list[str]) -> None:
-    options, found, reasons, _ = read_options("search", arguments, _options)
+    options, found, reasons, _ = read_flags("search", arguments, _options)
     for line in reasons:
         say(line)
     plain = type(options.config).read(asdict(options.config), Path())

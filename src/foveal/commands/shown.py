@@ -11,7 +11,7 @@ from foveal.names import shell_line
 from foveal.runs.recipes import recipe
 from foveal.runs.saved import Saved, load
 from foveal.scene.preparation import Door
-from foveal.tasks import FolderTask, TaskConfig
+from foveal.tasks import FolderConfig, FolderTask, TaskConfig
 from foveal.tasks.folder.listing import Listing
 from foveal.tasks.task import Task
 
@@ -52,7 +52,7 @@ def task_shown(
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     run = saved.run
     if task is not None:
-        own, run = getattr(run, "task", None), recipe(task, "best")
+        own, run = None if run is None else run.task, recipe(task, "best")
         if isinstance(own, TaskConfig) and isinstance(run.task, TaskConfig):
             asked = {"answer": own.answer} if saved.content.get("name") == task else {}
             given = {"digits": own.digits, **asked, **given}
@@ -79,7 +79,7 @@ def images_shown(
     """
     config, trained = saved.model.config, None if saved.run is None else saved.run.task
     if separator is None:
-        separator = getattr(trained, "separator", "")
+        separator = trained.separator if isinstance(trained, FolderConfig) else ""
     with counting("reading headers") as count:
         return FolderTask.judge(
             data,
@@ -87,7 +87,7 @@ def images_shown(
             config.num_channels,
             device,
             answers=(config.max_answers, config.with_end),
-            ordered=getattr(trained, "ordered", True),
+            ordered=trained is None or trained.ordered,
             separator=separator,
             door=door,
             strict=strict,

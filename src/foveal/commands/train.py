@@ -10,7 +10,7 @@ import tyro
 
 from foveal.commands.console import say
 from foveal.commands.flags import choose_device, parse, set_threads
-from foveal.commands.training import check_empty, free_directory, made_ready, read_options, train
+from foveal.commands.training import check_empty, free_directory, made_ready, read_flags, train
 from foveal.names import shell_line
 from foveal.runs.run import Run
 from foveal.runs.saved import load
@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> None:
                 f"{unknown[0]} beside --resume: all else is the run's own. Leave it out."
             ) from None
         return
-    _start(*read_options("train", arguments, _options))
+    _start(*read_flags("train", arguments, _options))
 
 
 def _options(task: str, config: Run) -> TrainOptions:
@@ -124,7 +124,7 @@ def _resume(
 def _start(
     options: TrainOptions, found: Survey | None, reasons: list[str], changed: dict[str, Any]
 ) -> None:
-    """Begin a run; see `read_options`."""
+    """Begin a run; see `read_flags`."""
     set_threads(options.threads)
     device = choose_device(options.device)
     directory, taken = free_directory(options.task, options.recipe, options.config)

@@ -34,7 +34,7 @@ from foveal.runs.run import Completed, Run, changes, train_run
 from foveal.runs.screens import suggest_for_screens
 from foveal.tasks import FOLDER_TASKS, HAYSTACKS, TASKS, FolderConfig, FolderTask
 from foveal.tasks.folder.survey import Survey, survey
-from foveal.tasks.task import Task
+from foveal.tasks.task import SPLITS, Task
 from foveal.training.journal import Gap
 from foveal.training.machine import LOCK_FILES
 from foveal.training.objective import ObjectiveConfig
@@ -62,7 +62,7 @@ FOLLOWING = ("num_classes", "num_channels", "max_answers", "with_end")
 Options = TypeVar("Options")
 
 
-def read_options(
+def read_flags(
     command: str, arguments: list[str], default: Callable[[str, Run], Options]
 ) -> tuple[Options, Survey | None, list[str], dict[str, Any]]:
     """The flags of a command that trains, whose defaults are a recipe's.
@@ -197,8 +197,7 @@ def made_ready(
             words = "memory ended before --cache-gb: fewer images stay decoded, the others are"
             complain(command, f"{words} decoded again each time. A smaller --cache-gb leaves more.")
         if not quiet:
-            splits = ("train", "validation", "test")
-            sizes = ", ".join(f"{task.size(split):,} {split}" for split in splits)
+            sizes = ", ".join(f"{task.size(split):,} {split}" for split in SPLITS)
             moments = (config.model.pixel_mean, config.model.pixel_std)
             mean, std = (" ".join(f"{value:.2f}" for value in values) for values in moments)
             say(f"{sizes} images; mean {mean}, std {std}")

@@ -1,4 +1,4 @@
-"""Catch, and any environment of Gymnasium as tensors."""
+"""Catch, any environment of Gymnasium as tensors, and an eye for those of others."""
 
 from __future__ import annotations
 

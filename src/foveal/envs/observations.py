@@ -9,10 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveal.envs.actions import WHOLE, choices
 from foveal.scene.screens import Screens
 
 WANTED = (
@@ -20,7 +21,7 @@ WANTED = (
     "width, channels), of uint8, bool, or numbers from 0 to 1"
 )
 
-NUMBERS = Box | Discrete | MultiBinary | MultiDiscrete  # what senses may be
+NUMBERS = Box | WHOLE  # what senses may be
 SLACK = 1e-3  # of its span, by which a value may lie beyond its bounds
 WIDEST = 1e6  # that bounds are apart, to be known ones
 
@@ -148,7 +149,7 @@ class Sense:
         """``(B, width)`` float32, of B observations; `ValueError` if one is not of its space."""
         values, space = self.checked(observations), self.space
         if isinstance(space, Discrete | MultiDiscrete):
-            counts = _counts(space)
+            counts = np.array(choices(space))
             first, chosen = np.cumsum(counts) - counts, values - np.ravel(space.start)
             numbers = np.zeros((len(values), sum(counts)), np.float32)
             np.put_along_axis(numbers, chosen + first, 1, axis=1)
@@ -171,7 +172,7 @@ class Sense:
         space = self.space
         if isinstance(space, Discrete | MultiDiscrete):
             chosen = values - np.ravel(space.start)
-            right = (chosen >= 0) & (chosen < _counts(space))
+            right = (chosen >= 0) & (chosen < choices(space))
         else:
             right = np.isfinite(values)
         if isinstance(space, Box):
@@ -186,12 +187,6 @@ class Sense:
                 "(--env-senses names those that stay)."
             )
         return values
-
-
-def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
-    """How many values each of the whole numbers of a space has."""
-    counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.ravel()
-    return np.asarray(counts, dtype=np.int64)
 
 
 def _bounds(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from foveal.evaluation.classifier import check_answers, judging
-from foveal.evaluation.stopping import Rule, Stop, look_until_sure, rule_of
+from foveal.evaluation.stopping import Rule, StopRule, look_until_sure, rule_of
 from foveal.geometry import to_pixels
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.names import SEEDS, check_value, joined
 from foveal.randomness import OneForAll
-from foveal.scene import as_scene
+from foveal.scene import Scene
 from foveal.scene.files import LARGE, ArraySource, Source, naming
-from foveal.scene.pictures import Picture, as_batch, close_sources, grouped, height_and_width
+from foveal.scene.pictures import Picture, grouped, height_and_width, scene_of_pictures
 from foveal.scene.preparation import Door, Preparation
 from foveal.tasks.folder.pictures import decoded, open_picture
 
@@ -67,7 +67,7 @@ def predict(
     invert: bool = False,
     num_glimpses: int | None = None,
     seed: int = 0,
-    stop: Stop = "none",
+    stop: StopRule = "none",
     threshold: float | None = None,
 ) -> Any:
     """What a model answers on images, by the rules of ``foveal predict``.
@@ -122,7 +122,7 @@ def predictions(
     classes: Sequence[str] | None = None,
     num_glimpses: int | None = None,
     seed: int = 0,
-    stop: Stop = "none",
+    stop: StopRule = "none",
     threshold: float | None = None,
     top_k: int = 0,
 ) -> Iterator[Prediction | Unread]:
@@ -153,19 +153,20 @@ def predictions(
         found: list[Prediction] = []
         try:
             asked = (seed, top_k or len(names), num_glimpses, rule, door.preparation)
-            found += _answers(model, group, names, *asked)
+            opened = [picture for *_, picture in group]
+            with scene_of_pictures(opened, model.action_head.weight.device) as scene:
+                found += _answers(model, scene, group, names, *asked)
         except (OSError, ValueError) as problem:
             if not isinstance(group[0][2], Source):
                 raise
             yield Unread(group[0][0], problem)  # a large file, damaged where it was looked at
-        finally:
-            close_sources(picture for *_, picture in group)
         yield from found
     yield from unread
 
 
 def _answers(
     model: RecurrentAttention,
+    scene: Scene,
     group: list[tuple[str, tuple[int, int], Picture]],
     classes: Sequence[str],
     seed: int,
@@ -175,7 +176,6 @@ def _answers(
     prepared: Preparation,
 ) -> Iterator[Prediction]:
     device, end = model.action_head.weight.device, model.config.end
-    scene = as_scene(as_batch([picture for *_, picture in group], device))
     generator = OneForAll().manual_seed(seed)  # an answer does not depend on the other images
     looks: dict[str, Any] = {"num_glimpses": num_glimpses, "generator": generator}
     if rule is None and end is None:

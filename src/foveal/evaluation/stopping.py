@@ -29,7 +29,7 @@ THRESHOLDS = [1 - 10 ** -(0.1 * step) for step in range(1, 61)]
 HALF = 0.5  # where a learned stop stops
 # confident: at a belief in one class; learned: at the model's own probability of stopping.
 Kind = Literal["confident", "learned"]
-Stop = Literal["none", "confident", "learned"]
+StopRule = Literal["none", "confident", "learned"]
 
 
 class Rule(NamedTuple):
@@ -113,7 +113,7 @@ def check_stop(model: RecurrentAttention, stop: Kind, threshold: float | None = 
         )
 
 
-def rule_of(model: RecurrentAttention, stop: Stop, threshold: float | None) -> Rule | None:
+def rule_of(model: RecurrentAttention, stop: StopRule, threshold: float | None) -> Rule | None:
     """When to stop, checked: a threshold alone is of a confident stop, a learned one has its own.
 
     Raises:
@@ -157,7 +157,7 @@ def look_until_sure(
     images: Images,
     threshold: float | None = None,
     *,
-    stop: Stop = "none",
+    stop: StopRule = "none",
     num_glimpses: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Stopped:
@@ -243,7 +243,7 @@ def stopped(
     split: str,
     threshold: float | None = None,
     *,
-    stop: Stop = "none",
+    stop: StopRule = "none",
     num_glimpses: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a model answers on a split's fixed draw where it stops when it is sure.

@@ -9,11 +9,11 @@ import torch
 
 from foveal.model.whole_image import REFERENCE_NETWORKS
 from foveal.runs.classifier import ClassifierRun
-from foveal.runs.run import Completed, Count
+from foveal.runs.run import Completed
 from foveal.tasks import FolderConfig, FolderTask
 from foveal.tasks.folder.listing import Listing
 from foveal.tasks.folder.splits import SPLIT_FILE, read_split
-from foveal.tasks.folder.survey import Survey
+from foveal.tasks.folder.survey import Count, Survey
 
 MEMORY = 2**31  # bytes that the images of a batch may take, with the box sums made of them
 

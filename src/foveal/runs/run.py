@@ -30,7 +30,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
 from foveal.names import check_fields
 from foveal.tasks.folder.listing import Listing
-from foveal.tasks.folder.survey import Survey
+from foveal.tasks.folder.survey import Count, Survey
 from foveal.tasks.task import Task
 from foveal.training.engine import Engine
 from foveal.training.journal import read_metrics
@@ -40,7 +40,6 @@ from foveal.training.start import begin_with
 
 Network = RecurrentAttention | ReferenceNetwork
 Listener = Callable[[Progress], None]
-Count = Callable[[int, int], None]
 Completed = tuple["Run", Task | None]
 
 

@@ -62,16 +62,15 @@ class DenseScene(Scene):
         """See `Scene.thumbnail`."""
         if isinstance(self.height, int) or torch.compiler.is_exporting():
             return _averaged(self.pixels, side)
-        sizes = enumerate(self.sizes.tolist())
-        images = (self.pixels[row, :, :height, :width] for row, (height, width) in sizes)
+        padded = geometry.PaddedImages(self.pixels, self.sizes.cpu())
+        images = map(padded.image, range(len(self)))
         return torch.cat([_averaged(image[None], side) for image in images])
 
     def image(self, index: int) -> Tensor:
         """See `Scene.image`: without what it is padded with."""
         if isinstance(self.height, int):
             return self.pixels[index]
-        height, width = self.sizes[index].tolist()
-        return self.pixels[index, :, :height, :width]
+        return geometry.PaddedImages(self.pixels, self.sizes).image(index)
 
     def only(self, index: int, times: int = 1) -> DenseScene:
         """See `Scene.only`; without a copy for each time."""

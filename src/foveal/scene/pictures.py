@@ -1,18 +1,17 @@
 """Pictures of any sizes, and large files among them, as batches that a model takes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from foveal.geometry import PaddedImages, pad_images
+from foveal.scene import Scene, as_scene
 from foveal.scene.files import ArraySource, Source
 from foveal.scene.files.sources import Floats
-from foveal.scene.sources import GuardedSource, MirroredSource, PatchSource
 
 BATCH_PIXELS = 2**22  # of the padded images that are looked at together outside training
 BATCH_IMAGES = 1000
@@ -44,40 +43,27 @@ def stay_bytes(pictures: Sequence[Picture]) -> bool:
     return pixels >= LARGE_PICTURE * len(pictures)
 
 
-def as_batch(
-    pictures: list[Picture],
-    device: torch.device,
-    report: Callable[[str, str], None] | None = None,
-    thumbnails: Sequence[dict[int, Tensor]] | None = None,
-    mirrored: Sequence[tuple[bool, bool]] | None = None,
-) -> PaddedImages | list[PatchSource]:
-    """Pictures as a model takes them: one padded batch, or all as sources where one is a source.
-
-    Where there is a ``report``, it is told the name of a source that cannot be read, and what is
-    wrong, which then stops nothing (`foveal.scene.sources.GuardedSource`), and the ``thumbnails``
-    of each source are kept; what it raises is passed on. Sources, and what is with them, are seen
-    as ``mirrored``, down and across.
-    """
-    whole = [picture for picture in pictures if not isinstance(picture, Source)]
-    if len(whole) == len(pictures):
-        return on_device(whole, device)
-    files = [
+def as_sources(pictures: Sequence[Picture]) -> list[Source]:
+    """Pictures as sources, those too that are decoded."""
+    return [
         picture if isinstance(picture, Source) else ArraySource(np.moveaxis(picture, 0, -1))
         for picture in pictures
     ]
-    sources: list[PatchSource] = list(files)
-    if mirrored:
-        sources = [
-            MirroredSource(file, down=down, across=across)
-            for file, (down, across) in zip(files, mirrored, strict=True)
-        ]
-    if report is None:
-        return sources
-    kept = thumbnails or [{} for _ in sources]
-    return [
-        GuardedSource(source, partial(report, file.name), k)
-        for source, file, k in zip(sources, files, kept, strict=True)
-    ]
+
+
+def as_batch(pictures: Sequence[Picture], device: torch.device) -> PaddedImages | list[Source]:
+    """Pictures as a model takes them: one padded batch, or all as sources where one is a source."""
+    whole = [picture for picture in pictures if not isinstance(picture, Source)]
+    return on_device(whole, device) if len(whole) == len(pictures) else as_sources(pictures)
+
+
+@contextmanager
+def scene_of_pictures(pictures: Sequence[Picture], device: torch.device) -> Iterator[Scene]:
+    """Pictures as a scene, after which the files among them are closed."""
+    try:
+        yield as_scene(as_batch(pictures, device))
+    finally:
+        close_sources(pictures)
 
 
 def close_sources(pictures: Iterable[Picture]) -> None:

@@ -81,7 +81,7 @@ class Screens(Scene):
 
     def _pixels(self, rows: slice) -> Tensor:
         pixels = torch.from_numpy(self.frames[rows].astype(np.float32))
-        return pixels.sub_(self.low).div_(self.span).movedim(-1, 1)
+        return pixels.sub_(self.low).div_(self.span).clamp_(0, 1).movedim(-1, 1)
 
     def only(self, index: int, times: int = 1) -> DenseScene:
         """See `Scene.only`."""

@@ -143,11 +143,11 @@ class SourceScene(Scene):
 
         def read(row: int) -> NDArray[np.float32]:
             source = self.sources[row]
-            kept = getattr(source, "thumbnails", {})
+            kept = source.thumbnails if isinstance(source, GuardedSource) else {}
             if side in kept:
                 return np.asarray(kept[side])
             made = source.read(0, 0, side, thumbnail_box(source.height, source.width, side))
-            if not getattr(source, "damaged", False):
+            if self.intact[row]:
                 kept[side] = torch.from_numpy(made)
             return made
 
@@ -183,7 +183,7 @@ class SourceScene(Scene):
     @property
     def intact(self) -> list[bool]:
         """See `Scene.intact`."""
-        return [not getattr(source, "damaged", False) for source in self.sources]
+        return [not (isinstance(one, GuardedSource) and one.damaged) for one in self.sources]
 
     def _read_all(self, read: Callable[[int], NDArray[np.float32]]) -> Tensor:
         rows = range(len(self.sources))

@@ -44,10 +44,15 @@ class AugmentationConfig:
         """Whether images are at most shifted and mirrored, which copies no pixels."""
         return not (self.rescale or self.rotation or self.warp)
 
+    @property
+    def mirrored(self) -> tuple[bool, bool]:
+        """Whether images may be mirrored, down and across."""
+        return self.flips in ("vertical", "both"), self.flips in ("horizontal", "both")
+
     def mirrors(self, chance: Sequence[float]) -> tuple[bool, bool]:
         """Whether an image is mirrored, down and across, by two numbers in [0, 1)."""
-        across, down = ("horizontal", "both"), ("vertical", "both")
-        return self.flips in down and chance[0] < 0.5, self.flips in across and chance[1] < 0.5
+        down, across = self.mirrored
+        return down and chance[0] < 0.5, across and chance[1] < 0.5
 
     def cut(
         self, picture: NDArray[np.uint8], chance: Sequence[float]
@@ -94,10 +99,9 @@ def augment(
     angle = chance[:, 0] * math.radians(config.rotation)
     scale = (1 + config.rescale) ** chance[:, 1]
     mirrored = 1 - 2 * (chance[:, 2:4] < 0).float()  # x, y
-    if config.flips not in ("horizontal", "both"):
-        mirrored[:, 0] = 1
-    if config.flips not in ("vertical", "both"):
-        mirrored[:, 1] = 1
+    for axis, may in enumerate(reversed(config.mirrored)):
+        if not may:
+            mirrored[:, axis] = 1
     own = sizes.flip(1).float()  # (B, 2): x, y, as all below
     moved = chance[:, 4:6] * config.shift * own
     whole = torch.stack([own.new_full((), side) for side in (width, height)])  # made on the device

@@ -13,6 +13,8 @@ from torch import Tensor
 from foveal.names import joined
 from foveal.scene import Images
 
+SPLITS = ("train", "validation", "test")
+
 
 class Shown(NamedTuple):
     """An image to be written to a file, and what it shows."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveal.evaluation.stopping import Kind, Point
 from foveal.names import printable
+from foveal.viz.drawing import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +108,7 @@ def draw_confusion(matrix: Tensor, classes: tuple[str, ...]) -> Figure:
         for text, count in zip(drawn.text_.flat, matrix.flatten().tolist(), strict=True):
             text.set_text(str(count) if count else "")
     named = classes if number <= NAMED else ()
-    names = [name if len(name) <= 16 else f"{name[:15]}…" for name in map(printable, named)]
+    names = [shorten(name, 16) for name in named]
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8, parse_math=False)
     axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axis.set(xlabel="answer", ylabel="class")

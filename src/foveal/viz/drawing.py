@@ -94,11 +94,11 @@ def save_picture(figure: Figure, out: Path) -> None:
     write_file(out, buffer.getvalue())
 
 
-def as_pixels(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
+def as_pixels(figure: Figure) -> NDArray[np.uint8]:
     """A figure as ``(H, W, 3)`` bytes, for TensorBoard or a web page."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (slow to import)
 
-    figure.set_dpi(dpi)
+    figure.set_dpi(100)
     canvas: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")

@@ -223,10 +223,10 @@ def scanpath_of(
     )
 
 
-def overview(scene: Scene, row: int = 0, side: int = OVERVIEW) -> Tensor:
-    """The whole of an image, averaged down to at most ``side`` pixels a side; ``(C, H, W)``."""
+def overview(scene: Scene, row: int = 0) -> Tensor:
+    """The whole of an image, averaged down to at most 1,024 pixels a side; ``(C, H, W)``."""
     height, width = scene.sizes[row].tolist()
-    box = geometry.thumbnail_box(height, width, side)
+    box = geometry.thumbnail_box(height, width, OVERVIEW)
     down, across = -(-height // box), -(-width // box)
     thumbnail = scene.only(row).thumbnail(max(down, across))
     return thumbnail[0, :, :down, :across]

@@ -32,12 +32,12 @@ from foveal.scene import files as readers
 from foveal.scene.photographs import PhotographScene
 from foveal.scene.pictures import grouped
 from foveal.tasks.augmentation import AugmentationConfig, augment
-from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.survey import survey
 from foveal.tasks.folder.task import FolderTask
 from foveal.tasks.pyramids import write_pyramid
+from foveal.tasks.task import SPLITS
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.critic import Learner
 from foveal.training.journal import read_metrics

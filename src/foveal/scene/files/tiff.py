@@ -95,7 +95,7 @@ class TiffSource(Source):
         self._colors: Floats | None = None
         if page.photometric == PALETTE:
             self._colors = scaled(np.asarray(page.colormap, dtype=np.uint16)).T
-        samples = len(self._planes[0]) * (page.samplesperpixel if page.planarconfig == 1 else 1)
+        samples = len(self._planes[0]) * _samples(page)
         channels = self._find_opacity(samples, num_channels)
         super().__init__(str(self.path), levels, channels, num_channels)
 
@@ -134,7 +134,7 @@ class TiffSource(Source):
                 self._maps[number] = pixels.reshape(*_size(page), -1)
                 continue
             rows, width = _tile(page)
-            samples = page.samplesperpixel if page.planarconfig == 1 else 1
+            samples = _samples(page)
             size = rows * width * samples * page.dtype.itemsize
             if size > LARGEST_SEGMENT:
                 kind = "big tiles" if page.is_tiled else "no tiles"
@@ -217,8 +217,7 @@ class TiffSource(Source):
         key = page.keyframe
         if not size:  # left out, as sparse files do
             rows, columns = _tile(page)
-            samples = key.samplesperpixel if key.planarconfig == 1 else 1
-            return np.full((rows, columns, samples), key.nodata, dtype=key.dtype)
+            return np.full((rows, columns, _samples(key)), key.nodata, dtype=key.dtype)
         data = self._file.read_at(offset, size)
         if len(data) < size:
             raise EOFError(
@@ -239,9 +238,14 @@ class TiffSource(Source):
         return tile
 
 
+def _samples(page: Any) -> int:
+    """Numbers of a pixel that lie beside one another; of planes one each."""
+    return page.samplesperpixel if page.planarconfig == 1 else 1
+
+
 def _last_rows(key: Any, data: bytes, index: int) -> bytes:
     """A strip less the rows below the image, which some programs write too, compressed again."""
-    across = key.imagewidth * (key.samplesperpixel if key.planarconfig == 1 else 1)
+    across = key.imagewidth * _samples(key)
     strips = -(-key.imagelength // key.rowsperstrip)
     rows = min(key.rowsperstrip, key.imagelength - index % strips * key.rowsperstrip)
     row, stream = -(-across * key.bitspersample // 8), zlib.decompressobj()

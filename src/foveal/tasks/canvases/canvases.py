@@ -24,7 +24,7 @@ from foveal.names import IGNORED
 from foveal.scene.sparse import SparseScene
 from foveal.tasks.augmentation import AS_THEY_ARE, augment
 from foveal.tasks.canvases.config import TaskConfig
-from foveal.tasks.canvases.digits import SPLITS, ByClass, LabelledImages, load_digits
+from foveal.tasks.canvases.digits import ByClass, LabelledImages, load_digits
 from foveal.tasks.canvases.magnification import magnify
 from foveal.tasks.canvases.painting import Layout, paint, scatter
 from foveal.tasks.canvases.several import (
@@ -37,7 +37,7 @@ from foveal.tasks.canvases.several import (
     reading_order,
     trails,
 )
-from foveal.tasks.task import Shown, Task
+from foveal.tasks.task import SPLITS, Shown, Task
 
 FIXED_DRAW_SEED = 14066247  # of the validation and test canvases
 FIXED_BLOCK = 1000  # canvases of the fixed draw that come from one generator

@@ -26,8 +26,8 @@ from foveal.io.files import write_file
 from foveal.tasks.folder.listing import list_images
 from foveal.tasks.folder.pictures import read_picture
 from foveal.tasks.folder.splits import split_images
+from foveal.tasks.task import SPLITS
 
-SPLITS = ("train", "validation", "test")
 IDX_FILES = {
     "train images": "train-images-idx3-ubyte",
     "train labels": "train-labels-idx1-ubyte",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from foveal.names import SEEDS, Range, check_fields
+from foveal.names import DECODERS, SEEDS, Range, check_fields
 from foveal.tasks.augmentation import AugmentationConfig
 
 
@@ -34,5 +34,5 @@ class FolderConfig:
             held_out=Range(0, 0.5, above=True, below=True),
             split_seed=SEEDS,
             cache_gb=Range(0, 1e6),
-            workers=Range(-1, 1024, "-1 is one a core."),
+            workers=DECODERS,
         )

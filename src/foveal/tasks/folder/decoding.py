@@ -42,12 +42,12 @@ class Decoder:
 
     Which files are large the workers find out too, so that the first answer waits for no others.
     Workers are started by a server that has imported what they need, once: a copy of it each. They
-    end with this process, even if that is killed. None takes one a core, at most 8; 0 decodes here.
+    end with this process, even if that is killed. -1 takes one a core, at most 8; 0 decodes here.
     """
 
-    def __init__(self, num_channels: int, workers: int | None = None) -> None:
+    def __init__(self, num_channels: int, workers: int = -1) -> None:
         self.num_channels = num_channels
-        self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers is None else workers
+        self.workers = min(os.cpu_count() or 1, MOST_WORKERS) if workers < 0 else workers
         self._pool: ProcessPoolExecutor | None = None
         self._end: Callable[[], Any] = lambda: None
 
@@ -174,15 +174,15 @@ def with_sources(
 ) -> Iterator[Bytes | Source | OSError | ValueError]:
     """What a stream gives, with large files opened as sources; or why they cannot be."""
     for item in decoded:
-        yield open_large(item, num_channels) if isinstance(item, Large) else item
-
-
-def open_large(file: Large, num_channels: int) -> Source | OSError | ValueError:
-    """A large file as a source, or why it cannot be opened."""
-    try:
-        return open_source(file.path, num_channels)
-    except (OSError, ValueError) as problem:
-        return problem
+        if not isinstance(item, Large):
+            yield item
+            continue
+        try:
+            source = open_source(item.path, num_channels)
+        except (OSError, ValueError) as problem:
+            yield problem
+        else:
+            yield source
 
 
 def _chunks(paths: Iterator[Path], size: int) -> Iterator[list[Path]]:

@@ -9,7 +9,7 @@ import numpy as np
 from foveal.tasks.folder.listing import Listing, list_images
 from foveal.tasks.folder.pictures import probe
 
-Listener = Callable[[int, int], None]  # how many of how many are done
+Count = Callable[[int, int], None]  # how many of how many are done
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Survey:
         return height, width
 
 
-def survey(data: str, on_progress: Listener | None = None, separator: str = "") -> Survey:
+def survey(data: str, on_progress: Count | None = None, separator: str = "") -> Survey:
     """Find the images of a data set and read their headers.
 
     Raises `OSError` or `ValueError` as `list_images`; also if no file is sound.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,22 @@ from foveal.scene.photographs import Photograph, PhotographScene
 from foveal.scene.pictures import (
     Picture,
     as_batch,
+    as_sources,
     close_sources,
     grouped,
     height_and_width,
     stay_bytes,
 )
 from foveal.scene.preparation import AS_IT_IS, Door
+from foveal.scene.sources import GuardedSource, MirroredSource
 from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig, augment
-from foveal.tasks.canvases.digits import SPLITS
 from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.decoding import Decoder, Large, PictureStore, with_sources
 from foveal.tasks.folder.listing import Listing, class_name
 from foveal.tasks.folder.moments import mean_and_std, sums_of
 from foveal.tasks.folder.splits import SPLIT_FILE, read_split, split_images, write_split
-from foveal.tasks.folder.survey import Listener, Survey, survey
-from foveal.tasks.task import Task
+from foveal.tasks.folder.survey import Count, Survey, survey
+from foveal.tasks.task import SPLITS, Task
 
 SHARE = 0.5  # of the memory that is available, for decoded images at most
 
@@ -134,7 +136,7 @@ class FolderTask(Task):
         config: FolderConfig,
         found: Survey,
         device: torch.device | str = "cpu",
-        on_progress: Listener | None = None,
+        on_progress: Count | None = None,
     ) -> FolderTask:
         """Read every image once, leave out the damaged ones, split, and measure the pixels.
 
@@ -221,7 +223,7 @@ class FolderTask(Task):
         separator: str = "",
         door: Door | None = None,
         strict: bool = False,
-        on_progress: Listener | None = None,
+        on_progress: Count | None = None,
         trained_on: Listing | None = None,
         say: Callable[[str], None] = print,
     ) -> FolderTask:
@@ -336,11 +338,16 @@ class FolderTask(Task):
         if by_windows:
             # Not shifted, or a thumbnail would be made of the file each time.
             mirrors = [change.mirrors(chance[2:]) for chance in chances.tolist()]
-            kept = [
-                {} if self._door else self._kept(place, *how)
-                for place, how in zip(places, mirrors, strict=True)
-            ]
-            return as_batch(pictures, self.device, self._report, kept, mirrors), labels
+            return [
+                GuardedSource(
+                    MirroredSource(source, down=down, across=across),
+                    partial(self._report, source.name),
+                    {} if self._door else self._kept(place, down, across),
+                )
+                for place, source, (down, across) in zip(
+                    places, as_sources(pictures), mirrors, strict=True
+                )
+            ], labels
         return self._photographs(places, pictures, change, chances), labels
 
     def _photographs(
@@ -386,5 +393,5 @@ class FolderTask(Task):
 
 def _store_of(listing: Listing, config: FolderConfig, num_channels: int) -> PictureStore:
     paths = [listing.path(entry) for entry in listing.entries]
-    decoder = Decoder(num_channels, None if config.workers < 0 else config.workers)
+    decoder = Decoder(num_channels, config.workers)
     return PictureStore(paths, decoder, int(min(config.cache_gb * 2**30, SHARE * available())))

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveal.tasks.canvases.digits import SPLITS, ByClass, LabelledImages
+from foveal.tasks.canvases.digits import ByClass, LabelledImages
 from foveal.tasks.haystacks.config import ALIKE, DIGITS, MOST_IMAGES, HaystackConfig
+from foveal.tasks.task import SPLITS
 
 SEED = 15_001_500
 BLOCK = 1000  # images that come from one generator
