@@ -73,6 +73,9 @@ SETS = {
     "minigrid": Games(
         {
             "DoorKey-5x5": "control --env minigrid:MiniGrid-DoorKey-5x5-v0 --glimpse-gain 20",
+            # From anywhere; what is seen of the walls is alike whichever way one faces.
+            "Empty-12x12": "control --env minigrid:MiniGrid-Empty-16x16-v0 --env-options size=12 "
+            "agent_start_pos=None --glimpse-gain 20",
             "GoToDoor-5x5": "control --env games:GoToDoorWords-v0 --glimpse-gain 20",
         },
         {

@@ -15,6 +15,7 @@ from foveal import geometry
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContextSettings
+from foveal.model.core import CORES, LSTMCore, State
 from foveal.model.map_policy import MapPolicy, MapSettings
 from foveal.model.policy import drawn
 from foveal.scene import as_scene
@@ -205,8 +206,18 @@ def test_the_first_look_is_decided_and_credited() -> None:
     assert RecurrentAttention(uniform)(torch.rand(5, 1, 20, 24)).log_probs.shape == (5, 2)
 
 
-def test_a_stream_of_steps_is_the_rollout() -> None:
-    model, images = RecurrentAttention(COARSE).eval(), torch.rand(3, 1, 20, 24)
+class LastCore(LSTMCore):
+    """Shows the policy the last tensor of its own state."""
+
+    def for_policy(self, state: State) -> Tensor:
+        return state[-1]
+
+
+@pytest.mark.parametrize("core", ["rnn", "last"])
+def test_a_stream_of_steps_is_the_rollout(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CORES, "last", LastCore)
+    config = dataclasses.replace(COARSE, core=core)
+    model, images = RecurrentAttention(config).eval(), torch.rand(3, 1, 20, 24)
     rollout = model(images)
     location, state = model.begin(images)
     for t in range(3):

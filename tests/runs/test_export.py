@@ -381,6 +381,7 @@ WRONG = {
     "mnist-28 --out taken.onnx": "taken.onnx cannot be written: is a directory",
     "mnist-28 --out file/model.onnx": "file is no directory that can be written",
     "mnist-28 --out /proc/model.onnx": "/proc is no directory that can be written",
+    "row-3 --out model.onnx --num-glimpses 500": "from 1 to 333; got 500",
     "mnist-28 --out model.onnx --num-glimpses 0": "num_glimpses must be .* from 1 to 1,000; got 0",
     "catch --out model.onnx --num-glimpses 3": "what is exported here is one step",
     "cluttered-60-best --out m.onnx --one-step": "reads each image once.*leave out --one-step",

@@ -36,6 +36,8 @@ def test_what_cannot_be_said_is_left_out() -> None:
     assert with_fit_and_spread(old, "reward") == old, "moments are missing"
     always = old | {"reward": 1.0, "reward_square": 1.0}
     assert "baseline_fit" not in with_fit_and_spread(always, "reward"), "nothing to explain"
+    without = old | {"reward_square": 1.0, "baseline_loss": 0.0}
+    assert "baseline_fit" not in with_fit_and_spread(without, "reward"), "there is no baseline"
     game = {"return": 0.1, "baseline_loss": 0.5, "target": 1.0, "target_square": 2.0}
     wanted = {"return": 0.1, "baseline_loss": 0.5, "baseline_fit": 0.5}
     assert with_fit_and_spread(game, "target") == wanted

@@ -72,11 +72,15 @@ def test_the_answer_begins_anew_where_the_classes_are_others(
             torch.testing.assert_close(model.state_dict()[name], wanted, msg=name)
 
 
-def test_a_network_that_sees_the_whole_image_begins_its_answer_anew(tmp_path: Path) -> None:
-    three, two = (make_reference_network("conv-86", (20, 20), count) for count in (3, 2))
-    save_model(tmp_path, three, {"network": "conv-86", "classes": ["a", "b", "c"]})
+@pytest.mark.parametrize("network", ["conv-86", "bag"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_network_that_sees_the_whole_image_begins_its_answer_anew(
+    tmp_path: Path, network: str, count: int
+) -> None:
+    three, two = (make_reference_network(network, (20, 20), number) for number in (3, count))
+    save_model(tmp_path, three, {"network": network, "classes": ["a", "b", "c"]})
     before = {name: value.clone() for name, value in two.state_dict().items()}
-    assert not begin_with(tmp_path, two, NAMES)
+    assert not begin_with(tmp_path, two, [*NAMES, "dog"][:count])
     new = [name for name, value in two.state_dict().items() if torch.equal(value, before[name])]
-    assert {len(value) for value in map(before.get, new) if value is not None} == {2}
+    assert {len(value) for value in map(before.get, new) if value is not None} == {count}
     assert len(new) == 2

@@ -23,8 +23,8 @@ from foveal.names import Range, check_value, choose
 from foveal.scene import Images, as_scene
 from foveal.tasks.task import Task
 
-# From few looks to nearly all; beliefs crowd together below 1.
 ALL_LOOKS = 1.1  # a threshold that no belief reaches
+# From few looks to nearly all; beliefs crowd together below 1.
 THRESHOLDS = [1 - 10 ** -(0.1 * step) for step in range(1, 61)]
 HALF = 0.5  # where a learned stop stops
 # confident: at a belief in one class; learned: at the model's own probability of stopping.
@@ -208,7 +208,7 @@ def look_until_sure(
                 if config.distinct:
                     given[rows] = given[rows].scatter(-1, likeliest, UNLIKELY)
                 going = (likeliest[:, 0] != config.end).nonzero()[:, 0]
-                state = model.ask(state, told + 1) if look + 1 < most else state
+                state = model.asked(state, look + 1, each)
             if not len(going) or look + 1 == most:
                 break
             if len(going) < len(rows):

@@ -165,9 +165,8 @@ class RecurrentAttention(Pretrained):
             looks.append(self.look(scene, location, state, senses))
             state = looks[-1].state
             if t + 1 < total:
-                if (t + 1) % num_glimpses == 0:
-                    given.append(state[0])
-                    state = self.ask(state, (t + 1) // num_glimpses)
+                answered, state = state, self.asked(state, t + 1, num_glimpses)
+                given += [] if state is answered else [answered[0]]
                 location, choice = self.decide(state, std, generator)
                 choices.append(choice)
                 before.append(state)
@@ -179,7 +178,7 @@ class RecurrentAttention(Pretrained):
         if choices:
             hidden = torch.stack([state[0] for state in before])
             prior_logits = self.action_head(hidden)
-            read = [self.core.for_policy(state) for state in before]
+            read = [self.for_policy(state) for state in before]
             same = all(part is state[0] for part, state in zip(read, before, strict=True))
             log_probs = self.score(
                 hidden if same else torch.stack(read),
@@ -340,6 +339,10 @@ class RecurrentAttention(Pretrained):
         """What of a state the policy reads beside h: a feature map, and which cells were seen."""
         return state[len(self.state_sizes) :]
 
+    def for_policy(self, state: State) -> Tensor:
+        """What of a state the policy decides from: see `Core.for_policy`, which gets no maps."""
+        return self.core.for_policy(state[: len(self.state_sizes)])
+
     def _maps(self, state: State, before: Sequence[State]) -> State:
         """`maps` of all decisions: one feature map, and the ``(D, B, h, w)`` cells seen by then."""
         maps = self.maps(state)
@@ -393,17 +396,20 @@ class RecurrentAttention(Pretrained):
     def remember(self, features: Tensor, state: State, senses: Sensed | None = None) -> State:
         """The core's next state, from a glimpse's features and what is sensed beside it."""
         count = len(self.state_sizes)
-        if self.senses.widths or senses:
-            features = self.senses(features, senses)
+        features = self.senses(features, senses)
         after: State = self.core(features, state[:count])
         check_given(
             self.config, "core", "next state", after[0], self.config.core_size, features.shape[0]
         )
         return (*after, *state[count:])
 
-    def ask(self, state: State, answer: int) -> State:
-        """The state in which an answer is begun, from 0; of the first what it is."""
-        if self.questions is None or answer == 0:
+    def asked(self, state: State, looks: int, each: int) -> State:
+        """The state in which the next look is decided, after so many, ``each`` for an answer.
+
+        That of the next answer where one was just given and another follows, else the same.
+        """
+        answer, rest = divmod(looks, each)
+        if rest or self.questions is None or answer > len(self.questions):
             return state
         return (state[0] + self.questions[answer - 1], *state[1:])
 
@@ -419,7 +425,7 @@ class RecurrentAttention(Pretrained):
         follows = bool(self.training and bound and torch.is_grad_enabled())
         with torch.set_grad_enabled(follows):
             mean, choice = self.location_policy(
-                self._detached(self.core.for_policy(state)), std, generator, *self.maps(state)
+                self._detached(self.for_policy(state)), std, generator, *self.maps(state)
             )
         check_given(self.config, "policy", "choice", choice, self.location_size, state[0].shape[0])
         if follows and mean.requires_grad:
@@ -492,7 +498,7 @@ class RecurrentAttention(Pretrained):
             raise ValueError("a location must be numbers in [-1, 1]; got one that is none (NaN).")
         look = self.look(scene, location.clamp(-1, 1), state, senses)
         decision = self.decide(look.state, location_std, generator)
-        hidden = self.core.for_policy(look.state)
+        hidden = self.for_policy(look.state)
         logits = self.action_head(look.state[0])
         stops = self.stops(look.state[0], logits)
         return Step(

@@ -30,7 +30,7 @@ LOGIT_TOLERANCE, LOCATION_TOLERANCE = 1e-4, 1e-5
 SIZES = ((1, 100, 100), (2, 28, 60), (5, 61, 47), (3, 300, 200))  # (B, H, W) of the check
 TIMED_RUNS = 100
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+Runner = Callable[[Sequence[Tensor]], Sequence[Tensor]]  # of an exported model
 
 
 class ExportMismatch(RuntimeError):
@@ -88,7 +88,7 @@ def export_model(
             "does not take. Export all looks: leave out --one-step."
         )
     looks = model.config.num_glimpses if num_glimpses is None else num_glimpses
-    check_looks(looks)
+    check_looks(looks, model.config.max_answers)
     still = copy.deepcopy(model).requires_grad_(False).eval()
     module = OneGlimpse(still, prepare) if one_step else UnrolledGlimpses(still, prepare, looks)
     if out.suffix.lower() == ".onnx":
@@ -134,7 +134,7 @@ def check_place(out: Path) -> None:
         raise OSError(f"{out} cannot be written: {taken}. Choose another --out.")
 
 
-def _compare(module: Exportable, run: Run, out: Path) -> tuple[float, float]:
+def _compare(module: Exportable, run: Runner, out: Path) -> tuple[float, float]:
     """The largest differences, of locations and of the rest, over images of several sizes."""
     largest = {True: 0.0, False: 0.0}
     for size in SIZES:
@@ -155,7 +155,7 @@ def _compare(module: Exportable, run: Run, out: Path) -> tuple[float, float]:
     return largest[False], largest[True]
 
 
-def _time(module: Exportable, run: Run) -> dict[str, float]:
+def _time(module: Exportable, run: Runner) -> dict[str, float]:
     """Milliseconds for one image of 100 x 100 on one thread, in PyTorch and exported.
 
     Of processor time, which other programs do not add to; the fastest of 100 runs.
@@ -179,7 +179,7 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     import onnx  # noqa: PLC0415 (an extra)
 
     images, *others = module.example(2, 61, 47)
-    open_sizes = _shapes(module, OPEN_SIZES["images"], {0: "batch"})
+    open_sizes = _shapes(module, OPEN_SIZES, {0: "batch"})
     optional = "first_location" if "first_location" in module.inputs else None
     if optional:
         # One row, which the graph expands to the batch: so one location may do for all images.
@@ -219,7 +219,7 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
     return content
 
 
-def _onnx_runner(content: bytes, names: Sequence[str]) -> Run:
+def _onnx_runner(content: bytes, names: Sequence[str]) -> Runner:
     import onnxruntime  # noqa: PLC0415 (an extra)
 
     options = onnxruntime.SessionOptions()
@@ -237,7 +237,7 @@ def _onnx_runner(content: bytes, names: Sequence[str]) -> Run:
 def _program_file(module: Exportable) -> bytes:
     inputs = module.example(2, 61, 47)
     free = torch.export.Dim.DYNAMIC
-    shapes = _shapes(module, dict.fromkeys(OPEN_SIZES["images"], free), {0: free})
+    shapes = _shapes(module, dict.fromkeys(OPEN_SIZES, free), {0: free})
     with _quietly():
         program = torch.export.export(module, inputs, dynamic_shapes=tuple(shapes))
         for part in program.graph_module.modules():
@@ -255,7 +255,7 @@ def _shapes(module: Exportable, images: Any, others: Any) -> list[Any]:
     return [images, *[others] * (named - 1), *([parts] if parts else [])]
 
 
-def _program_runner(content: bytes) -> Run:
+def _program_runner(content: bytes) -> Runner:
     with _quietly():
         module = torch.export.load(io.BytesIO(content)).module()
 

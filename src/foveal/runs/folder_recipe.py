@@ -27,10 +27,12 @@ SEEN = 150_000  # images in all, a few minutes on a core for small ones
 EPOCHS = (20, 200)
 # Of the recipe best: images in all, epochs, batches.
 BEST_LENGTH = (72_000, (16, 60), (16, 32))
+SHORTER = (42_000, (14, 60), (16, 32))  # of small photographs, of which the thumbnail shows much
 SEVERAL_BATCH = 64  # at most, where an image has several answers
 SMALL = 64  # pixels; of larger images the thumbnail is smaller by the size of the images
 # Pixels a side of the thumbnail, by the longer side of the images (median).
-THUMBNAILS = ((SMALL, 0), (400, 96), (1400, 120))
+SMALL_THUMBNAIL = 96
+THUMBNAILS = ((SMALL, 0), (400, SMALL_THUMBNAIL), (1400, 120))
 LARGEST_THUMBNAIL = 240
 MAPPED = 5  # pixels of the longer side at least, or a cell of the map sees more than there is
 SHIFT = 0.06  # enough that no pixel of a photograph's thumbnail is the same twice
@@ -192,7 +194,9 @@ def _looks_of_best(kind: _Kind) -> _Looks:
 
 def _length(kind: _Kind, looks: _Looks, found: Survey, best: bool) -> tuple[int, int, str]:
     """Epochs, images a batch, and words on memory where that limits the batch."""
-    seen, (fewest, most), (least, largest) = BEST_LENGTH if best else (SEEN, EPOCHS, BATCHES)
+    shown = kind.photographs and looks.thumbnail <= SMALL_THUMBNAIL
+    length = (SHORTER if shown else BEST_LENGTH) if best else (SEEN, EPOCHS, BATCHES)
+    seen, (fewest, most), (least, largest) = length
     largest = SEVERAL_BATCH if best and kind.answers > 1 else largest
     # Each answer of several is found only after those before it.
     passes = round(kind.answers * seen / kind.training)

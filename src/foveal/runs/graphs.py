@@ -18,8 +18,7 @@ from foveal.model.rollout import repeats
 from foveal.scene.preparation import Preparation
 
 CHECK_SEED = 1406
-# What is left open, by name; the other sizes of an input are fixed.
-OPEN_SIZES = {"images": {0: "batch", 2: "height", 3: "width"}}
+OPEN_SIZES = {0: "batch", 2: "height", 3: "width"}  # of the images, by dimension
 MEANINGS = {
     "first_location": "(x, y) of the first look, -1 and +1 the image's edges, clamped to these; "
     "one for all images or one for each; the centre if not given",
@@ -100,10 +99,10 @@ class UnrolledGlimpses(Exportable):
     def forward(self, images: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         """``(B, C, H, W)`` images, a ``(B, 2)`` or ``(1, 2)`` location and senses to the `outputs`.
 
-        ``(B, K)`` logits after the last glimpse, or ``(B, A, K)`` of each of a sequence of answers,
-        ``(B, T, K)`` probabilities after each, and the
-        ``(B, T, 2)`` locations looked at; and ``(B, T)``, the probability of stopping after each,
-        if the model decides that. A model that chooses its first location takes none.
+        ``(B, K)`` logits after the last glimpse, or ``(B, A, K)`` of each of a sequence of answers;
+        ``(B, T, K)`` probabilities after each glimpse; the ``(B, T, 2)`` locations looked at; and
+        ``(B, T)``, the probability of stopping after each, if the model decides that. A model that
+        chooses its first location takes none.
         """
         return self._look(images, others, None)
 
@@ -118,26 +117,23 @@ class UnrolledGlimpses(Exportable):
         if "first_location" in self.inputs:
             first = others[0].clamp(-1, 1).expand(images.shape[0], 2)
         location, state = self.model.begin(images, location=first)
-        locations, logits, stops = [], [], []
-        total = self.num_glimpses * self.model.config.max_answers
-        for look in range(total):
+        locations, hidden, answers = [], [], self.model.config.max_answers
+        for look in range(self.num_glimpses * answers):
             locations.append(location)
             place = location if path is None else path[:, look]
-            step = self.model.step(images, place, state, senses=senses)
-            logits.append(step.logits)
-            stops += [] if step.stop is None else [step.stop]
-            location, state = step.next_location, step.state
-            if (look + 1) % self.num_glimpses == 0 and look + 1 < total:
-                state = self.model.ask(state, (look + 1) // self.num_glimpses)
-                location = self.model.decide(state).location
-        answers = torch.stack(logits)
+            state = self.model.look(images, place, state, senses).state
+            hidden.append(state[0])
+            state = self.model.asked(state, look + 1, self.num_glimpses)
+            location = self.model.decide(state).location
+        seen = torch.stack(hidden)
+        logits = self.model.action_head(seen)
+        stops = self.model.stops(seen, logits)
         if self.model.config.distinct:
-            answers = answers - repeats(answers, self.num_glimpses)
-        each = answers.transpose(0, 1)
-        last = each[:, self.num_glimpses - 1 :: self.num_glimpses]
-        last = last if self.model.config.max_answers > 1 else each[:, -1]
+            logits = logits - repeats(logits, self.num_glimpses)
+        each = logits.transpose(0, 1)
+        last = each[:, self.num_glimpses - 1 :: self.num_glimpses] if answers > 1 else each[:, -1]
         told = (last, each.softmax(-1), torch.stack(locations, 1))
-        return (*told, torch.stack(stops, 1)) if stops else told
+        return told if stops is None else (*told, stops.sigmoid().t())
 
 
 class OneGlimpse(Exportable):

@@ -1,7 +1,7 @@
 """Named configurations: what is trained on which task, and how.
 
 ``paper`` is the published optimizer, reward and schedule; ``fast`` the best that we found on
-the validation split (docs/design.md says what was tried). Both train the published network.
+the validation split (docs/reproducing.md says what was tried). Both train the published network.
 ``best`` trains another, which first takes a coarse look at the whole (docs/beyond.md).
 """
 

@@ -26,6 +26,7 @@ from foveal.training.control_objective import ControlObjective, control_loss, ge
 from foveal.training.critic import Learner
 from foveal.training.engine import Engine, Illustrator
 from foveal.training.journal import GAZE, with_fit_and_spread
+from foveal.training.objective import gaze_moments
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
 from foveal.training.progress import Progress
 
@@ -249,11 +250,9 @@ class ControlTrainer(Engine):
                 number += 1
         loss, entropy, baseline, norm = sums / number
         returns_ended, games_ended = self._ended(played)
-        # What the baselines are regressed to, and the places looked at by choice.
-        counts, chosen = played.played.float(), looked.float()
-        decisions, choices = counts.sum().clamp(min=1), chosen.sum().clamp(min=1)
-        places = played.choices[..., :2].clamp(-1, 1) * chosen[..., None]
-        gaze = (*(places.sum((0, 1)) / choices), places.square().sum() / choices)
+        counts = played.played.float()
+        decisions = counts.sum().clamp(min=1)
+        gaze = gaze_moments(played.choices[looked].clamp(-1, 1))
         return self._measured(
             loss=loss,
             entropy=entropy,
@@ -374,7 +373,7 @@ class ControlTrainer(Engine):
             senses = {name: numbers[t, chosen] for name, numbers in played.senses.items()}
             state = agent.remember(features[t], state, senses)
             steps.append(state[0])
-            read.append(agent.core.for_policy(state))
+            read.append(agent.for_policy(state))
         hidden = torch.stack(steps).flatten(0, 1)
         logits = agent.action_head(hidden)
         choices = played.choices[:, chosen].flatten(0, 1)

@@ -89,7 +89,7 @@ def generalized_advantages(
     values = values.detach()
     surprises = rewards + discount * values[1:] * ~terminated - values[:-1]
     result = torch.empty_like(surprises)
-    total = torch.zeros_like(surprises[0])
+    total = torch.zeros_like(values[0])
     for t in reversed(range(len(surprises))):
         total = surprises[t] + discount * credit_decay * total * ~over[t]
         result[t] = total

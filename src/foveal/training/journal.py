@@ -96,9 +96,10 @@ def with_fit_and_spread(means: dict[str, float], target: str) -> dict[str, float
         for name, value in means.items()
         if name not in (f"{target}_square", *GAZE) and name != "target"
     }
-    variance = means.get(f"{target}_square", 0.0) - means.get(target, 0.0) ** 2
-    # Below this it is the rounding of sums.
-    if variance > SMALLEST_VARIANCE * max(1.0, means.get(f"{target}_square", 0.0)):
+    square = means.get(f"{target}_square", 0.0)
+    variance = square - means.get(target, 0.0) ** 2
+    # Below this it is the rounding of sums. A loss of just 0 is that of no baseline.
+    if means.get("baseline_loss") and variance > SMALLEST_VARIANCE * max(1.0, square):
         shown["baseline_fit"] = 1 - means["baseline_loss"] / variance
     if means.get("gaze_square"):
         around = means["gaze_square"] - means["gaze_x"] ** 2 - means["gaze_y"] ** 2

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from foveal.model.rollout import Rollout
 from foveal.names import Range, Registry, check_fields, choose
+from foveal.training.control_objective import generalized_advantages
 from foveal.training.parallel import spread
 
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
@@ -88,7 +89,7 @@ class LossTerms(NamedTuple):
         reward: mean reward.
         error: share of wrong answers; of sequences, of those with any.
         reward_square: mean of the squared reward.
-        gaze: ``(3,)``, means of x, y and x² + y² over the chosen locations, those of looks 2 to T.
+        gaze: ``(3,)``, means of x, y and x² + y² over the locations that the policy chose.
     """
 
     total: Tensor
@@ -148,16 +149,14 @@ def advantages(reward: Tensor, baselines: Tensor, credit_decay: float = 1.0) -> 
         ``(B, D)``, without gradient.
     """
     baselines = baselines.detach()
-    following = torch.cat([baselines[:, 1:], reward[:, None]], dim=1)
-    surprises = following - baselines
     if credit_decay == 1.0:
         return reward[:, None] - baselines
-    total = torch.zeros_like(reward)
-    result = torch.empty_like(surprises)
-    for t in reversed(range(surprises.shape[1])):
-        total = surprises[:, t] + credit_decay * total
-        result[:, t] = total
-    return result
+    # After the last decision the reward itself is known.
+    expected = torch.cat([baselines, reward[:, None]], dim=1).t()
+    nothing = torch.zeros_like(expected[1:])
+    never = nothing.bool()
+    found = generalized_advantages(nothing, expected, never, never, 1.0, credit_decay)
+    return found.t().contiguous()
 
 
 def reinforce_loss(log_probs: Tensor, advantages: Tensor) -> Tensor:
@@ -311,7 +310,7 @@ def hybrid_loss(
         parts.append(_one_answer(part, labels[:, answer].clamp(min=0), config, own, counts))
     terms = LossTerms(*(torch.stack(values).mean(0) for values in zip(*parts, strict=True)))
     error = wrong.any(1).float().mean()
-    return terms._replace(error=error, gaze=gaze_moments(rollout.locations[:, 1:]))
+    return terms._replace(error=error, gaze=gaze_moments(_chosen(rollout, rollout.locations)))
 
 
 def _one_answer(
@@ -366,7 +365,7 @@ def _one_answer(
         reward.mean(),
         error,
         reward.square().mean(),
-        gaze_moments(rollout.locations[:, 1:]),
+        gaze_moments(_chosen(rollout, rollout.locations)),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
+from torch.nn import functional
 
 from foveal.io.files import config_from_dict, read_tensors
 from foveal.io.models import (
@@ -21,9 +20,12 @@ from foveal.io.models import (
     read_config,
 )
 from foveal.model.attention import RecurrentAttention
+from foveal.model.config import RAMConfig
+from foveal.model.whole_image import ReferenceNetwork
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
 STOP = "stop_head."
+SAME_SCALE = {"num_channels", "glimpse_size", "scale_factor"}  # of what that layer reads
 # What of a configuration may be another with the same weights.
 NO_SHAPE = {
     *("num_glimpses", "scale_factor", "glimpse_gain", "scale_gain", "pixel_mean", "pixel_std"),
@@ -52,8 +54,12 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
     """
     path, content, own = directory / WEIGHTS_FILE, read_config(directory), model.state_dict()
     check_finished(directory)
+    other: dict[str, str] | None = None
     if isinstance(model, RecurrentAttention):
         check_looks_at(content, directory)
+        where = str(directory / CONFIG_FILE)
+        saved = config_from_dict(model.config_class, content.get("model"), where)
+        other = _differences(saved, model.config)
     tensors, _ = read_tensors(path)
     answer = _answering(model)
     named = content.get("classes") or classes
@@ -65,48 +71,34 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
     stop = {name: value for name, value in own.items() if name.startswith(STOP)}
     kept = {name: value for name, value in tensors.items() if not name.startswith(STOP)}
     tensors = kept | {name: tensors.get(name, value) for name, value in stop.items()}
-    if isinstance(model, RecurrentAttention) and FIRST_LAYER in tensors:
-        where = str(directory / CONFIG_FILE)
-        saved, ours = (
-            config_from_dict(model.config_class, content.get("model"), where),
-            model.config,
-        )
-        if (saved.num_channels, saved.glimpse_size, saved.scale_factor) == (
-            ours.num_channels,
-            ours.glimpse_size,
-            ours.scale_factor,
-        ):
-            weight, wanted = tensors[FIRST_LAYER], own[FIRST_LAYER].shape[1]
-            more = max(0, wanted - weight.shape[1])
-            tensors[FIRST_LAYER] = torch.cat([weight, weight.new_zeros(len(weight), more)], dim=1)
+    if other is not None and FIRST_LAYER in tensors and not SAME_SCALE & other.keys():
+        weight = tensors[FIRST_LAYER]
+        more = max(0, own[FIRST_LAYER].shape[1] - weight.shape[1])
+        tensors[FIRST_LAYER] = functional.pad(weight, (0, more))
     weights = of_the_model(tensors)
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
+        told = [said for name, said in (other or {}).items() if name not in NO_SHAPE][:3]
         raise ValueError(
             f"training cannot begin with {directory}: it belongs to another configuration "
-            f"({_differences(content, model)}). Pass the flags that it was trained "
+            f"({', '.join(told) or 'another network'}). Pass the flags that it was trained "
             "with, or --start with another model."
         )
     load_state(model, weights, path)
     return same
 
 
-def _differences(content: Mapping[str, Any], model: nn.Module) -> str:
-    """What a saved configuration says otherwise than a model's, of what makes other weights."""
-    if not isinstance(model, RecurrentAttention):
-        return "another network"
-    there = asdict(config_from_dict(model.config_class, content.get("model"), CONFIG_FILE))
-    here = asdict(model.config)
-    found = [
-        f"{name} {there[name]} there, {here[name]} here"
+def _differences(saved: RAMConfig, ours: RAMConfig) -> dict[str, str]:
+    """What a saved configuration says otherwise, in words by field, the core first."""
+    there, here = asdict(saved), asdict(ours)
+    return {
+        name: f"{name} {there[name]} there, {here[name]} here"
         for name in dict.fromkeys(("core", "core_size", *here))
-        if there[name] != here[name] and name not in NO_SHAPE
-    ]
-    return ", ".join(found[:3]) or "another network"
+        if there[name] != here[name]
+    }
 
 
 def _answering(model: nn.Module) -> set[str]:
     """The names of the weights of the last layer, whose units are the classes."""
-    if isinstance(model, RecurrentAttention):
-        return {f"action_head.{name}" for name in model.action_head.state_dict()}
-    last = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)][-1]
-    return {f"{last}.weight", f"{last}.bias"}
+    # A bag has other layers behind those that answer.
+    inner = f"layers.{len(model.layers) - 1}" if isinstance(model, ReferenceNetwork) else ""
+    return {f"{inner or 'action_head'}.{name}" for name in ("weight", "bias")}

@@ -57,7 +57,7 @@ def read_row(directory: Path, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     content = _read(path)
-    _check(path, content, row.measure, interval=list, seeds=list, runs=list)
+    _check(path, content, row.measure, config=dict, interval=list, seeds=list, runs=list)
     if not content["runs"] or not all(isinstance(run, dict) for run in content["runs"]):
         raise ValueError(f"{path} has no runs. {AGAIN}")
     for run in content["runs"]:
@@ -118,7 +118,7 @@ def kept_runs(directory: Path, row: Row, *, quick: bool) -> list[dict[str, Any]]
         return []
     try:
         same = row.config.read(upgraded(result["config"]), directory) == row.config
-    except (KeyError, TypeError, ValueError):  # of another version
+    except (AttributeError, KeyError, TypeError, ValueError):  # of another version
         same = False
     runs: list[dict[str, Any]] = result["runs"]
     return runs if same else []
