@@ -101,7 +101,7 @@ SETS = {
             "center": ("the centre", "--policy center"),
         },
         4_000_000,
-        before=((24, 23_000_000), (30, 1_000_000), (36, 1_250_000), (42, 1_500_000)),
+        before=((24, 7_000_000), (30, 1_000_000), (36, 1_250_000), (42, 1_500_000)),
     ),
     "fovea": Games(
         {"Catch": f"control --glimpse-size 6 --glimpse-gain 3 {CATCH}"},
