@@ -122,7 +122,6 @@ class ClassifierRun(Run):
 
     def _network(self, task: Task) -> Network:
         """The untrained network for a task's images; `ValueError` if they do not fit together."""
-        classes = len(task.classes)
         if self.network != "ram":
             if task.max_answers > 1:
                 raise ValueError(
@@ -135,7 +134,23 @@ class ClassifierRun(Run):
                     f"a {self.network} network sees the whole image, and the images must have one "
                     "size; they differ. Scale them to one size, or pass --network ram or bag."
                 )
-            return make_reference_network(self.network, task.image_size, classes, task.num_channels)
+            sizes = task.image_size, len(task.classes), task.num_channels
+            return make_reference_network(self.network, *sizes)
+        self._check_fit(task)
+        network = RecurrentAttention(self.model)
+        side = 0 if network.context is None else network.context.side
+        if side > max(task.image_size):
+            raise ValueError(
+                f"the context's thumbnail must be at most the image's {max(task.image_size)} "
+                f"pixels; got {side}. Pass a smaller --thumbnail-size, or --context none "
+                "--policy learned."
+            )
+        network.count_multiply_adds()  # parts that do not fit together say so before anything is
+        return network
+
+    def _check_fit(self, task: Task) -> None:
+        """Raise `ValueError` if a model that looks does not fit a task's images."""
+        classes = len(task.classes)
         if self.model.senses:
             got = described(dict(self.model.senses))
             raise ValueError(
@@ -175,16 +190,6 @@ class ClassifierRun(Run):
             raise ValueError(
                 "only_stop trains the stop of a model that there is. Pass --start MODEL with it."
             )
-        network = RecurrentAttention(self.model)
-        side = 0 if network.context is None else network.context.side
-        if side > max(task.image_size):
-            raise ValueError(
-                f"the context's thumbnail must be at most the image's {max(task.image_size)} "
-                f"pixels; got {side}. Pass a smaller --thumbnail-size, or --context none "
-                "--policy learned."
-            )
-        network.count_multiply_adds()  # parts that do not fit together say so before anything is
-        return network
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ SCREENS = 64  # that are looked at, each after an action at random
 CONTRAST = 0.25  # root mean square of what a photograph, or a game in colour, shows at least
 MOST_GAIN = 50.0
 REACH = 0.25  # of the longer side, by the coarsest patch beside a thumbnail
-LARGEST_THUMBNAIL, CELLS = 48, 16  # pixels a side; of larger ones a cell of the map is of 2 x 2
+SCREEN_THUMBNAIL, FINE_CELLS = 48, 16  # pixels a side; of larger ones a cell of the map is of 2 x 2
 
 
 def suggest_for_screens(
@@ -66,11 +66,11 @@ def suggest_for_screens(
 
 def context_for(long: int, gain: float) -> ConvContextSettings:
     """A context for screens whose longer side has so many pixels, which are made brighter."""
-    side = max(FIRST_KERNEL, min(long // 2, LARGEST_THUMBNAIL))
+    side = max(FIRST_KERNEL, min(long // 2, SCREEN_THUMBNAIL))
     return replace(
         small_map(side),
         thumbnail_size=side,
-        map_stride=1 if side <= CELLS else 2,
+        map_stride=1 if side <= FINE_CELLS else 2,
         map_features=16,
         thumbnail_gain=gain,
     )
