@@ -115,7 +115,7 @@ def main(decisions: int, num_envs: int, seed: int, lr: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=12_000_000)
+    parser.add_argument("--decisions", type=int, default=30_000_000)
     parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=2e-3)
