@@ -190,9 +190,11 @@ def gather(name: str) -> list[dict[str, Any]]:
 
     Of runs that are not here, as those of another machine, stays what was gathered before.
     """
+    order = [*itertools.product(SETS[name].games, SETS[name].agents)]
     kept = Path("results", f"{name}.json")
     before = read_json(kept)["runs"] if kept.exists() else []
-    found = {(run["game"], run["agent"], run["seed"]): run for run in before}
+    known = [run for run in before if (run["game"], run["agent"]) in order]
+    found = {(run["game"], run["agent"], run["seed"]): run for run in known}
     for game, agent in itertools.product(SETS[name].games, SETS[name].agents):
         for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{RESULT_FILE}")):
             result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
@@ -205,7 +207,11 @@ def gather(name: str) -> list[dict[str, Any]]:
                 run |= {"mean_return": drawn["mean_return"]}
                 run |= {"return_interval": drawn["return_interval"]}
             found[game, agent, run["seed"]] = run
-    order = [*itertools.product(SETS[name].games, SETS[name].agents)]
+    for game in SETS[name].games:
+        lengths = {run["decisions_seen"] for run in found.values() if run["game"] == game}
+        if len(lengths) > 1:
+            said = " and ".join(f"{length:,}" for length in sorted(lengths))
+            print(f"{game} has runs of {said} decisions, whose means say nothing.", file=sys.stderr)
     return sorted(
         found.values(), key=lambda run: (order.index((run["game"], run["agent"])), run["seed"])
     )

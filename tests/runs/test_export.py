@@ -352,7 +352,7 @@ def test_what_differs_from_pytorch_is_not_written(
 
     for wrong in range(3):
 
-        def skewed(content: bytes, wrong: int = wrong) -> export.Run:
+        def skewed(content: bytes, wrong: int = wrong) -> export.Runner:
             run = runner(content)
             return lambda inputs: [
                 out + 2e-4 * (index == wrong) for index, out in enumerate(run(inputs))

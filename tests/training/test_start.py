@@ -34,6 +34,13 @@ def test_other_differences_are_refused(tmp_path: Path, change: dict[str, int]) -
         begin_with(tmp_path, RecurrentAttention(dataclasses.replace(config, **change)))
 
 
+def test_another_kind_of_glimpse_network_of_the_same_size_is_refused(tmp_path: Path) -> None:
+    RecurrentAttention(TINY).save_pretrained(tmp_path)
+    other = RecurrentAttention(dataclasses.replace(TINY, glimpse_network="conv"))
+    with pytest.raises(ValueError, match=r"glimpse_network mlp there, conv here"):
+        begin_with(tmp_path, other)
+
+
 @pytest.mark.parametrize("had", [True, False])
 def test_a_stop_is_begun_or_left_out(had: bool, tmp_path: Path) -> None:
     saved, model = (

@@ -71,7 +71,8 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
     stop = {name: value for name, value in own.items() if name.startswith(STOP)}
     kept = {name: value for name, value in tensors.items() if not name.startswith(STOP)}
     tensors = kept | {name: tensors.get(name, value) for name, value in stop.items()}
-    if other is not None and FIRST_LAYER in tensors and not SAME_SCALE & other.keys():
+    first = FIRST_LAYER in tensors.keys() & own.keys()
+    if other is not None and first and not SAME_SCALE & other.keys():
         weight = tensors[FIRST_LAYER]
         more = max(0, own[FIRST_LAYER].shape[1] - weight.shape[1])
         tensors[FIRST_LAYER] = functional.pad(weight, (0, more))
