@@ -87,7 +87,7 @@ SETS = {
         sampled=True,  # the likeliest action goes round in circles
     ),
     "atari": Games(
-        {"Pong": "control --env ale_py:ALE/Pong-v5 --clip-rewards"},
+        {"Pong": "control --env ale_py:ALE/Pong-v5 --validate-every 100"},
         {
             "looks": ("20 x 20 pixels in three scales", "--glimpse-size 20 --num-scales 3"),
             "whole": ("the whole screen", f"{WHOLE} 84"),
