@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -381,6 +383,33 @@ def test_a_picture_shows_where_the_map_lies() -> None:
     row, column = np.unravel_index(path.cells.argmax(), path.cells.shape)
     middle = np.array([(column + 0.5) * box, (row + 0.5) * box])
     assert np.all(np.abs(path.centers[0] - middle) <= 1.5 * box + 1), "an offset of up to a cell"
+
+
+@pytest.mark.parametrize("pool", ["max", "none"])
+def test_the_core_is_told_what_there_is_or_also_where(pool: Literal["max", "none"]) -> None:
+    """Of a filter of one pixel, a thumbnail that is mirrored has the same features elsewhere."""
+    settings = ConvContextSettings(
+        thumbnail_size=9, map_features=6, context_layers=1, context_pool=pool
+    )
+    model = RecurrentAttention(dataclasses.replace(COARSE, context_settings=settings)).eval()
+    kernel, weight = model.context.layers[0].weight, model.context.to_state[0].weight
+    with torch.no_grad():
+        alone = torch.zeros_like(kernel)
+        alone[:, 0, 2, 2] = kernel[:, 0, 2, 2]  # no places, and no neighbours
+        kernel.copy_(alone)
+        nn.init.normal_(weight)
+    image = torch.rand(1, 1, 9, 9)
+    images = torch.cat([image, image.flip(-1)])
+    _, (state, *_) = model.begin(images)
+    assert torch.allclose(state[0], state[1], atol=1e-6) == (pool == "max")
+    gain, bias = settings.thumbnail_gain, model.context.layers[0].bias
+    features = [
+        [torch.relu(gain * pixel * k[0, 2, 2] + b) for pixel in images[1].flatten()]
+        for k, b in zip(kernel, bias, strict=True)
+    ]
+    told = [max(each) for each in features] if pool == "max" else itertools.chain(*features)
+    wanted = torch.tanh(weight @ torch.stack([*told]) + model.context.to_state[0].bias)
+    torch.testing.assert_close(state[1], wanted)
 
 
 @pytest.mark.parametrize("map_only", [0, 0.5, 1])

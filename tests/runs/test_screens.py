@@ -38,16 +38,23 @@ def test_sizes_and_gains_follow_from_the_screen(
 
 
 @pytest.mark.parametrize(
-    ("side", "thumbnail", "cells", "scales"), [(10, 5, 5, 1), (24, 12, 12, 1), (84, 42, 21, 2)]
+    ("side", "thumbnail", "cells", "scales", "gain"),
+    [(10, 5, 5, 1, 2), (24, 12, 12, 1, 2.4), (84, 42, 21, 2, 4.6), (240, 48, 24, 3, 19.5)],
 )
 def test_a_thumbnail_of_the_screen_has_half_of_its_pixels_across(
-    side: int, thumbnail: int, cells: int, scales: int
+    side: int, thumbnail: int, cells: int, scales: int, gain: float
 ) -> None:
-    """And glimpses of 4, 8 and 12 pixels need not reach across: a quarter of the screen."""
+    """And at most 48; glimpses of 4, 8 and 12 pixels need not reach across: a quarter of it.
+
+    Of the screen a row is lit: its root mean square is side^-1/2, to be 1/4 (a gain is at least 1),
+    and its averages are as many times darker as a pixel of the thumbnail has rows.
+    """
     options = (f"shape=({side}, {side})", "high=255", "dtype=uint8", "lit=0")
     found, reasons = suggest_for_screens(EnvConfig("test/Still-v0", options), "conv")
     settings = found["context_settings"]
     assert (settings.thumbnail_size, found["num_scales"]) == (thumbnail, scales)
+    assert settings.thumbnail_gain == pytest.approx(gain, rel=0.03)
+    assert settings.context_pool == "none"
     assert f"--thumbnail-size {thumbnail}" in reasons[2].words
     model = RAMConfig(
         policy="map", context="conv", num_channels=1, num_glimpses=1, num_classes=3, **found

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from math import ceil
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,8 @@ class ConvContextSettings(PartSettings):
     map_stride: int = 1  # pixels of the thumbnail a side of a cell of the map; a power of 2
     map_features: int = 32  # of each cell of the map
     context_layers: int = 3  # convolutions, the first of 5 x 5 and the others of 3 x 3
+    # what the core is told: of each feature the largest over all cells, or with "none" all cells'
+    context_pool: Literal["max", "none"] = "max"
     thumbnail_gain: float = 4.0  # the thumbnail enters the first layer times this
     # what a cell's mean light adds to the logarithm of its weight, times this at first; 0: nothing
     map_light: float = 0.0
@@ -149,7 +152,10 @@ class ConvContextSettings(PartSettings):
 
 @CONTEXTS.add("conv", settings=ConvContextSettings)
 class ConvContext(Context):
-    """Convolutions to a map, the largest features of which, over its cells, start the core."""
+    """Convolutions to a map, whose features start the core: the largest, or those of each cell.
+
+    The largest tell what is there, whichever the size of the map; those of each cell also where.
+    """
 
     def __init__(
         self, num_channels: int, state_sizes: tuple[int, ...], settings: ConvContextSettings
@@ -163,7 +169,9 @@ class ConvContext(Context):
         )
         for stride in others:
             self.layers.extend([nn.ReLU(), nn.Conv2d(width, width, KERNEL, stride, KERNEL // 2)])
-        self.to_state = nn.ModuleList(nn.Linear(width, size) for size in state_sizes)
+        self.pools = settings.context_pool == "max"
+        cells = 1 if self.pools else ceil(settings.thumbnail_size / settings.map_stride) ** 2
+        self.to_state = nn.ModuleList(nn.Linear(cells * width, size) for size in state_sizes)
         self.map_only = settings.map_only
         for parameter in self.to_state.parameters():
             nn.init.zeros_(parameter)
@@ -189,16 +197,16 @@ class ConvContext(Context):
         return ContextOutput(state, None, torch.cat(channels, dim=1))
 
     def _state(self, found: Tensor) -> tuple[Tensor, ...]:
-        # Its gradient is written to one cell; that of `amax` compares them all.
-        largest = found.flatten(2).max(-1).values
-        state = tuple(torch.tanh(layer(largest)) for layer in self.to_state)
+        # The gradient of `max` is written to one cell; that of `amax` compares them all.
+        told = found.flatten(2).max(-1).values if self.pools else found.flatten(1)
+        state = tuple(torch.tanh(layer(told)) for layer in self.to_state)
         if self.map_only == 1:
             return tuple(part * 0 for part in state)
         if self.map_only and self.training:
             # Evenly over the batch, whose order is another in each pass.
             number = torch.arange(len(found) + 1, device=found.device)
-            told = (number * (1 - self.map_only)).floor().diff()
-            state = tuple(part * told[:, None].to(part) for part in state)
+            whole = (number * (1 - self.map_only)).floor().diff()
+            state = tuple(part * whole[:, None].to(part) for part in state)
         return state
 
     def find_pasted(self, thumbnail: Tensor) -> Tensor:

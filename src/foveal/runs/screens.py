@@ -35,11 +35,8 @@ def suggest_for_screens(
     scales = scales_for(size, long * (REACH if context == "conv" else 1))
     power = float(screens.square().mean())
     gain = float(np.clip(CONTRAST / power**0.5, 1, MOST_GAIN)) if power else 1.0
-    # A pixel that is lit alone is a quarter as bright in the average of 2 x 2, and all of them have
-    # a quarter of the power; where neighbours are alike both are as before.
-    coarse = float(nn.functional.avg_pool2d(screens, 2, ceil_mode=True).square().mean())
-    coarser = float(np.clip(power / coarse, 1, 4)) if coarse else 1.0
-    gain, coarser = float(f"{gain:.2g}"), float(f"{coarser:.2g}")
+    gain = float(f"{gain:.2g}")
+    coarse, coarser = dimmed(screens, 2)
     widest = size * RAMConfig.scale_factor ** (scales - 1)
     reasons = [
         Reason(
@@ -50,29 +47,42 @@ def suggest_for_screens(
         Reason(
             ("--glimpse-gain", "--scale-gain"),
             f"--glimpse-gain {gain:g} --scale-gain {coarser:g}: of black 0 to white 1, pixels are "
-            f"at {power**0.5:.2g} (root mean square), and averages of 2 x 2 at {coarse**0.5:.2g}",
+            f"at {power**0.5:.2g} (root mean square), and averages of 2 x 2 at {coarse:.2g}",
         ),
     ]
     fitted: dict[str, Any] = {"glimpse_size": size, "num_scales": scales}
     fitted |= {"glimpse_gain": gain, "scale_gain": coarser}
     if context == "conv":
-        settings = context_for(long, gain)
+        side = max(FIRST_KERNEL, min(long // 2, SCREEN_THUMBNAIL))
+        settings = context_for(side, gain * dimmed(screens, -(-long // side))[1])
         fitted["context_settings"] = settings
-        side, cell = settings.thumbnail_size, settings.map_stride
+        cell = settings.map_stride
         words = f"--thumbnail-size {side}: the whole screen, averaged, says where to look, by cells"
         reasons.append(Reason(("--thumbnail-size", "--map-stride"), f"{words} of {cell} pixels"))
     return fitted, reasons
 
 
-def context_for(long: int, gain: float) -> ConvContextSettings:
-    """A context for screens whose longer side has so many pixels, which are made brighter."""
-    side = max(FIRST_KERNEL, min(long // 2, SCREEN_THUMBNAIL))
+def dimmed(screens: Tensor, box: int) -> tuple[float, float]:
+    """The root mean square of averages of so many pixels a side, and the gain that they ask for.
+
+    A pixel that is lit alone is a quarter as bright in the average of 2 x 2, and all of them have a
+    quarter of the power; where neighbours are alike both are as before.
+    """
+    power = float(screens.square().mean())
+    coarse = float(nn.functional.avg_pool2d(screens, box, ceil_mode=True).square().mean())
+    gain = float(np.clip(power / coarse, 1, box**2)) if coarse else 1.0
+    return coarse**0.5, float(f"{gain:.2g}")
+
+
+def context_for(side: int, gain: float) -> ConvContextSettings:
+    """A context with a thumbnail of so many pixels a side, which are made brighter."""
     return replace(
         small_map(side),
         thumbnail_size=side,
         map_stride=1 if side <= FINE_CELLS else 2,
         map_features=16,
-        thumbnail_gain=gain,
+        thumbnail_gain=float(f"{gain:.2g}"),
+        context_pool="none",  # a game is played by where things are
     )
 
 
