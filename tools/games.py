@@ -7,7 +7,7 @@ Of minatar, minigrid, atari, catch-48 and fovea it trains one agent after anothe
 train`, on one thread, in runs/SET; goes on where it was stopped. Writes results/SET.json, of all
 that has been trained so far, and prints the mean return of 256 fresh games (of Catch the share that
 is caught), of as many seeds as there are. minatar needs foveal[games]; atari and minigrid need the
-packages ale-py and minigrid. Actions are the likeliest, but drawn in minigrid.
+packages ale-py and minigrid. Actions are the likeliest, but drawn in minigrid and atari.
 """
 
 from __future__ import annotations
@@ -87,12 +87,18 @@ SETS = {
         sampled=True,  # the likeliest action goes round in circles
     ),
     "atari": Games(
-        {"Pong": "control --env ale_py:ALE/Pong-v5 --validate-every 100"},
+        {
+            # The likeliest action may never serve the next ball, so that games are long.
+            name: f"control --env ale_py:ALE/{name}-v5 --validate-every 200 "
+            "--validation-episodes 16 --test-episodes 16"
+            for name in ("Breakout", "Pong")
+        },
         {
             "looks": ("20 x 20 pixels in three scales", "--glimpse-size 20 --num-scales 3"),
             "whole": ("the whole screen", f"{WHOLE} 84"),
         },
         1_000_000,
+        sampled=True,
     ),
     "catch-48": Games(
         {"Catch": "catch --lr 1e-3"},
