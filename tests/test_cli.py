@@ -422,10 +422,14 @@ def test_what_is_sensed_beside_the_image_goes_through_every_command(foveal: Fove
 def test_a_game_of_a_package_trains_an_agent(foveal: Foveal) -> None:
     """MinAtar announces its games; ten decisions in each, on a screen of four channels."""
     line = f"train control --env MinAtar/Breakout-v1 {SMALL_AGENT} --rollout-length 10"
+    code, _, err = foveal(f"{line} --pixel-mean 0.1 0.2 --out run")
+    assert (code, "number for each of the 4 channel(s), or none; got 2" in err) == (2, True)
+    line = f"{line} --pixel-mean 0.1 0 0.2 0"
     code, _, err = foveal(f"{line} --decisions 480 --test-episodes 8 --out run")
     assert (code, err) == (0, "")
     model = json.loads(Path("run/config.json").read_text())["model"]
     assert (model["num_classes"], model["num_channels"]) == (3, 4)
+    assert model["pixel_mean"] == [0.1, 0, 0.2, 0]
     code, out, _ = foveal("play run --episodes 4 --gif play.gif --json")
     assert code == 0
     assert json.loads(out)["episodes"] == 4

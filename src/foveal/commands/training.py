@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -127,6 +128,9 @@ def read_flags(
         return cast(Options, parse(type(usual), command, words, usual, common=COMMON, fixed=fixed))
 
     model = config.model.with_parts(**chosen)
+    if "num_channels" in fixed:  # as many as numbers are given for, until the images are known
+        given_for = [len(values_of(flag, arguments)) for flag in ("--pixel-mean", "--pixel-std")]
+        model = dataclasses.replace(model, num_channels=max(model.num_channels, *given_for))
     options = read(model)
     asked = options.config  # type: ignore[attr-defined]
     if task == "control" and asked.env.env:
@@ -167,13 +171,19 @@ def check_heard(arguments: list[str]) -> None:
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
     """What follows a flag where it is given last, before the flags are read."""
-    value = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    values = values_of(flag, arguments)
+    return values[0] if values else None
+
+
+def values_of(flag: str, arguments: list[str]) -> list[str]:
+    """All words that follow it, up to the next flag."""
+    values: list[str] = []
+    for place, word in enumerate(arguments):
         if word == flag:
-            value = following
+            values = [*itertools.takewhile(lambda one: one[:2] != "--", arguments[place + 1 :])]
         elif word.startswith(f"{flag}="):
-            value = word.split("=", 1)[1]
-    return value
+            values = [word.split("=", 1)[1]]
+    return values
 
 
 def made_ready(
