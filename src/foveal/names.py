@@ -213,6 +213,15 @@ def positive(most: float, advice: str = "") -> Range:
     return Range(0, most, advice, above=True)
 
 
+def flat_fields(config: Any) -> dict[str, Any]:
+    """The values of a configuration and of those within it, by name (no two parts share one)."""
+    flat: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        flat |= flat_fields(value) if is_dataclass(value) else {field.name: value}
+    return flat
+
+
 def check_fields(config: Any, **ranges: Range) -> None:
     """Refuse a field of a dataclass that is not of its type, not finite, or out of its range.
 

@@ -8,6 +8,7 @@ import torch
 
 from foveal.io.models import save_model
 from foveal.model.attention import RecurrentAttention
+from foveal.model.context import ConvContextSettings
 from foveal.model.whole_image import make_reference_network
 from foveal.training.start import begin_with
 from tests.conftest import TINY
@@ -39,6 +40,16 @@ def test_another_kind_of_glimpse_network_of_the_same_size_is_refused(tmp_path: P
     other = RecurrentAttention(dataclasses.replace(TINY, glimpse_network="conv"))
     with pytest.raises(ValueError, match=r"glimpse_network mlp there, conv here"):
         begin_with(tmp_path, other)
+
+
+def test_of_a_part_the_settings_that_differ_are_named(tmp_path: Path) -> None:
+    settings = ConvContextSettings(thumbnail_size=9, map_features=6)
+    config = dataclasses.replace(TINY, context="conv", policy="map", context_settings=settings)
+    RecurrentAttention(config).save_pretrained(tmp_path)
+    other = dataclasses.replace(settings, context_pool="none")
+    model = RecurrentAttention(dataclasses.replace(config, context_settings=other))
+    with pytest.raises(ValueError, match=r"\(context_pool max there, none here\)"):
+        begin_with(tmp_path, model)
 
 
 @pytest.mark.parametrize("had", [True, False])

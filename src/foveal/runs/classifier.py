@@ -19,7 +19,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.senses import described
 from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
-from foveal.runs.run import Completed, Network, Run
+from foveal.runs.run import AnyNetwork, Completed, Run
 from foveal.tasks import CanvasTask, FolderConfig, HaystackConfig, TaskConfig
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
@@ -60,7 +60,7 @@ class ClassifierRun(Run):
         engine["illustrate"] = draw
         return Trainer(network, task, self.training, self.objective, capture=capture, **engine)
 
-    def judge(self, model: Network, task: Task, _: torch.device) -> dict[str, Any]:
+    def judge(self, model: AnyNetwork, task: Task, _: torch.device) -> dict[str, Any]:
         """See `Run`: the test error. The test split is used here, once a run."""
         test = evaluate(model, task, "test")
         if isinstance(model, RecurrentAttention):
@@ -120,7 +120,7 @@ class ClassifierRun(Run):
         look = f"See it look: {shell_line('look', result['run'], '--out', 'look.png')}"
         return [figures, look] if self.network == "ram" else [figures]
 
-    def _network(self, task: Task) -> Network:
+    def _network(self, task: Task) -> AnyNetwork:
         """The untrained network for a task's images; `ValueError` if they do not fit together."""
         if self.network != "ram":
             if task.max_answers > 1:

@@ -28,7 +28,7 @@ from foveal.io.models import (
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
-from foveal.names import check_fields
+from foveal.names import check_fields, flat_fields
 from foveal.tasks.folder.listing import Listing
 from foveal.tasks.folder.survey import Count, Survey
 from foveal.tasks.task import Task
@@ -38,7 +38,7 @@ from foveal.training.machine import commit, hardware
 from foveal.training.progress import Progress
 from foveal.training.start import begin_with
 
-Network = RecurrentAttention | ReferenceNetwork
+AnyNetwork = RecurrentAttention | ReferenceNetwork
 Listener = Callable[[Progress], None]
 Completed = tuple["Run", Task | None]
 
@@ -266,7 +266,7 @@ def check_same(config: Run, directory: Path) -> None:
     there, here = {"kind": content.get("kind")}, {"kind": config.kind}
     if there == here:
         begun = type(config).read(content, directory)
-        there, here = (_flat(dataclasses.asdict(run)) for run in (begun, config))
+        there, here = (flat_fields(run) for run in (begun, config))
     for name, value in here.items():
         if there[name] != value:
             raise ValueError(
@@ -277,13 +277,5 @@ def check_same(config: Run, directory: Path) -> None:
 
 def changes(config: Run, usual: Run) -> dict[str, Any]:
     """The values of a configuration that another of its kind has otherwise, or not at all."""
-    here, there = (_flat(dataclasses.asdict(run)) for run in (config, usual))
+    here, there = (flat_fields(run) for run in (config, usual))
     return {name: value for name, value in here.items() if there.get(name, ...) != value}
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries as one, by the innermost names (no two parts share one)."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value) if isinstance(value, dict) else {name: value}
-    return flat

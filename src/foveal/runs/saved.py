@@ -27,7 +27,7 @@ from foveal.runs.agent import AgentRun
 from foveal.runs.classifier import CanvasRun
 from foveal.runs.folder import FolderRun
 from foveal.runs.haystacks import HaystackRun
-from foveal.runs.run import Network, Run
+from foveal.runs.run import AnyNetwork, Run
 from foveal.training.journal import read_metrics
 
 KINDS: dict[str, type[Run]] = {
@@ -82,7 +82,7 @@ class Saved:
         return self.model.classes
 
     @cached_property
-    def model(self) -> Network:
+    def model(self) -> AnyNetwork:
         """The model in eval mode; of a run that has not finished, as its last checkpoint has it.
 
         Raises `OSError` or `ValueError` if a file is missing, damaged or of another configuration.
@@ -127,7 +127,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> Saved:
     return Saved(str(name), directory, read_config(directory), device)
 
 
-def _network(content: Mapping[str, Any], directory: Path) -> Network:
+def _network(content: Mapping[str, Any], directory: Path) -> AnyNetwork:
     """The untrained network of a saved one."""
     path = directory / CONFIG_FILE
     if content.get("network", "ram") == "ram":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +21,7 @@ from foveal.io.models import (
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.whole_image import ReferenceNetwork
+from foveal.names import flat_fields
 
 FIRST_LAYER = "glimpse_network.from_pixels.weight"
 STOP = "stop_head."
@@ -90,11 +90,11 @@ def begin_with(directory: Path, model: nn.Module, classes: Sequence[str] = ()) -
 
 def _differences(saved: RAMConfig, ours: RAMConfig) -> dict[str, str]:
     """What a saved configuration says otherwise, in words by field, the core first."""
-    there, here = asdict(saved), asdict(ours)
+    there, here = flat_fields(saved), flat_fields(ours)
     return {
         name: f"{name} {there[name]} there, {here[name]} here"
         for name in dict.fromkeys(("core", "core_size", *here))
-        if there[name] != here[name]
+        if name in there and there[name] != here[name]  # of parts that both have
     }
 
 
