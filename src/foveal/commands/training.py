@@ -57,7 +57,7 @@ COMMON = {
         "env_options",
     ),
     *("glimpse_size", "num_scales", "num_glimpses", "core", "policy", "context"),
-    *("shift", "rescale", "rotation", "flips"),
+    *("shift", "rescale", "rotation", "flips", "tint"),
 }
 FOLLOWING = ("num_classes", "num_channels", "max_answers", "with_end")
 Options = TypeVar("Options")

@@ -1,8 +1,8 @@
-"""Augmentation of training images: shifted, turned, warped, mirrored, on the device."""
+"""Augmentation of training images: shifted, turned, warped, mirrored, tinted, on the device."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn import functional
 from foveal.geometry import PaddedImages
 from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
-from foveal.scene.scene import Scene
+from foveal.scene import Images, Scene, as_scene
 
 Margins = tuple[int, ...]  # pixels left, right, above and below; () for none
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
@@ -22,13 +22,14 @@ WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth b
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How far a training image may be moved, each time anew; nothing by default."""
+    """How far a training image may be changed, each time anew; nothing by default."""
 
     shift: float = 0.0  # most that an image is shifted, as a share of its height and width
     rescale: float = 0.0  # most that it is magnified or reduced: 0.2 is 1/1.2 to 1.2 times
     rotation: float = 0.0  # most that it is turned either way, in degrees
     warp: float = 0.0  # elastic deformation: std of the places' shifts, a share of height and width
     flips: Literal["none", "horizontal", "vertical", "both"] = "none"  # mirrored half of the time
+    tint: float = 0.0  # most that a channel is made darker or brighter: 0.5 is 1/1.5 to 1.5 times
 
     def __post_init__(self) -> None:
         check_fields(
@@ -37,17 +38,24 @@ class AugmentationConfig:
             rescale=Range(0, 10),
             rotation=Range(0, 180),
             warp=Range(0, 0.2),
+            tint=Range(0, 10),
         )
 
     @property
     def cuts_alone(self) -> bool:
-        """Whether images are at most shifted and mirrored, which copies no pixels."""
+        """Whether images are at most shifted, mirrored and tinted, which copies no pixels."""
         return not (self.rescale or self.rotation or self.warp)
 
     @property
     def mirrored(self) -> tuple[bool, bool]:
         """Whether images may be mirrored, down and across."""
         return self.flips in ("vertical", "both"), self.flips in ("horizontal", "both")
+
+    def tints(
+        self, shape: tuple[int, int], generator: torch.Generator | None, device: torch.device
+    ) -> Tensor:
+        """``(B, C)``, how many times as bright each channel of each image becomes."""
+        return (1 + self.tint) ** (2 * random_rows(torch.rand, shape, generator, device) - 1)
 
     def mirrors(self, chance: Sequence[float]) -> tuple[bool, bool]:
         """Whether an image is mirrored, down and across, by two numbers in [0, 1)."""
@@ -85,7 +93,9 @@ AS_THEY_ARE = AugmentationConfig()
 def augment(
     images: PaddedImages, config: AugmentationConfig, generator: torch.Generator | None
 ) -> PaddedImages:
-    """Move each image about its own centre, within its own size; what comes from outside is 0.
+    """Move each image about its own centre, within its own size, and tint it.
+
+    What comes from outside is 0.
 
     Pixels between pixels are interpolated. Turned and rescaled in pixels, so that squares of an
     image that is wider than high stay squares. ``images`` are float, their sizes on the same
@@ -122,18 +132,58 @@ def augment(
         grid = grid + smooth.permute(0, 2, 3, 1) * (own / whole)[:, None, None]
     sampled = functional.grid_sample(pixels, grid, align_corners=False)
     inside = (out < own[:, None, None]).all(-1)
-    return PaddedImages(sampled * inside[:, None], sizes)
+    seen = sampled * inside[:, None]
+    if config.tint:
+        tints = config.tints((count, pixels.shape[1]), generator, pixels.device)
+        white = pixels.amax().clamp(min=1)  # canvases are of 0 to 255
+        seen = torch.minimum(seen * tints[:, :, None, None], white)
+    return PaddedImages(seen, sizes)
 
 
-class MovedScene(Scene):
+class ChangedScene(Scene):
+    """A scene that is seen otherwise in training; unless overridden it is as it was."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.batch_size, self.num_channels = scene.batch_size, scene.num_channels
+        self.height, self.width = scene.height, scene.width
+
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
+        """See `Scene.patches`."""
+        return self.scene.patches(centers, count, boxes, chosen)
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`."""
+        return self.scene.thumbnail(side)
+
+    def box(self, side: int) -> int | Tensor:
+        """See `Scene.box`."""
+        return self.scene.box(side)
+
+    def image(self, index: int) -> Tensor:
+        """See `Scene.image`."""
+        return self.scene.image(index)
+
+    def whole(self) -> Tensor:
+        """See `Scene.whole`."""
+        return self.scene.whole()
+
+    @property
+    def intact(self) -> list[bool] | None:
+        """See `Scene.intact`."""
+        return self.scene.intact
+
+
+class MovedScene(ChangedScene):
     """A scene whose patches are moved, each time anew; its thumbnail and its places stay."""
 
     def __init__(
         self, scene: Scene, config: AugmentationConfig, generator: torch.Generator | None
     ) -> None:
-        self.scene, self.config, self.generator = scene, config, generator
-        self.batch_size, self.num_channels = scene.batch_size, scene.num_channels
-        self.height, self.width = scene.height, scene.width
+        super().__init__(scene)
+        self.config, self.generator = replace(config, tint=0.0), generator
         # How much wider a square is read, so that nothing comes from outside.
         turn = math.radians(min(config.rotation, 45))
         self.reach = (math.sin(turn) + math.cos(turn)) * (1 + config.rescale)
@@ -150,14 +200,42 @@ class MovedScene(Scene):
         inner = slice(edge, edge + count)
         return moved[..., inner, inner].reshape(*wide.shape[:3], count, count)
 
-    def thumbnail(self, side: int) -> Tensor:
-        """See `Scene.thumbnail`: as it is."""
-        return self.scene.thumbnail(side)
 
-    def box(self, side: int) -> int | Tensor:
-        """See `Scene.box`: as it is."""
-        return self.scene.box(side)
+class TintedScene(ChangedScene):
+    """A scene of which each channel is so many times as bright, ``(B, C)``, at most 1."""
+
+    def __init__(self, scene: Scene, tints: Tensor) -> None:
+        super().__init__(scene)
+        self.tints = tints[:, :, None, None]
+
+    def patches(
+        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
+    ) -> Tensor:
+        """See `Scene.patches`."""
+        return self._tinted(self.scene.patches(centers, count, boxes, chosen), self.tints[:, None])
+
+    def thumbnail(self, side: int) -> Tensor:
+        """See `Scene.thumbnail`."""
+        return self._tinted(self.scene.thumbnail(side), self.tints)
 
     def image(self, index: int) -> Tensor:
-        """See `Scene.image`: as it is."""
-        return self.scene.image(index)
+        """See `Scene.image`."""
+        return self._tinted(self.scene.image(index), self.tints[index])
+
+    def whole(self) -> Tensor:
+        """See `Scene.whole`."""
+        return self._tinted(self.scene.whole(), self.tints)
+
+    @staticmethod
+    def _tinted(pixels: Tensor, tints: Tensor) -> Tensor:
+        return (pixels * tints.to(pixels.device)).clamp(max=1)
+
+
+def tinted(images: Images, config: AugmentationConfig, generator: torch.Generator | None) -> Scene:
+    """Images that stay as they are kept, as a scene, tinted where they are looked at."""
+    scene = as_scene(images)
+    if not config.tint:
+        return scene
+    shape = (scene.batch_size, scene.num_channels)
+    device = torch.device("cpu") if generator is None else generator.device
+    return TintedScene(scene, config.tints(shape, generator, device))

@@ -31,7 +31,7 @@ from foveal.scene import as_scene
 from foveal.scene import files as readers
 from foveal.scene.photographs import PhotographScene
 from foveal.scene.pictures import grouped
-from foveal.tasks.augmentation import AugmentationConfig, augment
+from foveal.tasks.augmentation import AugmentationConfig, TintedScene, augment
 from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.decoding import Decoder, PictureStore, with_sources
 from foveal.tasks.folder.survey import survey
@@ -293,6 +293,56 @@ def test_rescaling_changes_areas_and_rotation_keeps_them() -> None:
     scaled = moved(box, rescale=0.5)
     assert area / 2.3 < scaled.sum() < area * 2.3
     assert scaled.sum() != pytest.approx(area.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["floats", "bytes", "files"])
+def test_a_channel_of_an_image_is_tinted_alike_however_it_is_looked_at(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """By one number an image and channel, in training alone, and no brighter than white."""
+    if kind == "files":
+        request.getfixturevalue("large_above_64")
+    side, random = {"floats": 20, "bytes": 200, "files": 100}[kind], np.random.default_rng(3)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            image = random.integers(1, 160, (side, side, 3), dtype=np.uint8)
+            if kind == "files":
+                path = tmp_path / label / f"{number}.tif"
+                write_pyramid(path, iter([image[..., 0]]), side, side)
+            else:
+                Image.fromarray(image).save(tmp_path / label / f"{number}.png")
+    task = examined(tmp_path, augmentation=AugmentationConfig(tint=0.5))
+    everything = torch.arange(task.size("train"))
+    plain = as_scene(examined(tmp_path).batch("train", everything)[0])
+    scene = as_scene(task.batch("train", everything, torch.Generator().manual_seed(1))[0])
+    middle = torch.stack([scene.sizes[:, 1], scene.sizes[:, 0]], dim=1) // 2
+    tints = []
+    for row in range(len(scene)):
+        before, image = plain.image(row), scene.image(row)
+        tint = image.sum((1, 2)) / before.sum((1, 2))
+        tints.append(tint)
+        wanted = before * tint[:, None, None]
+        torch.testing.assert_close(image, wanted, atol=1e-6, rtol=1e-5)
+    every = torch.stack(tints)
+    assert 1 / 1.5 <= every.min() < 1
+    assert 1.2 < every.max() <= 1.5
+    assert len(every.unique()) == every.numel()
+    for seen, was in (
+        (scene.patches(middle, 6, [1, 2]), plain.patches(middle, 6, [1, 2])),
+        (scene.thumbnail(15)[:, None], plain.thumbnail(15)[:, None]),
+    ):
+        wanted = was * every[:, None, :, None, None]
+        torch.testing.assert_close(seen, wanted, atol=1e-6, rtol=1e-5)
+    white = TintedScene(as_scene(torch.ones(1, 3, 9, 9)), torch.full((1, 3), 1.5))
+    assert torch.equal(white.whole(), torch.ones(1, 3, 9, 9))
+    validation = zip(
+        task.fixed_batches("validation"),
+        examined(tmp_path).fixed_batches("validation"),
+        strict=True,
+    )
+    for (ours, _), (theirs, _) in validation:
+        assert torch.equal(as_scene(ours).image(0), as_scene(theirs).image(0))
 
 
 @pytest.mark.parametrize(

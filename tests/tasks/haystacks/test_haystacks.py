@@ -173,6 +173,12 @@ def test_what_is_looked_at_in_training_is_turned_about_its_middle() -> None:
     assert one.mean().item() == pytest.approx(still_seen.mean().item(), rel=0.1)
     evaluated, _ = task.batch("validation", indices)
     assert not isinstance(evaluated, MovedScene)
+    tinted = needles(augmentation=AugmentationConfig(tint=0.5))
+    seen, _ = tinted.batch("train", indices, generator)
+    one, other = (seen.patches(centers, 20, [1]) for _ in range(2))
+    assert torch.equal(one, other), "of one brightness at all looks"
+    assert 1 / 1.5 <= one.mean() / still_seen.mean() <= 1.5
+    assert not torch.equal(one, still_seen)
 
 
 def test_files_are_the_images_and_their_digits(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from foveal.scene.pictures import (
 )
 from foveal.scene.preparation import AS_IT_IS, Door
 from foveal.scene.sources import GuardedSource, MirroredSource
-from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig, augment
+from foveal.tasks.augmentation import AS_THEY_ARE, AugmentationConfig, augment, tinted
 from foveal.tasks.folder.config import FolderConfig
 from foveal.tasks.folder.decoding import Decoder, Large, PictureStore, with_sources
 from foveal.tasks.folder.listing import Listing, class_name
@@ -328,9 +328,10 @@ class FolderTask(Task):
         """The pictures at some places, changed, and their labels."""
         places, pictures = [place for place, _ in found], [picture for _, picture in found]
         labels = self.labels[places].to(self.device)
+        images: Any
         by_windows = any(isinstance(picture, Source) for picture in pictures)
         if not by_windows and (self._door or not (change.cuts_alone and stay_bytes(pictures))):
-            images: Any = as_batch(pictures, self.device)
+            images = as_batch(pictures, self.device)
             return augment(images, change, generator), labels
         chances = torch.ones(len(places), 4)
         if change != AS_THEY_ARE:
@@ -338,7 +339,7 @@ class FolderTask(Task):
         if by_windows:
             # Not shifted, or a thumbnail would be made of the file each time.
             mirrors = [change.mirrors(chance[2:]) for chance in chances.tolist()]
-            return [
+            images = [
                 GuardedSource(
                     MirroredSource(source, down=down, across=across),
                     partial(self._report, source.name),
@@ -347,8 +348,10 @@ class FolderTask(Task):
                 for place, source, (down, across) in zip(
                     places, as_sources(pictures), mirrors, strict=True
                 )
-            ], labels
-        return self._photographs(places, pictures, change, chances), labels
+            ]
+        else:
+            images = self._photographs(places, pictures, change, chances)
+        return tinted(images, change, generator) if change.tint else images, labels
 
     def _photographs(
         self,

@@ -14,7 +14,7 @@ from foveal.scene import Scene
 from foveal.scene.collages import Collage
 from foveal.scene.memory import Budget, Kept
 from foveal.scene.photographs import PhotographScene
-from foveal.tasks.augmentation import AS_THEY_ARE, MovedScene
+from foveal.tasks.augmentation import AS_THEY_ARE, MovedScene, tinted
 from foveal.tasks.canvases.digits import load_digits
 from foveal.tasks.haystacks.config import HaystackConfig
 from foveal.tasks.haystacks.drawing import Drawn, draw, patterns
@@ -89,7 +89,8 @@ class HaystackTask(Task):
         images, chosen = self.images(split), indices.tolist()
         scene: Scene = PhotographScene([images[index] for index in chosen], self.device)
         if split == "train" and self.config.augmentation != AS_THEY_ARE:
-            scene = MovedScene(scene, self.config.augmentation, generator)
+            change = self.config.augmentation
+            scene = MovedScene(tinted(scene, change, generator), change, generator)
         labels = torch.from_numpy(self.drawn(split).labels[chosen])
         return scene, labels.to(self.device)
 
