@@ -12,7 +12,7 @@ from foveal.io.models import MOVED_TO_OBJECTIVE
 from foveal.model.attention import RecurrentAttention
 
 # What settings of parts did not have yet, while checkpoints were known by all that they had.
-NOT_YET = (("map_only",), ("map_only", "map_pasted"))
+NOT_YET = (("map_only", "context_pool"), ("map_only", "map_pasted", "context_pool"))
 
 
 def earlier_identities(identity: dict[str, Any], network: nn.Module) -> Iterator[dict[str, Any]]:
