@@ -57,8 +57,9 @@ def suggest_for_screens(
         settings = context_for(side, gain * dimmed(screens, -(-long // side))[1])
         fitted["context_settings"] = settings
         cell = settings.map_stride
-        words = f"--thumbnail-size {side}: the whole screen, averaged, says where to look, by cells"
-        reasons.append(Reason(("--thumbnail-size", "--map-stride"), f"{words} of {cell} pixels"))
+        words = f"--thumbnail-size {side} --thumbnail-gain {settings.thumbnail_gain:g}: the whole "
+        words += f"screen, averaged and as bright, says where to look, by cells of {cell} pixels"
+        reasons.append(Reason(("--thumbnail-size", "--thumbnail-gain", "--map-stride"), words))
     return fitted, reasons
 
 

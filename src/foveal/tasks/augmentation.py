@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from foveal.names import Range, check_fields
 from foveal.randomness import random_rows
 from foveal.scene import Images, Scene, as_scene
 
+Kept = TypeVar("Kept", bound=Images)
 Margins = tuple[int, ...]  # pixels left, right, above and below; () for none
 WARP_GRID = 6  # a warp is drawn at so many places across and down, and smooth between them
 
@@ -95,11 +96,9 @@ def augment(
 ) -> PaddedImages:
     """Move each image about its own centre, within its own size, and tint it.
 
-    What comes from outside is 0.
-
-    Pixels between pixels are interpolated. Turned and rescaled in pixels, so that squares of an
-    image that is wider than high stay squares. ``images`` are float, their sizes on the same
-    device.
+    What comes from outside is 0. Pixels between pixels are interpolated. Turned and rescaled in
+    pixels, so that squares of an image that is wider than high stay squares. ``images`` are float,
+    their sizes on the same device.
     """
     if config == AS_THEY_ARE:
         return images
@@ -141,18 +140,12 @@ def augment(
 
 
 class ChangedScene(Scene):
-    """A scene that is seen otherwise in training; unless overridden it is as it was."""
+    """A scene whose patches are seen otherwise in training; unless overridden the rest is not."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.batch_size, self.num_channels = scene.batch_size, scene.num_channels
         self.height, self.width = scene.height, scene.width
-
-    def patches(
-        self, centers: Tensor, count: int, boxes: Sequence[int], chosen: Tensor | None = None
-    ) -> Tensor:
-        """See `Scene.patches`."""
-        return self.scene.patches(centers, count, boxes, chosen)
 
     def thumbnail(self, side: int) -> Tensor:
         """See `Scene.thumbnail`."""
@@ -165,10 +158,6 @@ class ChangedScene(Scene):
     def image(self, index: int) -> Tensor:
         """See `Scene.image`."""
         return self.scene.image(index)
-
-    def whole(self) -> Tensor:
-        """See `Scene.whole`."""
-        return self.scene.whole()
 
     @property
     def intact(self) -> list[bool] | None:
@@ -231,11 +220,13 @@ class TintedScene(ChangedScene):
         return (pixels * tints.to(pixels.device)).clamp(max=1)
 
 
-def tinted(images: Images, config: AugmentationConfig, generator: torch.Generator | None) -> Scene:
-    """Images that stay as they are kept, as a scene, tinted where they are looked at."""
-    scene = as_scene(images)
+def tinted(
+    images: Kept, config: AugmentationConfig, generator: torch.Generator | None
+) -> Kept | Scene:
+    """Images that stay as they are kept, tinted where they are looked at, if at all."""
     if not config.tint:
-        return scene
+        return images
+    scene = as_scene(images)
     shape = (scene.batch_size, scene.num_channels)
     device = torch.device("cpu") if generator is None else generator.device
     return TintedScene(scene, config.tints(shape, generator, device))

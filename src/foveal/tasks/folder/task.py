@@ -351,7 +351,7 @@ class FolderTask(Task):
             ]
         else:
             images = self._photographs(places, pictures, change, chances)
-        return tinted(images, change, generator) if change.tint else images, labels
+        return tinted(images, change, generator), labels
 
     def _photographs(
         self,
