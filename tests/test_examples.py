@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from foveal.envs import EnvConfig, Games
+from tests.processes import output
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {
@@ -54,15 +55,11 @@ def test_every_command_looks_through_an_encoder_of_ones_own(tmp_path: Path) -> N
     """As its docstring says, but for the sizes; that it is frozen is seen in what is saved."""
     shutil.copy(EXAMPLES / "encoder.py", tmp_path)
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        words = (sys.executable, *words)
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    def foveal(line: str, code: int = 0) -> str:
+        return output(f"--import encoder {line}", tmp_path, code)
 
-    def foveal(line: str) -> str:
-        done = run("-m", "foveal", "--import", "encoder", *line.split())
-        return done.stdout + done.stderr
-
-    assert run("encoder.py", "--digits", "uci", "--steps", "5").returncode == 0
+    words = [sys.executable, "encoder.py", "--digits", "uci", "--steps", "5"]
+    assert subprocess.run(words, cwd=tmp_path, check=False).returncode == 0
     parts = "--policy center --glimpse-network encoder --glimpse-size 28 --num-scales 1 --frozen"
     sizes = "--scale-gain 1 --core-size 16 --num-glimpses 2 --epochs 1 --out r"
     assert "test error" in foveal(f"train cluttered-60 --digits uci {parts} {sizes}")
@@ -70,7 +67,7 @@ def test_every_command_looks_through_an_encoder_of_ones_own(tmp_path: Path) -> N
     for name, value in torch.load(tmp_path / "encoder.pt", weights_only=True).items():
         assert torch.equal(kept[f"glimpse_network.encoder.{name}"], value)
     (tmp_path / "encoder.pt").unlink()
-    said = foveal("evaluate r")
+    said = foveal("evaluate r", code=2)
     assert said.count("\n") == 1, said
     assert "encoder.pt is missing" in said
 
@@ -81,16 +78,13 @@ def test_an_environment_of_ones_own_is_found_beside_one(
     """As docs/catch.md says, but for the sizes; each time in a process of its own."""
     shutil.copy(EXAMPLES / "find.py", tmp_path)
 
-    def foveal(line: str) -> str:
-        words = [sys.executable, "-m", "foveal", *line.split()]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     small = "--core-size 16 --glimpse-hidden 8 --location-hidden 8 --num-envs 8 --threads 1"
     short = "--decisions 512 --rollout-length 16 --test-episodes 8 --validation-episodes 8"
-    foveal(f"train control --env find:Find-v0 --env-options noise=5 {small} {short} --out run")
-    assert "3 games of find:Find-v0" in foveal("play run --gif find.gif")
+    output(
+        f"train control --env find:Find-v0 --env-options noise=5 {small} {short} --out run",
+        tmp_path,
+    )
+    assert "3 games of find:Find-v0" in output("play run --gif find.gif", tmp_path)
     with Image.open(tmp_path / "find.gif") as film:
         assert 3 <= film.n_frames <= 36
     monkeypatch.chdir(tmp_path)

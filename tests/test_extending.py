@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 
@@ -29,37 +26,14 @@ from foveal import (
 )
 from foveal.evaluation.classifier import evaluate, observe
 from foveal.model.core import RNNCore
+from tests.processes import output
 
 ROOT = Path(__file__).parents[1]
 TINY = "--core-size 16 --glimpse-features 16 --num-glimpses 2 --threads 1"
 
 
 def foveal(module: str, line: str, place: Path, code: int = 0) -> str:
-    words = ["--import", module] if module else []
-    ran = subprocess.run(
-        [sys.executable, "-m", "foveal", *words, *line.split()],
-        cwd=place,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert ran.returncode == code, ran.stderr[-800:]
-    return ran.stdout if code == 0 else ran.stderr
-
-
-def commands(module: str, lines: list[str], place: Path) -> None:
-    """Command lines one after another in one process, which imports PyTorch once."""
-    script = "import sys; from foveal.cli import main\nfor line in sys.argv[1:]:\n"
-    script += f"    assert main(['--import', {module!r}, *line.split()]) == 0, line"
-    ran = subprocess.run(
-        [sys.executable, "-c", script, *lines],
-        cwd=place,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stderr[-800:]
+    return output(f"--import {module} {line}" if module else line, place, code)
 
 
 def test_a_dram_goes_through_every_command(tmp_path: Path) -> None:
@@ -76,7 +50,8 @@ def test_a_dram_goes_through_every_command(tmp_path: Path) -> None:
     lines = ["train --resume run --json", "look run --out look.png", "predict run look.png"]
     lines += ["export run --out run.onnx", f"train catch {parts} {games} --json --out catch"]
     lines += ["play catch --episodes 4 --json", "export catch --one-step --out catch.onnx"]
-    commands("dram", lines, tmp_path)
+    for line in lines:
+        foveal("dram", line, tmp_path)
     missing = foveal("", "evaluate run", tmp_path, code=2)
     assert "'dram'" in missing
     assert "--import" in missing

@@ -4,12 +4,9 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from foveal.runs.paper.rows import ROWS, Row
 from foveal.tasks import TaskConfig
 from foveal.training.agent import ControlConfig
 from foveal.training.classifier import TrainConfig
+from tests.processes import Command
 from tests.training.test_agent import AGENT
 
 # Rows that train in a second, in place of the real ones.
@@ -40,7 +38,7 @@ SMALL = {
             network=network,  # type: ignore[arg-type]
             task=TaskConfig(digits="uci"),
             model=RAMConfig(num_glimpses=2, core_size=16, glimpse_features=16),
-            training=TrainConfig(epochs=50, batch_size=100, checkpoint_minutes=0),
+            training=TrainConfig(epochs=10, batch_size=100, checkpoint_minutes=0),
         ),
         paper,
     )
@@ -57,7 +55,7 @@ SMALL["small-agent"] = Row(
         env=EnvConfig(env_options=("size=5",)),
         model=dataclasses.replace(AGENT, core_size=16),
         training=ControlConfig(
-            decisions=50 * 4 * 16,
+            decisions=20 * 4 * 16,
             num_envs=16,
             rollout_length=4,
             validate_every=10,
@@ -68,20 +66,13 @@ SMALL["small-agent"] = Row(
     ),
     85.0,
 )
-# What a process of its own needs to know the small rows.
-SCRIPT = """
-import sys
-sys.path.insert(0, {tests!r})
-from tests.commands import test_reproduce
-test_reproduce.use_small_rows()
-from foveal.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
-def use_small_rows() -> None:
+def with_small_rows(words: list[str]) -> int:
+    """What a process of its own runs, which is not told of the small rows otherwise."""
     for module in (rows, report, reproduce):
         module.ROWS = SMALL  # type: ignore[attr-defined]
+    return cli.main(words)
 
 
 @pytest.fixture
@@ -92,23 +83,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def start(line: str, cwd: Path) -> subprocess.Popen[str]:
-    script = SCRIPT.format(tests=str(Path(__file__).parents[2]))
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *shlex.split(line)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 60
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+def start(line: str) -> Command:
+    return Command(line, main=with_small_rows)
 
 
 def test_the_rows_are_those_of_the_paper() -> None:
@@ -163,7 +139,7 @@ def test_a_row_is_trained_evaluated_and_put_beside_the_paper(
     result = json.loads((small / "runs/quick/results/small-ram.json").read_text())
     assert result["command"] == "foveal reproduce small-ram --seeds 0 1 --quick"
     assert result["paper"] is None
-    assert result["config"]["training"]["epochs"] * 50 <= SMALL["small-ram"].config.training.epochs
+    assert result["config"]["training"]["epochs"] == 1, "a fiftieth, and not none"
     errors = [run["error"] for run in result["runs"]]
     assert result["error"] == pytest.approx(sum(errors) / 2)
     assert result["spread"] == pytest.approx(abs(errors[0] - errors[1]) / 2**0.5)
@@ -212,17 +188,18 @@ def test_rows_train_in_processes_of_their_own_and_an_interrupted_one_goes_on(
 ) -> None:
     """Rows of each kind, one stopped by a signal, against runs that never were."""
     line = "reproduce small-ram small-conv small-agent --jobs 1 --json"
-    whole = start(f"{line} --runs whole --out whole/results", small)
+    whole = start(f"{line} --runs whole --out whole/results")
     _, err = whole.communicate(timeout=120)
     assert whole.returncode == 0, err
-    process = start("reproduce small-ram --json", small)
-    wait_for(small / "runs/reproduce/small-ram/seed-0/checkpoint/last.safetensors", process)
+    process = start("reproduce small-ram --json")
+    saved = small / "runs/reproduce/small-ram/seed-0/checkpoint/last.safetensors"
+    process.wait_for(saved.exists)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Go on with: the same command" in err
     assert not (small / "results").exists()
-    again = start(line, small)
+    again = start(line)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert [result["row"] for result in json.loads(out)["results"]] == list(SMALL)
@@ -236,11 +213,11 @@ def test_rows_train_in_processes_of_their_own_and_an_interrupted_one_goes_on(
 
 
 def test_a_row_that_another_process_trains_is_left_alone(small: Path) -> None:
-    first = start("reproduce small-ram --json", small)
-    wait_for(small / "runs/reproduce/small-ram/seed-0/metrics.jsonl", first)
+    first = start("reproduce small-ram --json")
+    first.wait_for((small / "runs/reproduce/small-ram/seed-0/metrics.jsonl").exists)
     os.kill(first.pid, signal.SIGSTOP)
     try:
-        second = start("reproduce small-ram --json", small)
+        second = start("reproduce small-ram --json")
         _, err = second.communicate(timeout=60)
     finally:
         os.kill(first.pid, signal.SIGCONT)
@@ -272,9 +249,12 @@ def test_a_failed_run_is_named_and_the_others_finish(
     broken = small / "runs/quick/small-ram/seed-0/checkpoint/last.safetensors"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"not a checkpoint")
-    script = SCRIPT.format(tests=str(Path(__file__).parents[2]))
     launcher = small / "launcher"
-    launcher.write_text(f"#!{sys.executable}\nimport sys\ndel sys.argv[1:3]\n{script}")
+    launcher.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from tests.commands.test_reproduce import with_small_rows\n"
+        "sys.exit(with_small_rows(sys.argv[3:]))"
+    )
     launcher.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(launcher))
     code = cli.main(["reproduce", "--all", "--quick", "--jobs", "2"])

@@ -7,8 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,20 +26,19 @@ from foveal.runs.search import (
     without_password,
 )
 from foveal.training.journal import read_metrics
+from tests.processes import Command
 from tests.tasks.folder.test_folder import write_bars
 
 SMALL = (
     "search mnist-28 --digits uci --num-glimpses 2 --glimpse-hidden 8 --location-hidden 8 "
     "--glimpse-features 16 --core-size 16 --batch-size 200 --epochs 4 --threads 1"
 )
-# A process that is believed dead after three seconds without a sign of life.
-SCRIPT = """
-import sys
-from foveal.runs import search
-search.SEEN_ALIVE, search.GIVEN_UP = 1, 3
-from foveal.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
+
+
+def soon_given_up(words: list[str]) -> int:
+    """A process that is believed dead after three seconds without a sign of life."""
+    search.SEEN_ALIVE, search.GIVEN_UP = 1, 3
+    return cli.main(words)
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +46,8 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def start(line: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *shlex.split(line)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(line: str) -> Command:
+    return Command(line, main=soon_given_up)
 
 
 def answer_of(capsys: pytest.CaptureFixture[str], line: str) -> dict[str, object]:
@@ -163,11 +155,7 @@ def test_the_trial_of_a_killed_worker_is_taken_up_from_its_checkpoint() -> None:
     line = f"{SMALL} --epochs 100 --validate-every 1 --checkpoint-minutes 0 --trials 1 --json"
     killed = start(line)
     saved = Path("runs/search/mnist-28-fast/trial-0/checkpoint/last.safetensors")
-    limit = time.monotonic() + 60
-    while not saved.exists():
-        assert killed.poll() is None, killed.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    killed.wait_for(saved.exists)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     other = start(line)

@@ -158,7 +158,10 @@ def test_a_run_begun_before_a_measure_was_added_goes_on_the_same(tmp_path: Path)
     assert got == wanted, "one line goes without the new measures, and nothing else differs"
 
 
-def test_drawing_while_training_changes_nothing(tmp_path: Path) -> None:
+def test_drawing_while_training_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foveal.training.engine.DRAWN_EVERY", 0)
     config = TrainConfig(**{**vars(BRIEF), "epochs": 25, "batch_size": 80, "validate_every": 2})
     plain = make_trainer(tmp_path / "plain", config)
     plain.run()
@@ -182,6 +185,11 @@ def test_drawing_while_training_changes_nothing(tmp_path: Path) -> None:
     events.Reload()
     assert [event.step for event in events.Images("scanpaths")] == drawn_at
     assert (events.Images("scanpaths")[0].width, events.Images("scanpaths")[0].height) == (5, 3)
+    drawn_at.clear()
+    monkeypatch.setattr("foveal.training.engine.DRAWN_EVERY", 600)
+    trainer = make_trainer(tmp_path / "quick", config, illustrate=illustrate)
+    trainer.run()
+    assert drawn_at == [50], "of a short run the last alone"
     tags = set(events.Tags()["scalars"])
     wanted = {"error", "reward", "baseline_fit", "gradient_norm", "location_spread"}
     assert wanted | {"validation_error"} <= tags

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from foveal.training.machine import DeviceFailed
 from foveal.training.objective import ObjectiveConfig
 from foveal.training.parallel import ProcessLost
 from tests.conftest import Halves
+from tests.processes import Command, output
 
 # SGD without momentum: rounding does not grow, as it would where matrices are orthogonalized.
 SMALL = (
@@ -36,21 +38,22 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def start(line: str, processes: int) -> subprocess.Popen[str]:
-    words = ["-m", "foveal", "train", *shlex.split(line)]
-    if processes > 1:
-        several = f"-m torch.distributed.run --standalone --nproc-per-node {processes}"
-        words = [*several.split(), *words]
-    return subprocess.Popen(
-        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def torchrun(line: str) -> subprocess.Popen[str]:
+    """Two processes that PyTorch's own launcher starts, and watches."""
+    several = "-m torch.distributed.run --standalone --nproc-per-node 2 -m foveal train"
+    words = [sys.executable, *several.split(), *shlex.split(line)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def train(line: str, processes: int) -> str:
-    process = start(line, processes)
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err
-    return out
+def two(line: str) -> list[Command]:
+    """Two processes that are told what that launcher tells them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1"}
+    return [
+        Command(f"train {line}", RANK=number, LOCAL_RANK=number, **common) for number in ("0", "1")
+    ]
 
 
 def losses(run: str) -> list[float]:
@@ -58,8 +61,10 @@ def losses(run: str) -> list[float]:
 
 
 def test_two_processes_compute_what_one_does() -> None:
-    train(f"{SMALL} --out one", 1)
-    out = train(f"{SMALL} --out two", 2)
+    output(f"train {SMALL} --out one")
+    process = torchrun(f"{SMALL} --out two")
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
     assert out.count("test error") == 1, "one process speaks"
     assert len(losses("one")) == 29
     assert losses("two") == pytest.approx(losses("one"), rel=1e-4)
@@ -71,42 +76,38 @@ def test_two_processes_compute_what_one_does() -> None:
     assert len(list(Path("two").glob("events.out.tfevents.*"))) == 1, "one process writes"
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def test_another_number_of_processes_goes_on_with_a_run() -> None:
-    train(f"{SMALL} --epochs 20 --out whole", 1)
-    process = start(f"{SMALL} --epochs 20 --checkpoint-minutes 0 --out parts", 2)
-    wait_for(Path("parts/checkpoint/last.safetensors"), process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    output(f"train {SMALL} --epochs 20 --out whole")
+    processes = two(f"{SMALL} --epochs 20 --checkpoint-minutes 0 --out parts")
+    processes[0].wait_for(Path("parts/checkpoint/last.safetensors").exists)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.communicate()
     assert not Path("parts/result.json").exists()
-    train("--resume parts", 1)
+    output("train --resume parts")
     assert losses("parts") == pytest.approx(losses("whole"), rel=1e-2)
 
 
 def test_a_dead_process_ends_the_job_which_can_go_on() -> None:
-    process = start(f"{SMALL} --epochs 200 --checkpoint-minutes 0 --out run", 2)
-    wait_for(Path("run/checkpoint/last.safetensors"), process)
+    process = torchrun(f"{SMALL} --epochs 200 --checkpoint-minutes 0 --out run")
+    limit, saved = time.monotonic() + 120, Path("run/checkpoint/last.safetensors")
+    while not saved.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "Signal 9 (SIGKILL)" in err or "lost touch with the others" in err, err
-    step = read_tensors(Path("run/checkpoint/last.safetensors"))[1]["step"]
-    again = start("--resume run", 2)
-    limit = time.monotonic() + 120
-    while read_tensors(Path("run/checkpoint/last.safetensors"))[1]["step"] <= step:
-        assert again.poll() is None, again.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.2)
-    again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=60)
+    step = read_tensors(saved)[1]["step"]
+    again = two("--resume run")
+    again[0].wait_for(lambda: read_tensors(saved)[1]["step"] > step)
+    for each in again:
+        each.send_signal(signal.SIGTERM)
+    for each in again:
+        each.communicate()
 
 
 @pytest.mark.parametrize(
@@ -137,17 +138,13 @@ def test_a_device_that_fails_is_no_lost_process(
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
-    process = start(f"{SMALL} --batch-size 41 --out run", 2)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode != 0
+    err = output(f"train {SMALL} --batch-size 41 --out run", code=2, WORLD_SIZE="2", RANK="0")
     assert "batch_size must be a multiple of the 2 processes; got 41" in err
     assert not Path("run").exists()
 
 
 def test_an_agent_trains_in_one_process() -> None:
-    process = start("catch --out run", 2)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode != 0
+    err = output("train catch --out run", code=2, WORLD_SIZE="2", RANK="0")
     assert "an agent trains in one process" in err
 
 

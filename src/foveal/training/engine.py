@@ -38,6 +38,7 @@ from foveal.training.parallel import leave, lost_processes_explained, make_fabri
 from foveal.training.progress import Outcome, Progress, TrainingDiverged, TrainingStopped
 
 ILLUSTRATIONS = 10  # about so many in a run
+DRAWN_EVERY = 30.0  # seconds from one to the next at least: to draw one takes up to a second
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 Illustrator = Callable[[], NDArray[np.uint8] | None]
 
@@ -53,7 +54,8 @@ class Engine(ABC):
         device: as PyTorch names it.
         listener: called at every reading of the metrics.
         illustrate: draws what the model does by now, ``(H, W, 3)``, for TensorBoard, or None: after
-            about ten of the validations of a run. It must not draw from any generator of the run.
+            about ten of the validations of a run, fewer where it is short, and after the last. It
+            must not draw from any generator of the run.
     """
 
     MEASURES: ClassVar[tuple[str, ...]]  # what `_train_step` returns
@@ -78,7 +80,7 @@ class Engine(ABC):
     ) -> None:
         self.learner, self.model = learner, learner.model
         self.directory, self.listener = directory, listener
-        self.illustrate = illustrate
+        self.illustrate, self._drawn = illustrate, 0.0  # the seconds at the last picture
         self.optimization = config
         self.device = torch.device(device)
         self.step = 0
@@ -161,7 +163,7 @@ class Engine(ABC):
                     self.validation = self._validate_once()
                     self._report(journal, rate, {})
                     if journal and self.illustrate and self._illustration_due():
-                        picture = self.illustrate()
+                        picture, self._drawn = self.illustrate(), self.seconds
                         if picture is not None:
                             journal.show("scanpaths", picture, self.step)
                 stopping = self._any(signalled.is_set())
@@ -319,12 +321,14 @@ class Engine(ABC):
         return self.step == early or self.step % self.validation_period == 0
 
     def _illustration_due(self) -> bool:
-        """Whether this validation is the first in its share of the run, or the last of all."""
-        if self.step < min(self.validation_period, self.total_steps):
+        """Whether this validation is the last, or the first in its share of a long run."""
+        if self.step == self.total_steps:
+            return True
+        if self.step < self.validation_period or self.seconds - self._drawn < DRAWN_EVERY:
             return False
         before = self.step - self.validation_period
         shares = (step * ILLUSTRATIONS // self.total_steps for step in (self.step, before))
-        return len(set(shares)) == 2 or self.step == self.total_steps
+        return len(set(shares)) == 2
 
     def _all_used(self) -> bool:
         """Whether every weight gets a gradient at every step."""
