@@ -7,7 +7,7 @@ Of minatar, minigrid, atari, catch-48 and fovea it trains one agent after anothe
 train`, on one thread, in runs/SET; goes on where it was stopped. Writes results/SET.json, of all
 that has been trained so far, and prints the mean return of 256 fresh games (of Catch the share that
 is caught), of as many seeds as there are. minatar needs foveal[games]; atari and minigrid need the
-packages ale-py and minigrid. Actions are the likeliest, but drawn in minigrid and atari.
+packages ale-py and minigrid. Actions are drawn in these three, and in the others the likeliest.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ SETS = {
             "whole": ("the whole screen, no thumbnail", f"{WHOLE} 10"),
         },
         500_000,
+        sampled=True,  # as they learn: what an agent does not see it may have to guess
     ),
     "minigrid": Games(
         {
@@ -197,18 +198,19 @@ def gather(name: str) -> list[dict[str, Any]]:
     Of runs that are not here, as those of another machine, stays what was gathered before.
     """
     order = [*itertools.product(SETS[name].games, SETS[name].agents)]
+    judged = SAMPLED if SETS[name].sampled else RESULT_FILE
     kept = Path("results", f"{name}.json")
     before = read_json(kept)["runs"] if kept.exists() else []
     known = [run for run in before if (run["game"], run["agent"]) in order]
     found = {(run["game"], run["agent"], run["seed"]): run for run in known}
     for game, agent in itertools.product(SETS[name].games, SETS[name].agents):
-        for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{RESULT_FILE}")):
-            result, config = read_json(path), read_json(path.parent / CONFIG_FILE)
+        for path in sorted(Path("runs", name).glob(f"{game}-{agent}-*/{judged}")):
+            result, config = (read_json(path.parent / file) for file in (RESULT_FILE, CONFIG_FILE))
             run = {"game": game, "agent": agent, "what": SETS[name].agents[agent][0]}
             run["command"] = config["command"]
             run |= {key: result[key] for key in KEPT if key in result}
             if SETS[name].sampled:
-                drawn = read_json(path.parent / SAMPLED)
+                drawn = read_json(path)
                 run |= {"likeliest_return": run["mean_return"], "sampled": True}
                 run |= {"mean_return": drawn["mean_return"]}
                 run |= {"return_interval": drawn["return_interval"]}
