@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -91,6 +92,25 @@ def test_no_game_is_begun_twice(tmp_path: Path) -> None:
     assert max(begun) < 2**31 - 1, "ALE's seeds have 32 bits"
     judged = {*range(VALIDATION_SEED, VALIDATION_SEED + 999), *range(TEST_SEED, TEST_SEED + 999)}
     assert not begun & judged
+
+
+def test_the_weights_that_earned_the_most_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns that we say: of the two best the later."""
+    returns, then = {1: -3.0, 2: 0.5, 3: -1.0, 4: 0.5, 5: 0.0}, {}
+    changes = {"keep": "best", "validate_every": 1, "decisions": 5 * 4 * 32, "lr": 0.1}
+    trainer = make_trainer(tmp_path, config=changes)
+
+    def played(agent: RecurrentAttention, *_: object) -> SimpleNamespace:
+        then[trainer.step] = agent.action_head.bias.detach().clone()
+        return SimpleNamespace(mean_return=returns[trainer.step], success_rate=0.0)
+
+    monkeypatch.setattr(control, "play", played)
+    outcome = trainer.run()
+    assert outcome.validation == {"validation_return": 0.5, "validation_success_rate": 0.0}
+    assert torch.equal(trainer.agent.action_head.bias, then[4])
+    assert not torch.equal(then[4], then[5])
 
 
 def test_a_batch_of_one_decision_is_learned_from(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from foveal.evaluation.agent import check_fit, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.names import shell_line
-from foveal.runs.run import Completed, Run
+from foveal.runs.run import KEPT, Completed, Run
 from foveal.training.agent import ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective
 from foveal.viz.illustrations import draw_game
 
-PROTOCOL = "fresh games, likeliest action, mean policy, last weights of the run"
+PROTOCOL = "fresh games, likeliest action, mean policy, {} weights of the run"
 TEST_SEED = 2014  # of the games that an agent is judged in
 
 
@@ -26,7 +26,8 @@ class AgentRun(Run):
     """Everything that decides what the run of an agent computes."""
 
     kind, plays = "agent", True
-    measure, compared, lower_is_better = "success_rate", "validation_return", False
+    measure, compared = "success_rate", ControlTrainer.COMPARED
+    lower_is_better = ControlTrainer.LOWER_IS_BETTER
     curve, axis = ("seconds", "validation_return", "validation_success_rate"), "decisions"
 
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -79,7 +80,7 @@ class AgentRun(Run):
         return {
             "env": self.env.env,
             **result.summary(),
-            "protocol": PROTOCOL,
+            "protocol": PROTOCOL.format(KEPT[self.training.keep]),
             "parameters": agent.count_parameters(),
             "multiply_adds": agent.count_multiply_adds(),
             "pixels_read": agent.count_pixels_read(1),

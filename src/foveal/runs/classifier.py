@@ -19,7 +19,7 @@ from foveal.model.config import RAMConfig
 from foveal.model.senses import described
 from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
-from foveal.runs.run import AnyNetwork, Completed, Run
+from foveal.runs.run import KEPT, AnyNetwork, Completed, Run
 from foveal.tasks import CanvasTask, FolderConfig, HaystackConfig, TaskConfig
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
@@ -27,7 +27,6 @@ from foveal.training.objective import ObjectiveConfig
 from foveal.viz.illustrations import draw_looks
 
 PROTOCOL = "test split, one rollout, mean policy, {} weights of the run"
-KEPT = {"last": "last", "best": "best by validation"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ClassifierRun(Run):
     """What runs on images have in common."""
 
     plays = False
-    measure, compared, lower_is_better = "error", "validation_error", True
+    measure, compared, lower_is_better = "error", Trainer.COMPARED, Trainer.LOWER_IS_BETTER
     curve = ("validation_error",)
 
     # what learns: the recurrent attention model, or a reference network that sees the whole image

@@ -41,6 +41,7 @@ from foveal.training.start import begin_with
 AnyNetwork = RecurrentAttention | ReferenceNetwork
 Listener = Callable[[Progress], None]
 Completed = tuple["Run", Task | None]
+KEPT = {"last": "last", "best": "best by validation"}  # weights, in a protocol's words
 
 
 class Run(ABC):

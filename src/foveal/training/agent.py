@@ -143,6 +143,7 @@ class ControlTrainer(Engine):
         *("target", "target_square", *GAZE, "games", "clipped_return"),
     )
     SEEN = "decisions"
+    COMPARED, LOWER_IS_BETTER = "validation_return", False
 
     def __init__(
         self,
@@ -386,7 +387,7 @@ class ControlTrainer(Engine):
             self.agent, self.env, self.config.validation_episodes, VALIDATION_SEED, self.device
         )
         return {
-            "validation_return": result.mean_return,
+            self.COMPARED: result.mean_return,
             "validation_success_rate": result.success_rate,
         }
 

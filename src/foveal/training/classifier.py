@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.classifier import evaluate
-from foveal.io.files import changed, read_tensors, write_tensors
-from foveal.io.models import load_state
+from foveal.io.files import changed
 from foveal.model.rollout import Rollout
 from foveal.names import Range, check_fields
 from foveal.randomness import rank, world_size
@@ -28,9 +26,7 @@ from foveal.training.objective import (
     hybrid_loss,
 )
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
-from foveal.training.progress import Outcome, Progress
-
-BEST_FILE = "best.safetensors"  # the weights of the best validation so far
+from foveal.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,6 @@ class TrainConfig(OptimizationConfig):
     batch_size: int = 128  # images a step; the paper's is 20
     # epochs between evaluations on the validation split; a few come earlier
     validate_every: int = 1
-    # the weights that are kept: the last, or the best of all validations
-    keep: Literal["last", "best"] = "last"
     # of a model to --start from, train when it stops (--stop), and leave the rest as it is
     only_stop: bool = False
 
@@ -76,6 +70,7 @@ class Trainer(Engine):
         *("reward_square", *GAZE),
     )
     SEEN = "images"
+    COMPARED, LOWER_IS_BETTER = "validation_error", True
 
     def __init__(
         self,
@@ -180,29 +175,11 @@ class Trainer(Engine):
     def _summarize(self, means: dict[str, float]) -> dict[str, float]:
         return with_fit_and_spread(means, "reward")
 
-    def run(self) -> Outcome:
-        """See `Engine.run`; the model then has the weights that are to be kept."""
-        outcome, best = super().run(), self.directory / BEST_FILE
-        if self.config.keep == "last" or not self.writes:
-            return outcome
-        tensors, about = read_tensors(best)
-        load_state(self.model, tensors, best)
-        return replace(outcome, validation=about["validation"])
-
     def _validate(self) -> dict[str, float]:
         judged = evaluate(self.model, self.task, "validation")
-        found = {"validation_error": judged.error}
+        found = {self.COMPARED: judged.error}
         if self.task.max_answers > 1:
             found["validation_answer_error"] = judged.answer_error
-        if self.config.keep == "best":
-            path, name = self.directory / BEST_FILE, "validation_error"
-            about = read_tensors(path)[1] if path.exists() else {}
-            # What a killed process wrote after its last checkpoint is about to be written again.
-            known = about.get("step", self.step) < self.step
-            if not known or found[name] <= about["validation"][name]:
-                write_tensors(
-                    path, self.model.state_dict(), {"step": self.step, "validation": found}
-                )
         return found
 
     def _epoch(self) -> int:

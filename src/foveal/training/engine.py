@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ from foveal.training.parallel import leave, lost_processes_explained, make_fabri
 from foveal.training.progress import Outcome, Progress, TrainingDiverged, TrainingStopped
 
 ILLUSTRATIONS = 10  # about so many in a run
+BEST_FILE = "best.safetensors"  # the weights of the best validation so far, where they are kept
 DRAWN_EVERY = 30.0  # seconds from one to the next at least: to draw one takes up to a second
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 Illustrator = Callable[[], NDArray[np.uint8] | None]
@@ -60,6 +62,8 @@ class Engine(ABC):
 
     MEASURES: ClassVar[tuple[str, ...]]  # what `_train_step` returns
     SEEN: ClassVar[str]  # what `seen_per_step` counts: images or decisions
+    COMPARED: ClassVar[str]  # what of a validation says which weights are better
+    LOWER_IS_BETTER: ClassVar[bool]  # whether those with less of it are
 
     total_steps: int
     seen_per_step: int
@@ -123,6 +127,8 @@ class Engine(ABC):
     def run(self) -> Outcome:
         """Train from where the run stands to its end. Of several processes, they part after it.
 
+        The model then has the weights that are to be kept.
+
         Raises:
             TrainingStopped: on SIGINT or SIGTERM, after saving.
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
@@ -137,7 +143,7 @@ class Engine(ABC):
             alone = hold(self.directory) if self.writes else nullcontext()
             # The device's own failures first: to several processes all others are a lost one.
             with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
-                return self._run()
+                return self._with_kept_weights(self._run())
         finally:
             del self.wrapped, self.stepped
             leave()
@@ -345,8 +351,28 @@ class Engine(ABC):
     def _validate_once(self) -> dict[str, float]:
         """What the process that writes measures; the others wait for it."""
         found = self._validate() if self.writes else {}
+        if found and self.optimization.keep == "best":
+            self._keep_if_best(found)
         result: dict[str, float] = self.fabric.broadcast(found)
         return result
+
+    def _keep_if_best(self, found: dict[str, float]) -> None:
+        """Of equally good ones the later."""
+        path = self.directory / BEST_FILE
+        about = read_tensors(path)[1] if path.exists() else {}
+        # What a killed process wrote after its last checkpoint is about to be written again.
+        if about.get("step", self.step) < self.step:
+            now, then = found[self.COMPARED], about["validation"][self.COMPARED]
+            if now > then if self.LOWER_IS_BETTER else now < then:
+                return
+        write_tensors(path, self.model.state_dict(), {"step": self.step, "validation": found})
+
+    def _with_kept_weights(self, outcome: Outcome) -> Outcome:
+        if self.optimization.keep == "last" or not self.writes:
+            return outcome
+        tensors, about = read_tensors(self.directory / BEST_FILE)
+        load_state(self.model, tensors, self.directory / BEST_FILE)
+        return replace(outcome, validation=about["validation"])
 
     def _read_totals(self) -> dict[str, float]:
         """Means since the last reading: the one place where the host waits for the device."""

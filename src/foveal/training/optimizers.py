@@ -37,6 +37,8 @@ class OptimizationConfig:
     precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "32-true"
     log_every: int = 100  # steps between readings of the metrics
     checkpoint_minutes: float = 2.0  # between checkpoints
+    # the weights that are kept: the last, or the best of all validations
+    keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         check_fields(
