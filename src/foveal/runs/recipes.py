@@ -306,22 +306,23 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             glimpse_size=32 if seeks else 44,
             glimpse_gain=1.0 if seeks else 4.0,
             num_glimpses=8 if seeks else 16,
-            glimpse_settings=ConvGlimpseSettings(glimpse_filters=16),
+            glimpse_settings=ConvGlimpseSettings(glimpse_filters=32 if seeks else 16),
             glimpse_features=128,
             num_classes=2 if seeks else 10,
             core="sum",
             location_std=(16 if seeks else 8) / side,
             # The sum of what was seen says nothing of where more is: a query that asks it learns
             # noise, and the looks leave what is lit.
-            policy_settings=MapSettings(apart=2.0, moves=float(seeks), one_shot=not seeks),
+            policy_settings=MapSettings(apart=2.0, moves=float(seeks), one_shot=True),
             context_settings=context,
         ),
-        # As long as no look tells more than another, advantages divided by their deviation would be
-        # noise, and the map would forget what is lit.
+        # What all looks earn together is noise to each: the map learns by what one shows alone. As
+        # long as none tells more than another, advantages divided by their deviation would be
+        # noise too, and the map would forget what is lit.
         objective=dataclasses.replace(
             base.objective,
             look_reward="alone",
-            reinforce_weight=base.objective.reinforce_weight if seeks else 0.0,
+            reinforce_weight=0.0,
             context_weight=float(seeks),
             standardize_advantages=False,
         ),

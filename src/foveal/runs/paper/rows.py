@@ -93,6 +93,8 @@ HIDDEN: dict[str, dict[str, Any]] = {
     "needle-512": {"canvas_size": 512},
     "needle-1024": {"canvas_size": 1024},
 }
+# What they begin as, a model of smaller canvases; then half the rate and few passes are enough.
+GROWN = {"megapixel-3000": "megapixel"}
 
 # The best reproduction that we know of: single rollouts, the paper's amount of clutter.
 BEST_KNOWN = {
@@ -131,6 +133,7 @@ EPOCHS = {
     "random": 60,
     "center": 40,
     "megapixel-1000": 36,
+    "megapixel-3000": 3,
 }
 # How digits are changed, where it is not as in the recipe: by half as much. With three glimpses the
 # training error was above the validation error still, and 40 passes taught more on plain digits.
@@ -245,9 +248,13 @@ def _soonest(task: str, name: str) -> Row:
 def _hidden(name: str) -> Row:
     task = name.split("-", maxsplit=1)[0]
     config = haystack(replace(HAYSTACKS[task], **HIDDEN[name]))
-    config = config.altered(training={"epochs": EPOCHS.get(name, config.training.epochs)})
-    asked, side = config.task.question, config.task.canvas_size
+    training: Any = {"epochs": EPOCHS.get(name, config.training.epochs)}
+    asked, side, start = config.task.question, config.task.canvas_size, GROWN.get(name)
     title = f"{asked}, {side:,} x {side:,} pixels, {config.task.train_images:,} training images"
+    if start:
+        training["lr"] = config.training.lr / 2
+        title += f", begins as {start}"
+    config = config.altered(start=start, training=training)
     return Row(name, title, task, config, None, None, BEST_KNOWN.get(name), apart="beyond")
 
 
