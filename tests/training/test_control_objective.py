@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -102,6 +104,36 @@ def test_only_what_was_played_and_looked_at_is_scored(generator: torch.Generator
     torch.testing.assert_close(terms.policy, policy)
     total = policy + 0.5 * terms.baseline - 0.01 * terms.entropy
     torch.testing.assert_close(terms.total, total)
+
+
+def test_the_entropy_of_the_locations_has_its_gradient() -> None:
+    """Of three places, each drawn as often as is likely, once; one more is never looked at."""
+    chances = torch.tensor([1 / 8, 2 / 8, 5 / 8])
+    places = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 0])
+    looked = torch.tensor([[True] * 8 + [False]])
+    gradients = []
+    for estimated in (True, False):
+        scores = chances.log().requires_grad_()
+        log_probs = scores.log_softmax(-1)
+        if estimated:
+            nothing = torch.zeros(1, 9)
+            terms = control_loss(
+                torch.zeros(1, 9, 2),
+                nothing.long(),
+                log_probs[places][None],
+                (nothing - math.log(2), log_probs[places][None].detach()),
+                nothing,
+                nothing,
+                nothing,
+                (looked, looked),
+                ControlObjective(location_entropy_weight=0.3),
+                0.0,
+            )
+            terms.total.backward()
+        else:
+            (0.3 * (log_probs.exp() * log_probs).sum()).backward()
+        gradients.append(scores.grad)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize(

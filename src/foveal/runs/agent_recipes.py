@@ -90,7 +90,10 @@ def _best_agent(task: str) -> AgentRun:
     model = dataclasses.replace(
         fast.model.with_parts(policy="map", context="conv"), context_settings=settings
     )
-    return dataclasses.replace(fast, model=model)
+    # A map is soon sure, as no Gaussian of a fixed width can be.
+    return dataclasses.replace(fast, model=model).altered(
+        objective={"location_entropy_weight": 0.02}
+    )
 
 
 AGENT_RECIPES: dict[str, Callable[[str], AgentRun]] = {

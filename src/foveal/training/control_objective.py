@@ -33,6 +33,9 @@ class ControlObjective:
     baseline_weight: float = 0.5  # of the baseline's regression to the return
     detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
     entropy_weight: float = 0.005  # of the entropy of the actions, at the start; it falls to 0
+    # of the entropy of the locations, throughout; a gaze that is soon sure learns nothing more of
+    # what it does not see, and keeps an agent from learning what to do there
+    location_entropy_weight: float = 0.0
     standardize_advantages: bool = True  # divide them by their standard deviation in the batch
     clip_rewards: bool = False  # learn from rewards within [-1, 1]; returns shown are the game's
 
@@ -45,6 +48,7 @@ class ControlObjective:
             clip=weight,
             baseline_weight=weight,
             entropy_weight=weight,
+            location_entropy_weight=weight,
         )
 
 
@@ -159,4 +163,10 @@ def control_loss(
     entropies = -(all_log_probs.exp() * all_log_probs).sum(-1)
     entropy = (entropies * played).sum() / number
     total = policy + objective.baseline_weight * baseline - entropy_weight * entropy
+    if objective.location_entropy_weight:
+        # Of a density no policy gives the entropy; its gradient is that of these, in expectation.
+        surprise = location_log_probs.detach()
+        surprise = surprise - (surprise * looked).sum() / looked.sum().clamp(min=1)
+        gaze = (surprise * location_log_probs * looked).sum() / number
+        total = total + objective.location_entropy_weight * gaze
     return ControlTerms(total, policy, baseline, entropy)
