@@ -90,11 +90,12 @@ HIDDEN: dict[str, dict[str, Any]] = {
     "megapixel-multi": {"question": "multi"},
     "megapixel-1000": {"train_images": 1000},
     "megapixel-3000": {"canvas_size": 3000},
+    "needle-128": {"canvas_size": 128},
     "needle-512": {"canvas_size": 512},
     "needle-1024": {"canvas_size": 1024},
 }
 # What they begin as, a model of smaller canvases; then half the rate and few passes are enough.
-GROWN = {"megapixel-3000": "megapixel"}
+GROWN = {"megapixel-3000": "megapixel", "needle-512": "needle-128", "needle-1024": "needle-128"}
 
 # The best reproduction that we know of: single rollouts, the paper's amount of clutter.
 BEST_KNOWN = {
@@ -134,6 +135,9 @@ EPOCHS = {
     "center": 40,
     "megapixel-1000": 36,
     "megapixel-3000": 3,
+    "needle-128": 12,
+    "needle-512": 4,
+    "needle-1024": 1,
 }
 # How digits are changed, where it is not as in the recipe: by half as much. With three glimpses the
 # training error was above the validation error still, and 40 passes taught more on plain digits.
