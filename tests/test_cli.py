@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import tests.envs.test_games  # noqa: F401 (registers environments)
 from foveal import RAMConfig, RecurrentAttention, cli
+from foveal.commands.demo import _clear
 from foveal.envs import CATCH_ID
-from foveal.io.files import read_tensors
-from foveal.io.models import save_model
+from foveal.io.files import read_tensors, write_json
+from foveal.io.models import FORMAT, VERSION, save_model
 from foveal.model.whole_image import make_reference_network
-from foveal.runs.recipes import recipe
+from foveal.runs.recipes import demo_run, recipe
 from foveal.runs.saved import load
 from foveal.training.journal import read_metrics
 from tests.conftest import idx_bytes
@@ -547,6 +549,9 @@ WRONG = {
     "look model --out look.jpg": "--out must end in one of .png, .svg, .*; got 'look.jpg'",
     "look model --maps maps.gif": "--maps must end in one of .png, .svg, .pdf; got 'maps.gif'",
     "look model --count 101": "--count must be 1 to 100; got 101",
+    "look model --maps m.png --count 6": "of single images, and --maps of all. Pass --out",
+    "look model --out a.png --maps a.png": "are two pictures; both are a.png. Name another",
+    "predict model ''": "a file's name is empty",
     "look model missing.png --wrong": "about the task's test images. Leave them out",
     "look model missing.png --index 7": "about the task's test images. Leave them out",
     "look model missing.png --canvas-size 300": "about the task.s test images. Leave them out",
@@ -738,6 +743,19 @@ def test_version_and_tasks(foveal: Foveal) -> None:
     several = ["pairs", "addition", "row-3", "digits-5", "trail"]
     hidden = ["megapixel", "needle"]
     assert names[4:] == ["cheung-1", "cheung-2", *several, *hidden, "catch", "control", "folder"]
+
+
+def test_what_lies_beside_an_earlier_demo_stays(tmp_path: Path) -> None:
+    old = ("model.safetensors", "look.png", "events.out.tfevents.1", "fully-connected/x", "thesis")
+    for name in old:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of then")
+    content = {"format": FORMAT, "version": VERSION, "name": "demo", "kind": "canvases"}
+    content |= asdict(demo_run())
+    write_json(tmp_path / "config.json", content)
+    _clear(tmp_path, demo_run())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
 def test_the_demo_tells_its_story(foveal: Foveal) -> None:

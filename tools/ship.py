@@ -109,8 +109,10 @@ def _said(row: Row, run: dict[str, Any]) -> dict[str, str]:
         others = f"the paper {row.paper:.2f} %"
     elif row.best_known:
         others = f"best known {row.best_known[0]} % ({row.best_known[1]})"
+    # The title of a row of haystacks says its question and its size, which may be another's.
+    what = row.title if row.task in HAYSTACKS else f"{row.title}, {DESCRIPTIONS[row.task]}"
     return {
-        "task": f"{row.task}: {row.title}, {DESCRIPTIONS[row.task]}, of MNIST",
+        "task": f"{row.task}: {what}, of MNIST",
         "split": split,
         "test error": f"{run['error']:.2f} % (95 % interval {low:.2f} to {high:.2f}){single}; "
         f"{others}",

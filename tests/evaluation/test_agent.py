@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,7 +14,7 @@ import tests.envs.test_games  # noqa: F401 (registers test/Countdown-v0)
 from foveal import cli, geometry
 from foveal.envs import CATCH_ID, EnvConfig, Fovea
 from foveal.evaluation import agent as judging
-from foveal.evaluation.agent import Moment, Result, play
+from foveal.evaluation.agent import Moment, Result, _ball_distances, play
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.viz.film import Film
@@ -89,6 +90,24 @@ def test_it_looks_as_the_model_steps() -> None:
     assert moments[-1].over.all()
     assert result.returns == tuple(moments[-1].rewards.tolist())
     torch.testing.assert_close(torch.tensor(result.ball_distances), torch.stack(away).mean(0))
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        ({}, False),
+        ({"ball": np.array([5, 6])}, False),
+        ({"ball": np.array(["here", "there"])}, False),
+        ({"ball": np.array([[1, 2], [0, 0]]), "_ball": np.array([True, False])}, False),
+        ({"ball": np.array([[1.0, 2.0], [5.0, 9.0]])}, True),
+    ],
+)
+def test_only_a_place_for_each_game_is_where_a_ball_is(info: dict[str, Any], told: bool) -> None:
+    """Any environment may call something of its own a ball."""
+    away = _ball_distances(info, torch.zeros(2, 2), 12, 12)
+    assert (away is not None) == told
+    if away is not None:  # from the middle, (6, 6), to the middles of pixels
+        np.testing.assert_allclose(away, np.hypot([4.5, 0.5], [3.5, 3.5]))
 
 
 def test_what_is_seen_through_a_fovea_is_not_where_the_ball_is() -> None:

@@ -300,6 +300,9 @@ def test_a_learned_stop_from_file_to_picture(foveal: Foveal, tmp_path: Path) -> 
 def test_the_command_stops_and_draws(foveal: Foveal) -> None:  # noqa: F811
     line = "evaluate cluttered-60 --digits uci --json --threads 1"
     whole = json.loads(foveal(line)[1])
+    first = json.loads(foveal(f"{line} --threshold 0.5 --json")[1])
+    drawn = json.loads(foveal(f"{line} --threshold 0.5 --looks-curve curve.svg --json")[1])
+    assert (first["error"], first["looks"]) == (drawn["error"], drawn["looks"]), "a picture more"
     code, out, err = foveal(f"{line} --stop confident --looks-curve curve.svg")
     assert (code, err) == (0, "")
     told = json.loads(out)

@@ -183,6 +183,8 @@ WRONG = {
     "--space lr=0:1:log": "above 0 with log",
     "--space lr=a:b": "'a' in 'lr=a:b' must be a float",
     "--space core=1:2": "core is not a number",
+    "--space core=rnn,bar": "unknown core 'bar'",
+    "--space lr=-1:1": "lr must be a number above 0.*got -1",
     "--space larning=1:2": "there is no hyper-parameter 'larning'",
     "--space lr=1e-3:1e-2 lr=1:2": "must name different hyper-parameters",
     "--trials 0": "trials must be a whole number from 1 to 1,000,000; got 0",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from foveal.runs.agent import TEST_SEED
 from foveal.training import agent as control
 from foveal.training.agent import VALIDATION_SEED, ControlConfig, ControlTrainer
 from foveal.training.control_objective import ControlObjective, control_loss
-from foveal.training.engine import CHECKPOINT_FILE
+from foveal.training.engine import BEST_FILE, CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
 from foveal.training.progress import TrainingDiverged, TrainingStopped
 from tests.conftest import StopAt
@@ -111,6 +112,11 @@ def test_the_weights_that_earned_the_most_are_kept(
     assert outcome.validation == {"validation_return": 0.5, "validation_success_rate": 0.0}
     assert torch.equal(trainer.agent.action_head.bias, then[4])
     assert not torch.equal(then[4], then[5])
+    # Games are begun anew by a resumed run, and need not go as they went before a kill.
+    for step, worse in ((2, -1.0), (6, math.nan)):
+        trainer.step = step
+        trainer._keep_if_best({"validation_return": worse})
+        assert read_tensors(tmp_path / BEST_FILE)[1]["step"] == 4
 
 
 def test_a_batch_of_one_decision_is_learned_from(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def compare(
         curves[str(directory)] = [
             (line["seconds"] / 60 if time else run.along(line["step"]), line[measure])
             for line in read_metrics(directory)
-            if measure in line
+            if measure in line and "seconds" in line
         ]
         if not curves[str(directory)]:
             raise ValueError(f"{directory} has no validation yet. Let it train on.")

@@ -8,7 +8,14 @@ import torch
 
 from foveal.commands.console import print_json, say, stops_explained, training_bar
 from foveal.commands.flags import set_threads
-from foveal.io.models import CONFIG_FILE
+from foveal.io.card import CARD_FILE
+from foveal.io.models import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    RESULT_FILE,
+    WEIGHTS_FILE,
+)
 from foveal.model.attention import RecurrentAttention
 from foveal.names import shell_line
 from foveal.runs.classifier import CanvasRun
@@ -17,8 +24,13 @@ from foveal.runs.run import train_run
 from foveal.runs.saved import load
 from foveal.scene import as_scene
 from foveal.tasks import CanvasTask
+from foveal.training.machine import LOCK_FILES
 from foveal.viz.drawing import draw, save_picture
 from foveal.viz.scanpath import follow
+
+RIVAL, PICTURE = "fully-connected", "look.png"
+# What a demo writes, beside its checkpoints and events of TensorBoard.
+FILES = {CONFIG_FILE, WEIGHTS_FILE, RESULT_FILE, METRICS_FILE, CARD_FILE, PICTURE, *LOCK_FILES}
 
 
 def demo(
@@ -52,13 +64,13 @@ def demo(
         )
     about = {"name": "demo", "recipe": "demo", "command": "foveal demo"}
     rival = config.altered(network="fc-256")
-    runs = {"attention": (config, out), "fully connected": (rival, out / "fully-connected")}
+    runs = {"attention": (config, out), "fully connected": (rival, out / RIVAL)}
     results = []
     for title, (run, place) in runs.items():
         with training_bar(title, quiet=json) as show, stops_explained("the same command"):
             results.append(train_run(run, about, place, torch.device("cpu"), show, task=task))
     ours, theirs = results
-    picture = out / "look.png"
+    picture = out / PICTURE
     images, labels = next(iter(task.fixed_batches("test")))
     shown = follow(
         load(out).looking,
@@ -81,7 +93,7 @@ def demo(
 
 
 def _clear(out: Path, config: CanvasRun) -> None:
-    """Remove an earlier demo, and nothing else; one that was stopped goes on."""
+    """Remove an earlier demo, and nothing else beside it; one that was stopped goes on."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -93,8 +105,13 @@ def _clear(out: Path, config: CanvasRun) -> None:
         raise FileExistsError(
             f"{out} holds other files than an earlier demo's. Choose another --out."
         )
-    if saved.run != config or (out / "look.png").exists():
-        shutil.rmtree(out)
+    if saved.run == config and not (out / PICTURE).exists():
+        return
+    for path in out.iterdir():
+        if path.is_dir() and path.name in {RIVAL, CHECKPOINT_FILE.parent.name}:
+            shutil.rmtree(path)
+        elif path.name in FILES or path.name.startswith("events.out."):
+            path.unlink()
 
 
 def _in_words(result: dict[str, Any]) -> str:

@@ -101,7 +101,7 @@ def evaluate(
     """
     check_suffix("--confusion", confusion, (".png",))
     check_suffix("--looks-curve", looks_curve, PICTURES)
-    if threshold is not None and stop == "none" and looks_curve is None:
+    if threshold is not None and stop == "none":
         stop = "confident"  # as `foveal predict` takes it
     if data is None and (fit or invert):
         raise ValueError("--fit and --invert are for images of your own. Pass --data with them.")

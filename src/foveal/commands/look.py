@@ -127,6 +127,11 @@ def look(
             "--task, --digits, --canvas-size, --num-clutter, --count, --index, --wrong and --maps "
             "are about the task's test images. Leave them out, or the image files."
         )
+    if out is None and (wrong or sampled or index or count > 1):
+        raise ValueError(
+            "--count, --index, --wrong and --sampled are of single images, and --maps of all. Pass "
+            "--out for a picture of those, or leave them out."
+        )
     if not image and (fit or invert):
         raise ValueError("--fit and --invert are for image files. Name some, or leave them out.")
     if maps is not None and (stop != "none" or threshold is not None):
@@ -167,6 +172,8 @@ def _check(out: Path | None, maps: Path | None, count: int) -> None:
         check_suffix("--out", out, (*PICTURES, *FILMS, PAGES[0]))
         check_film(out)
     check_suffix("--maps", maps, PICTURES)
+    if out is not None and out == maps:
+        raise ValueError(f"--out and --maps are two pictures; both are {out}. Name another.")
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
 

@@ -120,6 +120,8 @@ def _files(name: str) -> Iterator[Path]:
     if name == "-":
         yield from (Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip())
         return
+    if not name:  # which Path takes for the directory one is in
+        raise ValueError("a file's name is empty. Name files or directories, or leave it out.")
     matches = [name]
     if glob.has_magic(name) and not os.path.lexists(name):
         found = glob.glob(name, recursive=True)  # noqa: PTH207 (absolute patterns too)

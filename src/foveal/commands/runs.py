@@ -61,9 +61,10 @@ def find_runs(directories: Iterable[Path]) -> tuple[list[dict[str, Any]], list[s
             saved = load(path.parent)
             if saved.run is not None:
                 found.append(_describe(saved, saved.run))
-        except (ValueError, OSError) as problem:
+        except (ValueError, OSError, KeyError) as problem:
             if (path.parent / METRICS_FILE).exists():  # or it is no run of ours
-                unread.append(f"{path.parent}: {problem}")
+                lacks = f"a line of {METRICS_FILE} has no {problem}"
+                unread.append(f"{path.parent}: {lacks if type(problem) is KeyError else problem}")
     return found, unread
 
 

@@ -225,7 +225,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"env options must be NAME=VALUE, such as size=48; got {word!r}.")
         try:
             options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             options[name] = text
     return options
 

@@ -181,8 +181,10 @@ def _ball_distances(
     info: dict[str, Any], location: Tensor, height: int, width: int
 ) -> np.ndarray[Any, Any] | None:
     """``(B,)`` pixels from the finest patch's centre to the ball's, where the info has it."""
-    if "ball" not in info:
+    ball = np.asarray(info.get("ball", ()))
+    told = np.all(info.get("_ball", True))  # Gymnasium's mark of the games whose info has it
+    if not told or ball.shape != (len(location), 2) or not np.issubdtype(ball.dtype, np.number):
         return None
     centers = geometry.to_pixels(location, height, width).cpu().numpy()
-    away: np.ndarray[Any, Any] = np.linalg.norm(centers - (info["ball"] + 0.5), axis=1)
+    away: np.ndarray[Any, Any] = np.linalg.norm(centers - (ball + 0.5), axis=1)
     return away

@@ -229,8 +229,9 @@ def train_run(
     save_model(directory, trainer.model, content)
     validations = [line for line in read_metrics(directory) if config.compared in line]
     choose, last = min if config.lower_is_better else max, {"step": outcome.steps}
-    known = [*validations, last | outcome.validation]
-    best = choose(known, key=lambda line: line[config.compared])
+    known = validations or [last | outcome.validation]
+    # Of equals the last, whose weights are those that are kept where the best are.
+    best = choose(reversed(known), key=lambda line: line[config.compared])
     result = {
         "task": about["name"],
         "recipe": about["recipe"],

@@ -62,6 +62,9 @@ def read_space(words: Sequence[str], config: Run) -> tuple[Dimension, ...]:
     `ValueError` if a name is no field of the configuration, or a value is not of its kind.
     """
     space = tuple(_read_dimension(word, config) for word in words)
+    for dimension in space:  # now, and not in the trial that draws it
+        for value in dimension.choices or (dimension.low, dimension.high):
+            configured(config, {dimension.name: value})
     names = [dimension.name for dimension in space]
     if not space or len(set(names)) < len(names):
         raise ValueError(f"space must name different hyper-parameters; got {' '.join(words)!r}.")
@@ -139,7 +142,7 @@ def open_study(
     import optuna  # noqa: PLC0415 (an extra)
     import sqlalchemy.exc  # noqa: PLC0415
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what stops a trial is ours to say
     about = {
         "config": fingerprint(asdict(config)),
         "space": [asdict(dimension) for dimension in space],

@@ -33,8 +33,9 @@ class ControlObjective:
     baseline_weight: float = 0.5  # of the baseline's regression to the return
     detach_baseline: bool = True  # stop the baseline's gradient at h; not where reward is all
     entropy_weight: float = 0.005  # of the entropy of the actions, at the start; it falls to 0
-    # of the entropy of the locations, throughout; a gaze that is soon sure learns nothing more of
-    # what it does not see, and keeps an agent from learning what to do there
+    # of the entropy of the locations, throughout: a gaze that is soon sure keeps an agent from
+    # learning what to do elsewhere; for policies that can be more or less sure, as map, since a
+    # Gaussian's entropy is as wide as location_std
     location_entropy_weight: float = 0.0
     standardize_advantages: bool = True  # divide them by their standard deviation in the batch
     clip_rewards: bool = False  # learn from rewards within [-1, 1]; returns shown are the game's

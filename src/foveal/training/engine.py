@@ -357,13 +357,12 @@ class Engine(ABC):
         return result
 
     def _keep_if_best(self, found: dict[str, float]) -> None:
-        """Of equally good ones the later."""
+        """Of equally good ones the later, so that a step that is trained again is kept again."""
         path = self.directory / BEST_FILE
-        about = read_tensors(path)[1] if path.exists() else {}
-        # What a killed process wrote after its last checkpoint is about to be written again.
-        if about.get("step", self.step) < self.step:
-            now, then = found[self.COMPARED], about["validation"][self.COMPARED]
-            if now > then if self.LOWER_IS_BETTER else now < then:
+        if path.exists():
+            then = read_tensors(path)[1]["validation"][self.COMPARED]
+            gained = found[self.COMPARED] - then
+            if not (gained <= 0 if self.LOWER_IS_BETTER else gained >= 0):
                 return
         write_tensors(path, self.model.state_dict(), {"step": self.step, "validation": found})
 

@@ -123,4 +123,6 @@ def _complete_lines(path: Path) -> Iterator[dict[str, Any]]:
             return
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             return
+        if not all(isinstance(value, (int, float)) for value in line.values()):
+            return
         yield line
