@@ -453,6 +453,14 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     for name in ("compare.png", "time.png"):
         with Image.open(name) as picture:
             assert picture.format == "PNG"
+    whole = Path("runs/second/metrics.jsonl").read_text()
+    for odd, why in (('{"step": 10}', "has no 'epoch'"), ('{"step": 1, "error": "x"}', "")):
+        Path("runs/second/metrics.jsonl").write_text(f"{odd}\n{whole}" if not why else odd)
+        code, out, err = foveal("runs --json")
+        told = [line["run"] for line in json.loads(out)["runs"]]
+        assert (code, "runs/first" in told) == (0, True)
+        assert why in err
+    Path("runs/second/metrics.jsonl").write_text(whole)
     Path("runs/first").rename("$20%$30")  # drawn as mathematics, it would be refused
     assert foveal("compare '$20%$30'")[0] == 0
     assert foveal("runs runs/other")[1].startswith("no runs in runs/other")
