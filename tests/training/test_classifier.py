@@ -26,7 +26,7 @@ from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.engine import CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
-from foveal.training.objective import ObjectiveConfig
+from foveal.training.objective import LOOK_REWARDS, ObjectiveConfig
 from foveal.training.progress import Progress, TrainingDiverged, TrainingStopped
 from foveal.viz.scanpath import scanpath_of
 from tests.conftest import TINY, Halves, StopAt
@@ -100,7 +100,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(optimizer: str, tmp_
     assert steps_of(parts) == steps_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("reward", ["alone", "gain"])
+@pytest.mark.parametrize("reward", LOOK_REWARDS)
 def test_a_run_with_all_that_trains_a_gaze_is_resumed_as_it_was(
     reward: str, tmp_path: Path
 ) -> None:

@@ -359,8 +359,10 @@ def test_what_looks_tell_alone_and_add(chosen: int) -> None:
         prior_logits=prior,
         log_probs=torch.zeros(4, chosen),
     )
-    told, added = LOOK_REWARDS["alone"](rollout, labels), LOOK_REWARDS["gain"](rollout, labels)
-    assert told.shape == added.shape == (4, chosen)
+    told, found, added = (
+        LOOK_REWARDS[name](rollout, labels) for name in ("alone", "found", "gain")
+    )
+    assert told.shape == found.shape == added.shape == (4, chosen)
 
     def known(logits: Tensor, label: Tensor) -> float:
         exps = [math.exp(value) for value in logits.tolist()]
@@ -371,6 +373,8 @@ def test_what_looks_tell_alone_and_add(chosen: int) -> None:
             t = look + 3 - chosen
             wanted = max(known(alone[row, t], label), -math.log(5))  # no worse than to know nothing
             assert told[row, look].item() == pytest.approx(wanted, abs=1e-5)
+            wanted = wanted if label else -math.log(5)  # that nothing is there no look shows
+            assert found[row, look].item() == pytest.approx(wanted, abs=1e-5)
             gain = known(steps[row, t], label) - known(prior[row, look], label)
             assert added[row, look].item() == pytest.approx(gain, abs=1e-5)
 

@@ -23,9 +23,11 @@ from foveal.training.parallel import spread
 
 WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
 NO_GLIMPSE_LOGITS = (
-    "glimpse_weight, and look_weight with look_reward 'alone', need a rollout with glimpse_logits, "
-    "as a Learner with a glimpse_head makes it. Pass glimpse_weight=0 and look_weight=0."
+    "glimpse_weight, and look_weight with look_reward 'alone' or 'found', need a rollout with "
+    "glimpse_logits, as a Learner with a glimpse_head makes it. Pass glimpse_weight=0 and "
+    "look_weight=0."
 )
+OF_A_GLIMPSE = ("alone", "found")  # look rewards by what one glimpse answers
 
 # From a rollout of B images and their labels to the reward of each, ``(B,)``. No gradient flows
 # through it.
@@ -49,7 +51,9 @@ class ObjectiveConfig:
     glimpse_weight: float = 0.0  # of the cross-entropy of what each glimpse answers alone
     step_weight: float = 0.0  # of the mean cross-entropy of the answers before the last look's
     context_weight: float = 0.0  # of the cross-entropy of the answer before any look, of a context
-    look_reward: str = "alone"  # of each look: alone: what it tells alone; gain: what it adds
+    # of each look: alone: what it tells alone; found: likewise, where the first class is that
+    # nothing is there, which no look shows; gain: what it adds
+    look_reward: str = "alone"
     look_weight: float = 0.0  # of the REINFORCE term of each look's own reward
     stop_cost: float = 0.03  # of a look, in nats, to a model that decides when to stop (--stop)
     cut_after_error: bool = True  # of a sequence, learn nothing from answers after a wrong one
@@ -66,7 +70,8 @@ class ObjectiveConfig:
     @property
     def glimpse_head(self) -> bool:
         """Whether a trainer needs what each glimpse answers alone."""
-        return self.glimpse_weight > 0 or (self.look_weight > 0 and self.look_reward == "alone")
+        told = self.look_weight > 0 and self.look_reward in OF_A_GLIMPSE
+        return self.glimpse_weight > 0 or told
 
     def rewards_at_chance(self, num_classes: int) -> tuple[float, float]:
         """What an even belief in all classes earns, and what a look does that leaves it so.
@@ -75,7 +80,7 @@ class ObjectiveConfig:
         """
         belief = max(-math.log(num_classes), WORST_LOG_LIKELIHOOD)
         rewards = {"correct": 1 / num_classes, "log_likelihood": belief}
-        return rewards.get(self.reward, 0.0), {"alone": belief}.get(self.look_reward, 0.0)
+        return rewards.get(self.reward, 0.0), belief if self.look_reward in OF_A_GLIMPSE else 0.0
 
 
 class LossTerms(NamedTuple):
@@ -216,6 +221,21 @@ def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
     return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels).clamp(min=even)
 
 
+def look_found(rollout: Rollout, labels: Tensor) -> Tensor:
+    """As `look_alone`, but the same for every look at an image of the first class; ``(B, D)``.
+
+    That class says that nothing is there, which no place shows. Rewarded for it, a gaze would learn
+    to look at nothing where the map finds nothing, and the recognizer what that means.
+
+    Raises:
+        ValueError: if the rollout has no ``glimpse_logits``.
+    """
+    told = look_alone(rollout, labels)
+    assert rollout.glimpse_logits is not None
+    even = -math.log(rollout.glimpse_logits.shape[-1])
+    return told.where(labels[:, None] > 0, even)
+
+
 def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
     """What each chosen look adds to log p(label), of which each is in [-3, 0]; ``(B, D)``."""
     after = _log_likelihoods(_chosen(rollout, rollout.step_logits), labels)
@@ -223,7 +243,7 @@ def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
 
 
 # What each look that the policy chose is rewarded with by itself, ``(B, D)``.
-LOOK_REWARDS: dict[str, Reward] = {"alone": look_alone, "gain": look_gain}
+LOOK_REWARDS: dict[str, Reward] = {"alone": look_alone, "found": look_found, "gain": look_gain}
 
 
 def _chosen(rollout: Rollout, per_look: Tensor) -> Tensor:
