@@ -14,18 +14,18 @@ from foveal.evaluation.classifier import evaluate
 from foveal.io.files import read_json
 from foveal.io.models import locate_model, pretrained_models
 from foveal.runs.saved import load
-from foveal.tasks import HAYSTACKS, TASKS
 
 NAMES = pretrained_models()
-CLASSIFIERS = {name: name.removesuffix("-best") for name in NAMES if name != "catch"}
-AGENTS = [name for name in NAMES if name not in CLASSIFIERS]
+AGENTS = ["catch"]
+CLASSIFIERS = [name for name in NAMES if name not in AGENTS]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pretrained_model_loads_by_name_and_looks(name: str) -> None:
     model = RecurrentAttention.from_pretrained(name)
-    known = TASKS | HAYSTACKS
-    side = (known[CLASSIFIERS[name]].canvas_size or 28) if name in CLASSIFIERS else 24
+    run = load(name).run
+    assert run is not None
+    side = 24 if run.task is None else run.task.canvas_size or 28
     rollout = model(torch.rand(2, 1, side, side))
     assert not model.training
     looks = model.config.num_glimpses * model.config.max_answers

@@ -163,7 +163,7 @@ def assert_alike(
 ) -> None:
     """Two runs led to the same weights but for rounding, which Muon's bfloat16 enlarges."""
     for name, value in wanted.items():
-        assert (got[name] - value).norm() <= 0.1 * (value - start[name]).norm(), name
+        assert (got[name] - value).norm() <= 0.2 * (value - start[name]).norm(), name
 
 
 def measured(directory: Path) -> list[dict[str, float]]:
