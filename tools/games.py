@@ -229,6 +229,8 @@ def show(name: str, runs: list[dict[str, Any]]) -> None:
     """The table, and what the first agent earns beside the last."""
     means: dict[tuple[str, str], list[float]] = {}
     for run in runs:
+        if SETS[name].sampled and not run.get("sampled"):
+            continue  # of before actions were drawn
         means.setdefault((run["game"], run["agent"]), []).append(run["mean_return"])
     games, agents = SETS[name].games, SETS[name].agents
     first, *_, last = agents

@@ -351,6 +351,7 @@ def test_what_looks_tell_alone_and_add(chosen: int) -> None:
     """Against a loop over images and looks; the first of three looks may be nobody's choice."""
     torch.manual_seed(3)
     steps, alone = 3 * torch.randn(4, 3, 5), 3 * torch.randn(4, 3, 5)
+    alone[0, -1, 0] = 5.0  # a look that shows the first class
     prior = torch.cat([3 * torch.randn(4, 1, 5), steps[:, :-1]], dim=1)[:, 3 - chosen :]
     labels = torch.tensor([0, 4, 2, 2])
     rollout = answered(steps[:, -1])._replace(
