@@ -233,7 +233,7 @@ def look_found(rollout: Rollout, labels: Tensor) -> Tensor:
     told = look_alone(rollout, labels)
     assert rollout.glimpse_logits is not None
     even = -math.log(rollout.glimpse_logits.shape[-1])
-    return told.where(labels[:, None] > 0, even)
+    return told.where(labels[:, None] > 0, max(even, WORST_LOG_LIKELIHOOD))
 
 
 def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
