@@ -322,10 +322,10 @@ def haystack(task: HaystackConfig) -> HaystackRun:
         ),
         # What all looks earn together is noise to each: the map learns by what one shows alone. As
         # long as none tells more than another, advantages divided by their deviation would be
-        # noise too, and the map would forget what is lit.
+        # noise too, and the map would forget what is lit. No place shows that there is no needle.
         objective=dataclasses.replace(
             base.objective,
-            look_reward="alone",
+            look_reward="found" if seeks else "alone",
             reinforce_weight=0.0,
             standardize_advantages=False,
         ),

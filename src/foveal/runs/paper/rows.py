@@ -136,7 +136,7 @@ EPOCHS = {
     "megapixel-1000": 36,
     "megapixel-3000": 3,
     "needle-128": 12,
-    "needle-512": 4,
+    "needle-512": 8,
     "needle-1024": 1,
 }
 # How digits are changed, where it is not as in the recipe: by half as much. With three glimpses the
