@@ -10,6 +10,8 @@
                                                      where both were looked at (validation)
     python tools/protocols.py clutter cluttered-60-best   error with and without the clutter, and by
                                                      how much of it is at the digit (validation)
+    python tools/protocols.py sought needle-128      digits sought on a large canvas that looks did
+                                                     not meet, and the error by that (validation)
 
 Any number of runs and models may be named, a column each; --out FILE.json keeps the figures too.
 All are single rollouts with the mean policy from random first locations, but for one from the
@@ -53,6 +55,7 @@ BLACK = 0.5  # less light than this in all of a glimpse is none
 DISTANCES = (0, 6, 12, 20, 73)  # pixels between two digits' corners, across or down
 NEAR = 8  # pixels from a digit's middle, across and down, is a look at it
 LIT = 0.3  # more light than this is ink
+MET, CROWDED = 10, 16  # of a large canvas: a look at a digit, and a digit that lies on another
 Cells = Iterator[dict[str, Any]]
 
 
@@ -211,8 +214,48 @@ def clutter(model: RecurrentAttention, task: TaskConfig) -> Cells:
         yield {"canvases": name, **dataclasses.asdict(found)}
 
 
-PROTOCOLS = {
-    protocol.__name__: protocol for protocol in (looks, sizes, first, stop, anew, near, clutter)
+@torch.no_grad()
+def sought(model: RecurrentAttention, task: HaystackConfig) -> Cells:
+    """Yield the share of digits sought that looks did not meet, and the error where they did.
+
+    Of needles also the error by whether another digit lies on the one sought.
+    """
+    data = HaystackTask(task)
+    drawn, side = data.drawn("validation"), task.canvas_size
+    middles = torch.from_numpy(drawn.places).flip(-1) + data.piece_size[0] // 2
+    looked, wrong = [], []
+    with judging(model):
+        for images, labels in data.fixed_batches("validation"):
+            rollout = model(images)
+            looked.append(to_pixels(rollout.locations, side, side))
+            wrong.append(rollout.logits.argmax(-1) != labels)
+    missed, marked = torch.cat(wrong), torch.from_numpy(drawn.sought)
+    where = torch.cat(looked)[:, :, None] - middles[:, None]  # (n, looks, pieces, 2)
+    met = (where.abs().amax(-1) < MET) & marked[:, None]
+    there, found = marked.any(1), met.any(1).sum(1) == marked.sum(1)
+    groups = {
+        "digits that the first look did not meet": ~met[:, 0][marked],
+        "digits that no look met": ~met.any(1)[marked],
+        "error where all were met": missed[there & found],
+        "error where one was not": missed[there & ~found],
+    }
+    if task.question == "needle":
+        needles = middles.gather(1, marked.int().argmax(1)[:, None, None].expand(-1, 1, 2))
+        beside = ((middles - needles).abs().amax(-1) < CROWDED) & ~marked
+        crowded = beside.any(1)
+        groups |= {
+            "error where another digit lies on it": missed[there & crowded],
+            "error where none does": missed[there & ~crowded],
+            "error where there is none": missed[~there],
+        }
+    for name, some in {**groups, "error": missed}.items():
+        share = evaluation_of(int(some.sum()), len(some))
+        yield {"share": name, **dataclasses.asdict(share)}
+
+
+PROTOCOLS: dict[str, Callable[..., Cells]] = {
+    protocol.__name__: protocol
+    for protocol in (looks, sizes, first, stop, anew, near, clutter, sought)
 }
 
 
