@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.context import ConvContext, ConvContextSettings
-from foveal.model.core import State, SumCore
+from foveal.model.core import AttentionCore, State, SumCore
 from foveal.model.map_policy import MapSettings
 from foveal.model.policy import gaussian_log_prob
 from tests.conftest import TINY
@@ -184,6 +184,21 @@ def test_evidence_adds_up_in_any_order() -> None:
             state = core(features[look], state)
         torch.testing.assert_close(state[0], wanted)
     assert isinstance(core.gate, nn.Linear)
+
+
+def test_attention_is_a_softmax_over_looks_and_what_was_there_before_in_any_order() -> None:
+    core, features = AttentionCore(5, 3), torch.randn(4, 2, 5)
+    scores = torch.cat(
+        [torch.zeros(1, 2, 3), 8 * core.weight(features)]
+    )  # (before and looks, B, 3)
+    told = torch.cat([torch.zeros(1, 2, 3), core.evidence(features)])
+    wanted = (scores.softmax(0) * told).sum(0)
+    for order in ((0, 1, 2, 3), (2, 0, 3, 1)):
+        state = core.initial(2)
+        for look in order:
+            state = core(features[look], state)
+        torch.testing.assert_close(state[0], wanted)
+        torch.testing.assert_close(state[1], scores.logsumexp(0))
 
 
 def test_what_makes_no_sense_is_refused() -> None:

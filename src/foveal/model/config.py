@@ -59,7 +59,9 @@ class RAMConfig:
     glimpse_hidden: int = 128  # units of h_g, from the pixels
     location_hidden: int = 128  # units of h_l, from the location
     glimpse_features: int = 256  # units of g, the glimpse network's output
-    core: str = "rnn"  # rnn: the rectifier RNN (classification); lstm; sum: adds up all features
+    # rnn: the rectifier RNN (classification); lstm; sum: adds up all features; attention: their
+    # mean, by learned weights
+    core: str = "rnn"
     core_size: int = 256  # units of h
     # learned: the paper's; map: reads a context's feature map; random and center are controls
     policy: str = "learned"

@@ -121,6 +121,38 @@ class SumCore(Core):
         return (state[0] + torch.sigmoid(self.gate(features)) * self.evidence(features),)
 
 
+@CORES.add("attention")
+class AttentionCore(Core):
+    """Evidence of which the weightiest rules, in any order: h_t is the mean of Linear(g_i), i <= t.
+
+    Each unit of h has weights of its own, exp(a_i) with a_i = 8 Linear(g_i), so that the topmost
+    of several things, or the largest, can outweigh all others: attention over the instances of a
+    bag (Ilse, Tomczak and Welling 2018, arXiv 1802.04712), taken in one after another (Milakov and
+    Gimelshein 2018, arXiv 1805.02867). What was there before the first look has exp(0), unless a
+    context says otherwise.
+    """
+
+    state_names = ("hidden", "weight")
+    SHARPNESS = 8.0  # at 1 the weights of places that lie close together are too long alike
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.evidence = nn.Linear(input_size, hidden_size)
+        self.weight = nn.Linear(input_size, hidden_size)
+
+    def initial(self, batch_size: int) -> State:
+        """See `Core.initial`: zeros; of the second part the logarithm of the sum of weights."""
+        zeros = self.evidence.bias.new_zeros((batch_size, len(self.evidence.bias)))
+        return zeros, zeros
+
+    def forward(self, features: Tensor, state: State) -> State:
+        """``(B, input_size)`` features and the last state to the next state."""
+        mean, before = state  # in float32, if features are bfloat16
+        weight = self.SHARPNESS * self.weight(features).to(before)
+        total = torch.logaddexp(before, weight)
+        return torch.lerp(mean, self.evidence(features).to(mean), (weight - total).exp()), total
+
+
 def sum_of_linear(one: nn.Linear, inputs: Tensor, other: nn.Linear, others: Tensor) -> Tensor:
     """``one(inputs) + other(others)``, the second product added to the first in its place."""
     total = nn.functional.linear(inputs, one.weight, one.bias + other.bias)

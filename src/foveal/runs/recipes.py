@@ -313,7 +313,8 @@ def haystack(task: HaystackConfig) -> HaystackRun:
             glimpse_settings=ConvGlimpseSettings(glimpse_filters=32 if seeks else 16),
             glimpse_features=128,
             num_classes=2 if seeks else 10,
-            core="sum",
+            # What is the largest, or the topmost, is told by one digit of five.
+            core="attention" if task.question in ("max", "top") else "sum",
             location_std=(16 if seeks else 8) / side,
             # The sum of what was seen says nothing of where more is: a query that asks it learns
             # noise, and the looks leave what is lit.
