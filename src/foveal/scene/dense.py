@@ -220,7 +220,8 @@ def averaged(windows: Tensor, count: int, boxes: Sequence[int], chosen: Tensor |
     for box in boxes:
         edge = geometry.patch_start(0, count * box) - start
         inner = slice(edge, edge + count * box)
-        patches.append(functional.avg_pool2d(windows[..., inner, inner], box))
+        part = windows[..., inner, inner]
+        patches.append(functional.avg_pool2d(part, box) if box > 1 else part)
     return at_scale(torch.stack(patches, dim=1), chosen)
 
 
