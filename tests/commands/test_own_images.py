@@ -331,6 +331,97 @@ def test_a_run_whose_images_are_gone_says_so(foveal: Foveal, tmp_path: Path) -> 
     assert "split.csv is missing" in err
 
 
+def test_a_manifest_by_a_link_stays_beside_its_images(
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The link's target has files of the same names beside it, of the other class."""
+    write_bars(tmp_path / "here", 10)
+    shutil.copytree("here/lying", "there/standing")
+    shutil.copytree("here/standing", "there/lying")
+    rows = [f"{path.relative_to('there')},{path.parent.name}" for path in Path("there").glob("*/*")]
+    Path("there/m.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    Path("here/m.csv").symlink_to("../there/m.csv")
+    line = f"train folder --data here/m.csv {SMALL} --epochs 1 --batch-size 5 --out run"
+    assert foveal(line)[0] == 0
+    assert json.loads(Path("run/config.json").read_text())["task"]["data"].endswith("here/m.csv")
+    # Of one class alone no test image is left, if these are the files that it was trained on.
+    shutil.rmtree("there/lying")
+    assert foveal("evaluate run")[0] == 0
+
+
+def test_training_images_are_known_in_another_layout(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
+    write_bars(tmp_path / "bars", 10)
+    line = f"train folder --data bars {SMALL} --epochs 1 --batch-size 5 --out run"
+    assert foveal(line)[0] == 0
+    shutil.copytree("bars", "copy/test")
+    assert json.loads(foveal("evaluate run --data copy --json")[1])["count"] == 8
+    shutil.rmtree("bars")  # what begins alike cannot be told any more
+    assert json.loads(foveal("evaluate run --data copy --json")[1])["count"] == 20
+
+
+def test_the_stop_alone_is_not_trained_for_random_answers(
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write_bars(tmp_path / "bars", 10)
+    line = f"train folder {SMALL} --epochs 1 --batch-size 5"
+    assert foveal(f"{line} --data bars --out run")[0] == 0
+    Path("bars/lying").rename("bars/flat")
+    code, _, err = foveal(f"{line} --data bars --out other --start run --stop --only-stop")
+    assert code == 2
+    assert "run answers with other classes than flat, standing" in err
+    assert not Path("other").exists()
+
+
+def test_a_picture_of_looks_is_not_written_over_what_is_looked_at(
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    RecurrentAttention(RAMConfig()).save_pretrained(tmp_path / "model")
+    Image.new("L", (40, 40), 90).save("look.png")
+    Path("link.png").symlink_to("look.png")
+    before = Path("look.png").read_bytes()
+    for line in ("look model look.png", "look model look.png --out link.png"):
+        code, _, err = foveal(line)
+        assert (code, Path("look.png").read_bytes()) == (2, before)
+        assert "would be written over" in err
+
+
+def test_digits_of_a_folder_that_has_changed_are_refused(
+    foveal: Foveal,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Which of them train is drawn from all, so that one more file moves others."""
+    images = load_digits().images
+    labels = load_digits().target
+    for label, name in ((0, "nought"), (1, "one")):
+        Path("digits", name).mkdir(parents=True)
+        for number, image in enumerate(images[labels == label][:20]):
+            Image.fromarray((image * 15).astype(np.uint8)).save(f"digits/{name}/{number}.png")
+    sizes = "--canvas-size 8 --glimpse-size 4 --num-scales 1 --num-classes 2"
+    small = SMALL.replace("--workers 0", sizes)
+    line = f"train mnist-28 --digits digits {small} --epochs 2 --batch-size 9 --out run"
+    code, _, err = foveal(line)
+    assert code == 0, err
+    assert json.loads(Path("run/config.json").read_text())["task"]["digits"] == str(
+        tmp_path / "digits"
+    )
+    assert foveal("evaluate run")[0] == 0
+    shutil.copy("digits/one/3.png", "digits/one/new.png")
+    for words in ("evaluate run", "look run --out looks.png"):
+        code, _, err = foveal(words)
+        assert code == 2
+        assert "digits are others than run was trained on" in err.replace(
+            f" of {tmp_path}/digits", ""
+        )
+    Path("digits/one/new.png").unlink()
+    Path("digits/nought").rename("digits/zero")
+    code, _, err = foveal("evaluate run --digits digits")
+    assert code == 2
+    assert "class 0 of the task is 'one', and 'nought' to the model" in err
+
+
 def test_evaluate_scales_and_inverts(foveal: Foveal, tmp_path: Path) -> None:  # noqa: F811
     """Digits four times as large, in ink on paper, are taken for what the small ones are."""
     small, large = tmp_path / "small", tmp_path / "large"

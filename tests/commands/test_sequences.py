@@ -17,6 +17,8 @@ from foveal.model.attention import RecurrentAttention
 from foveal.names import IGNORED
 from foveal.runs.export import export_model
 from foveal.tasks.folder.config import FolderConfig
+from foveal.tasks.folder.listing import Entry, Listing
+from foveal.tasks.folder.splits import split_images
 from foveal.tasks.folder.survey import survey
 from foveal.tasks.folder.task import FolderTask
 from tests.model.test_rollout import SEVERAL, model_of
@@ -209,6 +211,16 @@ def test_a_tab_separates_too(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace(" ", "\t"))
     found = survey(str(manifest), separator="\t").listing
     assert (found.max_answers, found.classes) == (3, ("dark", "grey", "light", "end"))
+
+
+def test_the_only_image_of_a_class_or_a_length_trains() -> None:
+    labels = ["a b", "b a"] * 20 + ["a z", "a b c"]
+    entries = [Entry(f"{number}.png", label) for number, label in enumerate(labels)]
+    listing = Listing(Path(), entries, separator=" ")
+    for seed in range(40):
+        made = split_images(listing, 0.15, seed).entries
+        assert [entry.split for entry in made[-2:]] == ["train", "train"]
+        assert sorted(entry.split for entry in made).count("test") == 6
 
 
 def test_a_split_of_sequences_keeps_them(tmp_path: Path) -> None:

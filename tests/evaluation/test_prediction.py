@@ -76,6 +76,22 @@ def test_a_seven_on_paper_is_a_seven(
         assert foveal.predict(model, str(seven)).answer != "7"
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_tiff_that_pillow_has_opened_is_upright_too(
+    model: RecurrentAttention, compression: str | None, tmp_path: Path
+) -> None:
+    pixels, path = np.zeros((60, 50), np.uint8), tmp_path / "lying.tif"
+    pixels[10:40, 20:24] = 230
+    tag = (0x0112, "H", 1, 6, True)
+    tifffile.imwrite(path, np.rot90(pixels), compression=compression, extratags=[tag])
+    wanted = model.predict(pixels)
+    with Image.open(path) as opened:
+        assert model.predict(opened) == dataclasses.replace(wanted, file=str(path))
+        opened.load()
+        opened.paste(0, (0, 0, 60, 50))
+        assert model.predict(opened).probabilities != wanted.probabilities, "what it is by now"
+
+
 def test_images_at_hand_are_answered_as_their_files(
     model: RecurrentAttention, tmp_path: Path
 ) -> None:

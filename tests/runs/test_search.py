@@ -89,6 +89,14 @@ def test_values_find_their_place_in_the_configuration() -> None:
     assert changed.task.num_clutter == 2  # type: ignore[union-attr]
     assert changed.objective.reward == "correct"  # type: ignore[union-attr]
     assert configured(changed, {}) == changed
+    best = recipe("cluttered-60", "best")
+    inner = configured(best, {"thumbnail_size": 12, "map_features": 7, "moves": 0.5})
+    assert inner.model.context_settings.thumbnail_size == 12
+    assert inner.model.context_settings.map_features == 7
+    assert inner.model.policy_settings.moves == 0.5
+    assert read_space(["thumbnail_size=12:20"], best)[0].high == 20
+    with pytest.raises(ValueError, match="no hyper-parameter 'thumbnail_size'"):
+        read_space(["thumbnail_size=12:20"], config)
     with pytest.raises(ValueError, match="lr must be a number above 0"):
         configured(config, {"lr": -1.0})
 

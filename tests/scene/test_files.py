@@ -287,6 +287,23 @@ def test_planes_kept_apart_come_together(tmp_path: Path) -> None:
             check(source, image / 255, box=2, tolerance=2e-6)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_planes_in_strips_come_together(compression: str | None, tmp_path: Path) -> None:
+    """As OME-TIFF, ImageJ and tifffile's plain files have them: pages behind the first are bare."""
+    image = noise(64, 96, 3)
+    apart = np.moveaxis(image, -1, 0)
+    kinds = {
+        "a.ome.tif": {"metadata": {"axes": "CYX"}},
+        "imagej.tif": {"imagej": True, "metadata": {"axes": "CYX"}},
+        "plain.tif": {"metadata": {"axes": "CYX"}},
+    }
+    for name, kind in kinds.items():
+        path, given = tmp_path / name, {"photometric": "minisblack", "compression": compression}
+        tifffile.imwrite(path, apart, rowsperstrip=16, **given, **kind)
+        with open_source(path) as source:
+            check(source, image / 255, box=2, tolerance=2e-6)
+
+
 def test_a_pyramid_in_ome_tiff_is_found(tmp_path: Path) -> None:
     image = noise(256, 384)
     copies = pyramid(image, 3)

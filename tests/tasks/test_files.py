@@ -146,6 +146,18 @@ def test_after_an_error_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_directory_is_filled_where_it_is(tmp_path: Path) -> None:
+    """A link stays one, and a shell that stands there stands there still."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    before = (tmp_path / "disk").stat().st_ino
+    write_dataset(task(), {"train": 3}, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk").stat().st_ino == before
+    names = {path.name for path in (tmp_path / "disk").iterdir()}
+    assert names == {"manifest.csv", "places.csv", "train"}
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")

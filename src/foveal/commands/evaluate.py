@@ -130,7 +130,6 @@ def evaluate(
         pixels = network.count_pixels_read(looks)
     else:
         _check_whole_image(network, shown, num_glimpses, rollouts)
-    _check_answers(network, shown)
     if data is not None and not shown.size(split):
         split = "validation"  # where others have no test split
     shown.on_problem = partial(left_out, "evaluate")
@@ -246,10 +245,6 @@ def _table(rows: list[dict[str, Any]], counted: str) -> Table:
     return table
 
 
-def _answers(most: int, with_end: bool) -> str:
-    return f"up to {most} answers" if with_end else f"{most} answer{'s' * (most > 1)}"
-
-
 def _looking(
     network: RecurrentAttention | ReferenceNetwork,
     stop: Kind,
@@ -297,21 +292,6 @@ def _draw_curves(
         ]
         for each, curve in curves.items()
     }
-
-
-def _check_answers(network: RecurrentAttention | ReferenceNetwork, shown: Task) -> None:
-    """Refuse a task of other answers than the model gives."""
-    gives = (network.config.max_answers, network.config.with_end)
-    if gives != (wanted := (shown.max_answers, shown.with_end)):
-        raise ValueError(
-            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
-            "Choose another task or another model."
-        )
-    if len(shown.classes) != network.config.num_classes:
-        raise ValueError(
-            f"the task has {len(shown.classes)} classes; the model was made for "
-            f"{network.config.num_classes}. Choose other digits or another model."
-        )
 
 
 def _check_whole_image(

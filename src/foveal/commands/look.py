@@ -116,7 +116,7 @@ def look(
     if out is None and maps is None:
         out = Path("look.png")
     changes = {"digits": digits, "canvas_size": canvas_size, "num_clutter": num_clutter}
-    _check(out, maps, count)
+    _check(out, maps, count, image)
     check_looks(num_glimpses)
     if seed is None:
         seed = 0 if image else EVALUATION_SEED
@@ -167,13 +167,16 @@ def look(
             _write_maps(looking, model, maps, THEMES[theme], json)
 
 
-def _check(out: Path | None, maps: Path | None, count: int) -> None:
+def _check(out: Path | None, maps: Path | None, count: int, images: Sequence[str | Path]) -> None:
     if out is not None and out.suffix.lower() not in PAGES:
         check_suffix("--out", out, (*PICTURES, *FILMS, PAGES[0]))
         check_film(out)
     check_suffix("--maps", maps, PICTURES)
     if out is not None and out == maps:
         raise ValueError(f"--out and --maps are two pictures; both are {out}. Name another.")
+    for image in map(Path, images):
+        if out is not None and out.exists() and image.exists() and out.samefile(image):
+            raise ValueError(f"{out} would be written over, and is to be looked at. Pass --out.")
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
 

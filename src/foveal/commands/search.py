@@ -109,6 +109,7 @@ def search(options: SearchOptions, arguments: list[str], found: Survey | None = 
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}; got {options.sampler!r}.")
     device = choose_device(options.device)
     set_threads(options.threads)
+    read_space(options.space, options.config)  # before images are read
     config, task = made_ready(options.config, found, device, "search", quiet=options.json)
     space = read_space(options.space, config)
     name = options.study or f"{options.task}-{options.recipe}"

@@ -61,6 +61,7 @@ def task_shown(
         raise ValueError(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
+    _check_answers(saved, shown)
     return shown
 
 
@@ -107,3 +108,31 @@ def _trained_on(saved: Saved) -> Listing | None:
         doubt = "if it was trained on some of these, they count, and the error flatters it"
         complain("evaluate", f"{problem} So {doubt}.")
         return None
+
+
+def _check_answers(saved: Saved, shown: Task) -> None:
+    """Refuse a task of other answers than the model gives."""
+    config = saved.model.config
+    gives = (config.max_answers, config.with_end)
+    if gives != (wanted := (shown.max_answers, shown.with_end)):
+        raise ValueError(
+            f"the task has {_answers(*wanted)} an image; the model gives {_answers(*gives)}. "
+            "Choose another task or another model."
+        )
+    if len(shown.classes) != config.num_classes:
+        raise ValueError(
+            f"the task has {len(shown.classes)} classes; the model was made for "
+            f"{config.num_classes}. Choose other digits or another model."
+        )
+    known = tuple(map(str, saved.content.get("classes", shown.classes)))
+    for number, (theirs, ours) in enumerate(zip(shown.classes, known, strict=True)):
+        if theirs != ours:
+            raise ValueError(
+                f"class {number} of the task is {theirs!r}, and {ours!r} to the model, which would "
+                "be taken for one another. Choose other digits or another model; classes of --data "
+                "go by their names."
+            )
+
+
+def _answers(most: int, with_end: bool) -> str:
+    return f"up to {most} answers" if with_end else f"{most} answer{'s' * (most > 1)}"

@@ -254,6 +254,8 @@ def _open(image: Any, num_channels: int) -> Picture | Exception:
             image = image.detach().cpu()
             image = (image.float() if image.is_floating_point() else image).numpy()
             image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
+        elif _is_tiff(image):  # which Pillow turns, or not, by how it is packed
+            return open_picture(Path(image.filename), num_channels)
         elif hasattr(image, "getexif") and image.mode != "F":  # of PIL; F has floats
             with naming(_name(image) or "the image"):
                 return decoded(image.copy(), num_channels)
@@ -266,6 +268,12 @@ def _open(image: Any, num_channels: int) -> Picture | Exception:
         return source.whole() if small and array.dtype == np.uint8 else source
     except (OSError, ValueError) as problem:
         return problem
+
+
+def _is_tiff(image: Any) -> bool:
+    """Whether this is the first page of a TIFF that Pillow has opened, and not decoded yet."""
+    named = getattr(image, "format", None) == "TIFF" and Path(_name(image)).is_file()
+    return named and bool(getattr(image, "tile", None)) and not image.tell()
 
 
 class _Borrowed(Source):

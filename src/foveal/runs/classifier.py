@@ -4,16 +4,18 @@ What learns is the recurrent attention model, or a network that sees the whole i
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
 from foveal.evaluation.classifier import evaluate, judged
 from foveal.evaluation.stopping import stopped
+from foveal.io.files import read_json
+from foveal.io.models import CONFIG_FILE
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import RAMConfig
 from foveal.model.senses import described
@@ -21,6 +23,7 @@ from foveal.model.whole_image import REFERENCE_NETWORKS, make_reference_network
 from foveal.names import shell_line
 from foveal.runs.run import KEPT, AnyNetwork, Completed, Run
 from foveal.tasks import CanvasTask, FolderConfig, HaystackConfig, TaskConfig
+from foveal.tasks.canvases.digits import BUILT_IN
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.objective import ObjectiveConfig
@@ -192,21 +195,48 @@ class ClassifierRun(Run):
 
 
 @dataclass(frozen=True)
-class CanvasRun(ClassifierRun):
+class DigitsRun(ClassifierRun):
+    """What runs on images made of digits have in common: nothing of the digits is kept with one."""
+
+    makes: ClassVar[Callable[..., Task]]  # the task, of its configuration and a device
+
+    task: TaskConfig | HaystackConfig = field(default_factory=TaskConfig)
+
+    def completed(self, *_: Any) -> Completed:
+        """See `Run`: a directory of digits by its whole path; the run goes on from anywhere."""
+        named = Path(self.task.digits).expanduser()
+        if self.task.digits in BUILT_IN or not named.is_dir():
+            return self, None
+        return self.altered(task={"digits": str(named.resolve())}), None
+
+    def open(self, directory: Path, device: torch.device, /, **changes: Any) -> Task:
+        """See `Run`; images are made anew. `ValueError` if the run's digits are others by now."""
+        changes.pop("strict", None)
+        config = replace(self.task, **changes)
+        task = type(self).makes(config, device)
+        saved = directory / CONFIG_FILE
+        content = read_json(saved) if saved.exists() else {}
+        before = content.get("checksum", task.checksum)
+        if config.digits == self.task.digits and before != task.checksum:
+            raise ValueError(
+                f"the digits of {config.digits} are others than {directory} was trained on: files "
+                "were added, removed or changed, and what trained may be tested on. Restore them, "
+                "or train anew."
+            )
+        return task
+
+
+@dataclass(frozen=True)
+class CanvasRun(DigitsRun):
     """Everything that decides what a run on digits on canvases computes."""
 
-    kind = "canvases"
+    kind, makes = "canvases", CanvasTask
     searched = (*Run.searched, "task")
 
     task: TaskConfig = field(default_factory=TaskConfig)
 
-    def completed(self, *_: Any) -> Completed:
-        """See `Run`; nothing follows from canvases."""
-        return self, None
-
-    def open(self, _: Path, device: torch.device, /, **changes: Any) -> CanvasTask:
-        """See `Run`; canvases are made anew."""
-        changes.pop("strict", None)
+    def open(self, directory: Path, device: torch.device, /, **changes: Any) -> Task:
+        """See `DigitsRun.open`."""
         if "canvas_size" in changes:  # the smallest is of training canvases alone
             changes["smallest_canvas"] = 0
-        return CanvasTask(replace(self.task, **changes), device)
+        return super().open(directory, device, **changes)

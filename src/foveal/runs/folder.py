@@ -44,8 +44,10 @@ class FolderRun(ClassifierRun):
                 "one that is between its classes, or leave --separator out."
             )
         self._say_memory(found)
-        # Absolute, so that the run can be gone on with from anywhere.
-        data = str(Path(self.task.data).expanduser().resolve())
+        # Absolute, so that the run can be gone on with from anywhere. The images of a manifest lie
+        # beside its name, wherever a link by that name leads.
+        named = Path(self.task.data).expanduser()
+        data = str(named.resolve() if named.is_dir() else named.parent.resolve() / named.name)
         config = replace(self.task, data=data)
         task = FolderTask.examine(config, found, device, count)
         known = {

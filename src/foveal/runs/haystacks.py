@@ -1,35 +1,28 @@
 """Runs on digits hidden on large canvases."""
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from foveal.runs.classifier import ClassifierRun
+from foveal.runs.classifier import DigitsRun
 from foveal.runs.run import Completed
 from foveal.tasks.haystacks.config import HaystackConfig
 from foveal.tasks.haystacks.task import HaystackTask
 
 
 @dataclass(frozen=True)
-class HaystackRun(ClassifierRun):
+class HaystackRun(DigitsRun):
     """Everything that decides what a run on digits hidden on large canvases computes."""
 
-    kind = "haystacks"
+    kind, makes = "haystacks", HaystackTask
 
     task: HaystackConfig = field(default_factory=HaystackConfig)
 
-    def completed(self, *_: Any) -> Completed:
-        """See `Run`; where all classes are asked for, a set of them shares the looks."""
+    def completed(self, *given: Any) -> Completed:
+        """See `DigitsRun`; where all classes are asked for, a set of them shares the looks."""
         answers, model = self.task.max_answers, self.model
         if answers == 1 or model.max_answers > 1:
-            return self, None
+            return super().completed(*given)
         several: dict[str, Any] = {"max_answers": answers, "with_end": True, "distinct": True}
         several["num_glimpses"] = max(1, model.num_glimpses // answers)
-        return self.altered(model=several | {"num_classes": model.num_classes + 1}), None
-
-    def open(self, _: Path, device: torch.device, /, **changes: Any) -> HaystackTask:
-        """See `Run`; they are drawn anew, the same each time."""
-        changes.pop("strict", None)
-        return HaystackTask(replace(self.task, **changes), device)
+        several["num_classes"] = model.num_classes + 1
+        return self.altered(model=several).completed(*given)

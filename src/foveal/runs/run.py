@@ -204,11 +204,18 @@ def train_run(
     if task is not None:
         content |= {"classes": list(task.classes), "image_size": list(task.image_size)}
         content["ground"] = ground_of(content)
+        content |= {"checksum": task.checksum} if task.checksum else {}
     same = True
     if not trainer.restore():
         if config.start is not None:
             classes = () if task is None else task.classes
             same = begin_with(locate_model(config.start), trainer.model, classes)
+            if not same and getattr(config.training, "only_stop", False):
+                raise ValueError(
+                    f"only_stop trains the stop alone, and {config.start} answers with other "
+                    f"classes than {', '.join(map(str, classes[:5]))}: its answers would stay "
+                    "random. Leave out --only-stop."
+                )
         if trainer.writes:
             if task is not None:
                 task.save(directory)

@@ -15,7 +15,7 @@ import time
 import typing
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,13 +89,26 @@ def _read_dimension(word: str, config: Run) -> Dimension:
     return Dimension(name, *ends, log=bool(rest))
 
 
+def _homes(config: Run) -> dict[str, tuple[str, str | None]]:
+    """Of each hyper-parameter by name the part that has it, and which settings within that."""
+    homes: dict[str, tuple[str, str | None]] = {}
+    for part in config.searched:
+        for field in fields(whole := getattr(config, part)):
+            value = getattr(whole, field.name)
+            if is_dataclass(value):  # of the glimpse network, say
+                homes |= {inner.name: (part, field.name) for inner in fields(value)}
+            homes[field.name] = (part, None)
+    return homes
+
+
 def _kind_of(name: str, config: Run) -> Any:
     """The type of a field, wherever in the configuration it is."""
-    for part in config.searched:
-        inner = getattr(config, part)
-        if name in {field.name for field in fields(inner)}:
-            return typing.get_type_hints(type(inner))[name]
-    raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help.")
+    part, settings = _homes(config).get(name, (None, None))
+    if part is None:
+        raise ValueError(f"there is no hyper-parameter {name!r}; see foveal train TASK --help-all.")
+    whole = getattr(config, part)
+    kind = type(whole if settings is None else getattr(whole, settings))
+    return typing.get_type_hints(kind)[name]
 
 
 def _read(kind: Any, text: str, word: str) -> Any:
@@ -114,11 +127,15 @@ def _read(kind: Any, text: str, word: str) -> Any:
 
 def configured(config: Run, values: dict[str, Any]) -> Run:
     """The configuration with other values of some fields, by their names, if they make sense."""
-    parts = {}
-    for part in config.searched:
-        names = {field.name for field in fields(getattr(config, part))}
-        parts[part] = {name: value for name, value in values.items() if name in names}
-        values = {name: value for name, value in values.items() if name not in names}
+    homes = _homes(config)
+    parts: dict[str, dict[str, Any]] = {part: {} for part in config.searched}
+    for name, value in values.items():
+        part, settings = homes[name]
+        if settings is None:
+            parts[part][name] = value
+        else:
+            before = parts[part].get(settings, getattr(getattr(config, part), settings))
+            parts[part][settings] = replace(before, **{name: value})
     return config.altered(**parts)
 
 

@@ -39,7 +39,7 @@ def write_dataset(
     label is a sequence, as in "3 1 4", lie in ``SPLIT``. Validation and test images are the first
     of the task's fixed draw, which `foveal.evaluation` measures on; training canvases are drawn
     from the seed, but those of a haystack are fixed too. All is written beside the directory first,
-    which is there whole or not at all.
+    which is there whole or not at all; if it is there, and empty, in a hidden one within it.
 
     The task is on the CPU. TIFFs are tiled pyramids, of any size. ``written`` is called after each
     file.
@@ -50,11 +50,14 @@ def write_dataset(
     """
     _check(task, counts, file_format)
     directory = directory.absolute()
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    there = directory.exists()
+    if there and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(
             f"{directory} must be a new or empty directory; it is not. Choose another --out."
         )
-    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    # A link, a mounted disk, or where a shell stands, cannot be replaced by another directory.
+    hidden = f".{directory.name}.{os.getpid()}.partial"
+    partial = directory / hidden if there else directory.with_name(hidden)
     try:
         manifest: list[tuple[object, ...]] = [("path", "label", "split")]
         places: list[tuple[object, ...]] = [("path", "x", "y", "width", "height")]
@@ -69,7 +72,11 @@ def write_dataset(
                 written()
         _write_table(partial / MANIFEST, manifest)
         _write_table(partial / PLACES, places)
-        partial.replace(directory)
+        if there:
+            for entry in sorted(partial.iterdir(), key=lambda entry: entry.name == MANIFEST):
+                entry.replace(directory / entry.name)
+        else:
+            partial.replace(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -37,6 +37,7 @@ class Task(ABC):
     one_size: bool = True  # whether all images are of that size
     made_on_device: bool = False  # whether batches need no host: steps may be a CUDA graph
     fixed_training: bool = False  # whether the training images are one draw, too
+    checksum: str = ""  # SHA-256 of what it is made of, where a run keeps nothing of that
     problems: Sequence[str] = ()  # what is wrong with images that were left out, a line each
     on_problem: Callable[[str], None] = staticmethod(lambda _: None)  # told of a later one
 

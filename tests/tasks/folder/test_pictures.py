@@ -164,6 +164,13 @@ def test_a_png_of_any_depth_has_its_pixels(
     assert np.abs(read_picture(tmp_path / "a.png", 3) - wanted).max() <= off
 
 
+def test_grey_of_16_bits_with_an_opacity_is_grey(tmp_path: Path) -> None:
+    """Pillow opens it as RGBA."""
+    rows = np.concatenate([np.zeros((6, 1)), RANDOM.integers(0, 256, (6, 32))], axis=1)
+    (tmp_path / "a.png").write_bytes(png(8, 6, 16, 4, rows.astype(np.uint8).tobytes()))
+    assert probe(tmp_path / "a.png") == Header((6, 8), grey=True, large=False)
+
+
 def bad_files(directory: Path) -> dict[str, str]:
     """Files that are no good, by name, and what is to be said of each."""
     whole = io.BytesIO()

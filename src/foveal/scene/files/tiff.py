@@ -208,13 +208,12 @@ class TiffSource(Source):
 
     def _decode(self, page: Any, index: int) -> NDArray[Any]:
         """One tile or strip, ``(rows, columns, samples)``."""
-        place = self._file.tile(page.offset, index)
+        place, key = self._file.tile(page.offset, index), page.keyframe
         if place is None:
-            if index >= len(page.dataoffsets) or page.is_tiled:
+            if index >= len(page.dataoffsets) or key.is_tiled:
                 raise EOFError(f"it lists no tile {index}")
             place = page.dataoffsets[index], page.databytecounts[index]
         offset, size = place
-        key = page.keyframe
         if not size:  # left out, as sparse files do
             rows, columns = _tile(page)
             return np.full((rows, columns, _samples(key)), key.nodata, dtype=key.dtype)

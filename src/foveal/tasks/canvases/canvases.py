@@ -76,6 +76,7 @@ class CanvasTask(Task):
         digits = load_digits(config.digits)
         height, width = digits.train.images.shape[1:]
         config.check_room(max(height, width))
+        self.checksum = digits.checksum
         self.max_answers, self.with_end = config.max_answers, config.with_end
         self.ordered, self.repeats = config.ordered, config.max_answers > 1
         self.classes = classes_of(config.answer, digits.classes, config.with_end)

@@ -13,7 +13,7 @@ import http.client
 import os
 import urllib.request
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from foveal.tasks.folder.pictures import read_picture
 from foveal.tasks.folder.splits import split_images
 from foveal.tasks.task import SPLITS
 
+BUILT_IN = ("mnist", "uci")
 IDX_FILES = {
     "train images": "train-images-idx3-ubyte",
     "train labels": "train-labels-idx1-ubyte",
@@ -69,6 +70,7 @@ class Digits:
     validation: LabelledImages
     test: LabelledImages
     classes: tuple[str, ...]  # their names, by label
+    checksum: str = ""  # SHA-256 of all of it, where it is what a directory of the user's holds
 
     def split(self, name: str) -> LabelledImages:
         """The split of one of the names in `SPLITS`; `ValueError` if it is none of them."""
@@ -137,8 +139,14 @@ def load_digits(source: str) -> Digits:
             "Pass the directory that holds it."
         )
     if any(_idx_path(directory, name) for name in IDX_FILES.values()):
-        return _from_idx(directory, _listed_checksums(directory))
-    return _from_folder(directory)
+        found = _from_idx(directory, _listed_checksums(directory))
+    else:
+        found = _from_folder(directory)
+    digest = hashlib.sha256("\n".join(found.classes).encode())
+    for split in SPLITS:
+        part = found.split(split)
+        digest.update(np.ascontiguousarray(part.images).tobytes() + part.labels.tobytes())
+    return replace(found, checksum=digest.hexdigest())
 
 
 def cache_directory() -> Path:

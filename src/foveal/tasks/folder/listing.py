@@ -78,15 +78,23 @@ class Listing:
     def without(self, others: "Listing") -> "Listing":
         """The images that are none of these, by whatever name, nor copies under their name.
 
-        A copy has its name, class and size; the files begin alike, where the other is still there.
+        A copy has its name, class and size, in whatever directory; the files begin alike. Where
+        the other is not there any more, a copy has the whole of its path.
         """
         theirs = {_identity(others.path(entry)) for entry in others.entries}
-        named = {(one.path, *others.names(one), one.size): one for one in others.entries}
+        named: dict[tuple[object, ...], list[Entry]] = {}
+        for one in others.entries:
+            key = (Path(one.path).name, *others.names(one), one.size)
+            named.setdefault(key, []).append(one)
 
         def is_other(entry: Entry) -> bool:
-            path, other = self.path(entry), named.get((entry.path, *self.names(entry), entry.size))
-            same = _identity(path) in theirs
-            return same or (other is not None and _begin_alike(path, others.path(other)))
+            path = self.path(entry)
+            if _identity(path) in theirs:
+                return True
+            alike = named.get((Path(entry.path).name, *self.names(entry), entry.size), ())
+            return any(
+                _begin_alike(path, others.path(one), gone=one.path == entry.path) for one in alike
+            )
 
         return replace(self, entries=[entry for entry in self.entries if not is_other(entry)])
 
@@ -281,15 +289,15 @@ def _identity(path: Path) -> Any:
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
-def _begin_alike(path: Path, other: Path) -> bool:
-    """Whether two files are as long and begin with the same bytes, or one cannot be read."""
+def _begin_alike(path: Path, other: Path, *, gone: bool) -> bool:
+    """Whether two files are as long and begin with the same bytes; ``gone`` if one is not there."""
     try:
         if path.stat().st_size != other.stat().st_size:
             return False
         with path.open("rb") as one, other.open("rb") as two:
             return one.read(BEGINNING) == two.read(BEGINNING)
     except OSError:
-        return True
+        return gone
 
 
 def _in_words(passed_over: Counter[str]) -> str:

@@ -95,7 +95,8 @@ def probe(path: Path) -> Header:
         with _opened(path) as image:
             width, height = image.size
             size = (width, height) if _on_its_side(image) else (height, width)
-            return Header(size, image.mode in GREY_MODES, large=False)
+            grey = image.mode in GREY_MODES or _packed(image) == "LA;16B"  # which becomes RGBA
+            return Header(size, grey, large=False)
 
 
 # Besides names that begin with a dot: what systems leave behind. In lower case.
@@ -218,13 +219,18 @@ def _eight_bits(image: Image) -> Image:
     return image
 
 
+def _packed(image: Image) -> str:
+    """How a file holds the numbers of a pixel, by Pillow's name; nothing of one that is loaded."""
+    tiles = getattr(image, "tile", None)
+    return str(tiles[0][3]) if tiles else ""
+
+
 def _transparent(image: Image) -> Any:
     """The grey or colour that a PNG says is transparent, as Pillow's pixels hold it."""
     key = image.info.get("transparency")
     if image.mode not in {"1", "L", "RGB", "I;16"} or key is None:
         return None
-    tiles = getattr(image, "tile", None)  # none of one that is loaded
-    raw = tiles[0][3] if tiles else ""
+    raw = _packed(image)
     if raw == "RGB;16B":
-        return tuple(part >> 8 for part in key)
+        return tuple(part >> 8 for part in key)  # as Pillow cuts its pixels
     return key * {"L;2": 85, "L;4": 17}.get(raw, 1)

@@ -19,8 +19,9 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     """Give every image a split: its own, or one drawn class by class from a seed.
 
     Where the data has no splits, each class gives the share ``held_out`` of its images to
-    validation and as many to the test split; of sequences all images do together. Where it lacks
-    one of the two, that comes out of its training images. Messages call the data set by ``name``,
+    validation and as many to the test split; of sequences all images do together, but for one of
+    each class and of each length. Where it lacks one of the two, that comes out of its training
+    images. Messages call the data set by ``name``,
     or by its root. Raises `ValueError` if there is one class only, or a class has too few images to
     be in each split.
     """
@@ -52,7 +53,9 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
             )
         share = max(1, round(held_out * len(mine)))
         share = min(share, (len(mine) - 1) // max(1, len(wanted)))
-        order = np.random.default_rng([seed, number]).permutation(len(mine))
+        order = np.random.default_rng([seed, number]).permutation(len(mine)).tolist()
+        if not label:
+            order = _needed_last(order, [listing.names(entries[i]) for i in mine])
         for turn, split in enumerate(wanted):
             for place in order[turn * share : (turn + 1) * share]:
                 entries[mine[place]] = replace(entries[mine[place]], split=split)
@@ -68,6 +71,17 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
         if not there:
             raise _too_few(listing, f"{name} has no training images {words}. Add some.")
     return replace(listing, entries=entries)
+
+
+def _needed_last(order: list[int], names: list[list[str]]) -> list[int]:
+    """Sequences in this order, but those at the end without which a class or a length has none."""
+    seen: set[object] = set()
+    needed = []
+    for place in reversed(order):
+        if new := {*names[place], len(names[place])} - seen:
+            needed.append(place)
+            seen |= new
+    return [place for place in order if place not in set(needed)] + needed[::-1]
 
 
 def _too_few(listing: Listing, words: str) -> ValueError:

@@ -38,6 +38,7 @@ class HaystackTask(Task):
     def __init__(self, config: HaystackConfig, device: torch.device | str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
         self.digits = load_digits(config.digits)
+        self.checksum = self.digits.checksum
         known = self.digits.classes
         seeks = config.question == "needle"
         if len(known) < 2 or (seeks and NEEDLE not in known):
