@@ -13,8 +13,8 @@ from torch import Tensor
 
 from foveal.model.config import PARTS, RAMConfig
 from foveal.tasks.task import Task
-from foveal.training.objective import REWARDS
 from foveal.training.progress import Progress
+from foveal.training.rewards import REWARDS
 
 
 @pytest.fixture

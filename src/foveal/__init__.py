@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from foveal.tasks import CanvasTask, FolderTask, TaskConfig
     from foveal.tasks.task import Task
     from foveal.training.classifier import TrainConfig, Trainer
-    from foveal.training.objective import REWARDS, ObjectiveConfig, hybrid_loss
+    from foveal.training.objective import ObjectiveConfig, hybrid_loss
+    from foveal.training.rewards import REWARDS
 
 __version__ = "0.1.0"
 
@@ -51,7 +52,8 @@ _HOMES = {
     "tasks": "CanvasTask FolderTask TaskConfig",
     "tasks.task": "Task",
     "training.classifier": "TrainConfig Trainer",
-    "training.objective": "REWARDS ObjectiveConfig hybrid_loss",
+    "training.objective": "ObjectiveConfig hybrid_loss",
+    "training.rewards": "REWARDS",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -26,8 +26,9 @@ from foveal.model.whole_image import FullyConnected, ReferenceConfig
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.engine import CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
-from foveal.training.objective import LOOK_REWARDS, ObjectiveConfig
+from foveal.training.objective import ObjectiveConfig
 from foveal.training.progress import Progress, TrainingDiverged, TrainingStopped
+from foveal.training.rewards import LOOK_REWARDS
 from foveal.viz.scanpath import scanpath_of
 from tests.conftest import TINY, Halves, StopAt
 

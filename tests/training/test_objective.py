@@ -14,8 +14,6 @@ from foveal.model.config import RAMConfig
 from foveal.model.policy import gaussian_log_prob
 from foveal.training.critic import Learner, answered
 from foveal.training.objective import (
-    LOOK_REWARDS,
-    REWARDS,
     ObjectiveConfig,
     advantages,
     baseline_loss,
@@ -23,9 +21,9 @@ from foveal.training.objective import (
     gaze_moments,
     hybrid_loss,
     reinforce_loss,
-    reward_of,
     stop_loss,
 )
+from foveal.training.rewards import LOOK_REWARDS, REWARDS, reward_of
 from tests.conftest import TINY
 
 

@@ -18,7 +18,8 @@ from foveal.names import IGNORED
 from foveal.tasks.task import Task
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.critic import Learner
-from foveal.training.objective import LOOK_REWARDS, ObjectiveConfig, hybrid_loss
+from foveal.training.objective import ObjectiveConfig, hybrid_loss
+from foveal.training.rewards import LOOK_REWARDS
 from tests.conftest import TINY
 
 SEVERAL = replace(TINY, num_glimpses=2, max_answers=3, num_classes=4, core="lstm", with_end=True)

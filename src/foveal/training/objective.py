@@ -8,7 +8,6 @@ baseline. With ``RAMConfig.detach_policy`` the three reach disjoint parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,22 +16,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from foveal.model.rollout import Rollout
-from foveal.names import Range, Registry, check_fields, choose
+from foveal.names import Range, check_fields, choose
 from foveal.training.control_objective import generalized_advantages
 from foveal.training.parallel import spread
-
-WORST_LOG_LIKELIHOOD = -3.0  # a floor, so that a few hopeless images do not rule the gradient
-NO_GLIMPSE_LOGITS = (
-    "glimpse_weight, and look_weight with look_reward 'alone' or 'found', need a rollout with "
-    "glimpse_logits, as a Learner with a glimpse_head makes it. Pass glimpse_weight=0 and "
-    "look_weight=0."
+from foveal.training.rewards import (
+    LOOK_REWARDS,
+    NO_GLIMPSE_LOGITS,
+    OF_A_GLIMPSE,
+    REWARDS,
+    WORST_LOG_LIKELIHOOD,
+    chosen_looks,
+    log_likelihoods,
+    reward_of,
 )
-OF_A_GLIMPSE = ("alone", "found")  # look rewards by what one glimpse answers
-
-# From a rollout of B images and their labels to the reward of each, ``(B,)``. No gradient flows
-# through it.
-Reward = Callable[[Rollout, Tensor], Tensor]
-REWARDS: Registry[Reward] = Registry("reward")
 
 
 @dataclass(frozen=True)
@@ -107,36 +103,6 @@ class LossTerms(NamedTuple):
     gaze: Tensor
 
 
-@REWARDS.add("correct")
-def correct(rollout: Rollout, labels: Tensor) -> Tensor:
-    """1 for the right class and 0 otherwise: the paper's; ``(B,)``."""
-    return (rollout.logits.argmax(-1) == labels).float()
-
-
-@REWARDS.add("log_likelihood")
-def log_likelihood(rollout: Rollout, labels: Tensor) -> Tensor:
-    """Log p(label), in [-3, 0] nats, which also tells a hesitant answer from a firm one; (B,)."""
-    logits = rollout.logits.detach().float()
-    return -functional.cross_entropy(logits, labels, reduction="none").clamp(
-        max=-WORST_LOG_LIKELIHOOD
-    )
-
-
-def reward_of(rollout: Rollout, labels: Tensor, reward: str = "correct") -> Tensor:
-    """The reward of each answer by the name of a reward; ``(B,)``, without gradient.
-
-    Raises:
-        ValueError: if there is no such reward, or what it gives has another shape.
-    """
-    rewards = REWARDS[REWARDS.check(reward)](rollout, labels)
-    if not isinstance(rewards, Tensor) or rewards.shape != labels.shape:
-        given = tuple(rewards.shape) if isinstance(rewards, Tensor) else type(rewards).__name__
-        raise ValueError(
-            f"the reward {reward!r} must be ({len(labels)},), a number for each image; got {given}."
-        )
-    return rewards.detach().float()
-
-
 def advantages(reward: Tensor, baselines: Tensor, credit_decay: float = 1.0) -> Tensor:
     """How much better each decision turned out than the baseline expected.
 
@@ -206,58 +172,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     return (losses * weights.repeat_interleave(looks)).mean()
 
 
-def look_alone(rollout: Rollout, labels: Tensor) -> Tensor:
-    """Log p(label) by each chosen look alone, at least that of an even belief, in nats; ``(B, D)``.
-
-    Were it less for a wrong answer, a gaze whose looks cannot be told apart yet would learn to look
-    at nothing, where no answer is ever far off.
-
-    Raises:
-        ValueError: if the rollout has no ``glimpse_logits``.
-    """
-    if rollout.glimpse_logits is None:
-        raise ValueError(NO_GLIMPSE_LOGITS)
-    even = -math.log(rollout.glimpse_logits.shape[-1])
-    return _log_likelihoods(_chosen(rollout, rollout.glimpse_logits), labels).clamp(min=even)
-
-
-def look_found(rollout: Rollout, labels: Tensor) -> Tensor:
-    """As `look_alone`, but the same for every look at an image of the first class; ``(B, D)``.
-
-    That class says that nothing is there, which no place shows. Rewarded for it, a gaze would learn
-    to look at nothing where the map finds nothing, and the recognizer what that means.
-
-    Raises:
-        ValueError: if the rollout has no ``glimpse_logits``.
-    """
-    told = look_alone(rollout, labels)
-    assert rollout.glimpse_logits is not None
-    even = -math.log(rollout.glimpse_logits.shape[-1])
-    return told.where(labels[:, None] > 0, max(even, WORST_LOG_LIKELIHOOD))
-
-
-def look_gain(rollout: Rollout, labels: Tensor) -> Tensor:
-    """What each chosen look adds to log p(label), of which each is in [-3, 0]; ``(B, D)``."""
-    after = _log_likelihoods(_chosen(rollout, rollout.step_logits), labels)
-    return after - _log_likelihoods(rollout.prior_logits, labels)
-
-
-# What each look that the policy chose is rewarded with by itself, ``(B, D)``.
-LOOK_REWARDS: dict[str, Reward] = {"alone": look_alone, "found": look_found, "gain": look_gain}
-
-
-def _chosen(rollout: Rollout, per_look: Tensor) -> Tensor:
-    """``(B, T, ...)`` of those D looks that the policy chose."""
-    return per_look[:, per_look.shape[1] - rollout.log_probs.shape[1] :]
-
-
-def _log_likelihoods(logits: Tensor, labels: Tensor) -> Tensor:
-    """``(B, D)`` log p(label), at least -3, without gradient."""
-    beliefs = logits.detach().float().log_softmax(-1)
-    known = beliefs.gather(-1, labels[:, None, None].expand(-1, beliefs.shape[1], 1)).squeeze(-1)
-    return known.clamp(min=WORST_LOG_LIKELIHOOD)
-
-
 def stop_loss(
     stop_logits: Tensor,
     step_logits: Tensor,
@@ -283,7 +197,7 @@ def stop_loss(
     reached = functional.pad(goes_on.cumsum(1), (1, 0))
     chances = (functional.pad(stops, (0, 1)) + reached).exp()
     looks = torch.arange(1, stop_logits.shape[1] + 1, device=stop_logits.device)
-    expected = (chances * (cost * looks - _log_likelihoods(step_logits, labels))).sum(1)
+    expected = (chances * (cost * looks - log_likelihoods(step_logits, labels))).sum(1)
     return (expected if weights is None else expected * weights).mean()
 
 
@@ -330,7 +244,7 @@ def hybrid_loss(
         parts.append(_one_answer(part, labels[:, answer].clamp(min=0), config, own, counts))
     terms = LossTerms(*(torch.stack(values).mean(0) for values in zip(*parts, strict=True)))
     error = wrong.any(1).float().mean()
-    return terms._replace(error=error, gaze=gaze_moments(_chosen(rollout, rollout.locations)))
+    return terms._replace(error=error, gaze=gaze_moments(chosen_looks(rollout, rollout.locations)))
 
 
 def _one_answer(
@@ -365,7 +279,7 @@ def _one_answer(
     if config.glimpse_weight and rollout.features:
         if rollout.glimpse_logits is None:
             raise ValueError(NO_GLIMPSE_LOGITS)
-        alone = _chosen(rollout, rollout.glimpse_logits)
+        alone = chosen_looks(rollout, rollout.glimpse_logits)
         total = total + config.glimpse_weight * cross_entropy(alone, labels, weights)
     if config.step_weight and rollout.features:
         earlier = cross_entropy(rollout.prior_logits, labels, weights)
@@ -385,7 +299,7 @@ def _one_answer(
         reward.mean(),
         error,
         reward.square().mean(),
-        gaze_moments(_chosen(rollout, rollout.locations)),
+        gaze_moments(chosen_looks(rollout, rollout.locations)),
     )
 
 
