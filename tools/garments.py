@@ -19,14 +19,13 @@ is the same each time.
 from __future__ import annotations
 
 import argparse
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from foveal.tasks.canvases.digits import LabelledImages, load_digits
 
 GARMENTS = {"trouser": 1, "sneaker": 7, "bag": 8, "tshirt": 0}  # labels of Fashion-MNIST
 SHARES = (0.65, 0.77)  # of the photographs, up to which are training's, and validation's
@@ -34,13 +33,6 @@ TEST = 600
 LEAST_BYTES, LEAST_SIDE, MOST_SIDE = 80_000, 700, 2800
 GROUND = 12  # light up to which a pixel of a garment is its ground
 QUALITY = 90  # of the JPEG files
-
-
-class Garments(NamedTuple):
-    """Of one split."""
-
-    pixels: NDArray[np.uint8]  # (N, 28, 28)
-    labels: NDArray[np.uint8]  # (N,)
 
 
 def photographs_in(directory: Path) -> list[Path]:
@@ -58,26 +50,23 @@ def photographs_in(directory: Path) -> list[Path]:
     return [paths[place] for place in np.random.default_rng(5).permutation(len(paths))]
 
 
-def garments_in(directory: Path) -> dict[str, Garments]:
-    def read(stem: str, header: int) -> NDArray[np.uint8]:
-        (path,) = directory.glob(f"{stem}*.gz")
-        return np.frombuffer(gzip.decompress(path.read_bytes())[header:], dtype=np.uint8)
-
-    parts = {
-        name: (read(f"{name}-images", 16).reshape(-1, 28, 28), read(f"{name}-labels", 8))
-        for name in ("train", "t10k")
-    }
-    half = len(parts["t10k"][1]) // 2
+def garments_in(directory: Path) -> dict[str, LabelledImages]:
+    """Fashion-MNIST, its test file in two halves."""
+    found = load_digits(str(directory))
+    both, test, half = (found.train, found.validation), found.test, len(found.test.labels) // 2
     return {
-        "train": Garments(*parts["train"]),
-        "validation": Garments(*(part[:half] for part in parts["t10k"])),
-        "test": Garments(*(part[half:] for part in parts["t10k"])),
+        "train": LabelledImages(
+            np.concatenate([part.images for part in both]),
+            np.concatenate([part.labels for part in both]),
+        ),
+        "validation": LabelledImages(test.images[:half], test.labels[:half]),
+        "test": LabelledImages(test.images[half:], test.labels[half:]),
     }
 
 
 def images(
     photographs: Sequence[Image.Image],
-    garments: Garments,
+    garments: LabelledImages,
     count: int,
     sides: tuple[int, int],
     share: float,
@@ -97,7 +86,7 @@ def images(
         ground = part.resize((width, height), Image.Resampling.BICUBIC)
         name = list(GARMENTS)[number % len(GARMENTS)]
         alike = np.flatnonzero(garments.labels == GARMENTS[name])
-        pixels = garments.pixels[alike[random.integers(len(alike))]]
+        pixels = garments.images[alike[random.integers(len(alike))]]
         side = max(12, int(share * min(width, height) * random.uniform(0.85, 1.15)))
         outline = Image.fromarray(((pixels > GROUND) * 255).astype(np.uint8))
         garment = Image.fromarray(pixels).convert("RGB")
@@ -124,9 +113,10 @@ def main() -> None:
     paths = photographs_in(given.photographs)
     if len(paths) < 9:  # or a split has none
         parser.error(f"{given.photographs} must have 9 photographs at least; got {len(paths)}")
-    if len(list(given.garments.glob("*-idx?-ubyte.gz"))) != 4:
-        parser.error(f"{given.garments} must have the four .gz files of Fashion-MNIST")
-    garments = garments_in(given.garments)
+    try:
+        garments = garments_in(given.garments)
+    except (OSError, ValueError) as problem:
+        parser.error(str(problem))
     ends = [0, *(int(share * len(paths)) for share in SHARES), len(paths)]
     counts = {"train": given.train, "validation": given.train // 5, "test": TEST}
     random = np.random.default_rng(7)
