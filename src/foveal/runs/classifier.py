@@ -216,8 +216,8 @@ class DigitsRun(ClassifierRun):
         task = type(self).makes(config, device)
         saved = directory / CONFIG_FILE
         content = read_json(saved) if saved.exists() else {}
-        before = content.get("checksum", task.checksum)
-        if config.digits == self.task.digits and before != task.checksum:
+        same = config.digits == content.get("task", {}).get("digits")
+        if same and content.get("checksum", task.checksum) != task.checksum:
             raise ValueError(
                 f"the digits of {config.digits} are others than {directory} was trained on: files "
                 "were added, removed or changed, and what trained may be tested on. Restore them, "

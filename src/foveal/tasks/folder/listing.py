@@ -82,19 +82,22 @@ class Listing:
         the other is not there any more, a copy has the whole of its path.
         """
         theirs = {_identity(others.path(entry)) for entry in others.entries}
-        named: dict[tuple[object, ...], list[Entry]] = {}
+        copied: dict[tuple[object, ...], list[Path]] = {}
+        gone: set[tuple[object, ...]] = set()
         for one in others.entries:
-            key = (Path(one.path).name, *others.names(one), one.size)
-            named.setdefault(key, []).append(one)
+            path, shown = others.path(one), (*others.names(one), one.size)
+            if path.exists():
+                key = (path.name, *shown, path.stat().st_size)
+                copied.setdefault(key, []).append(path)
+            else:
+                gone.add((one.path, *shown))
 
         def is_other(entry: Entry) -> bool:
-            path = self.path(entry)
-            if _identity(path) in theirs:
+            path, shown = self.path(entry), (*self.names(entry), entry.size)
+            if _identity(path) in theirs or (entry.path, *shown) in gone:
                 return True
-            alike = named.get((Path(entry.path).name, *self.names(entry), entry.size), ())
-            return any(
-                _begin_alike(path, others.path(one), gone=one.path == entry.path) for one in alike
-            )
+            key = (path.name, *shown, path.stat().st_size if path.exists() else 0)
+            return any(_begin_alike(path, other) for other in copied.get(key, ()))
 
         return replace(self, entries=[entry for entry in self.entries if not is_other(entry)])
 
@@ -289,15 +292,13 @@ def _identity(path: Path) -> Any:
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
-def _begin_alike(path: Path, other: Path, *, gone: bool) -> bool:
-    """Whether two files are as long and begin with the same bytes; ``gone`` if one is not there."""
+def _begin_alike(path: Path, other: Path) -> bool:
+    """Whether two files begin with the same bytes, or one cannot be read."""
     try:
-        if path.stat().st_size != other.stat().st_size:
-            return False
         with path.open("rb") as one, other.open("rb") as two:
             return one.read(BEGINNING) == two.read(BEGINNING)
     except OSError:
-        return gone
+        return True
 
 
 def _in_words(passed_over: Counter[str]) -> str:
