@@ -23,8 +23,9 @@ from foveal.model.map_policy import MapSettings
 from foveal.runs.agent import TEST_SEED
 from foveal.training import agent as control
 from foveal.training.agent import VALIDATION_SEED, ControlConfig, ControlTrainer
+from foveal.training.best import BEST_FILE, keep_if_best
 from foveal.training.control_objective import ControlObjective, control_loss
-from foveal.training.engine import BEST_FILE, CHECKPOINT_FILE
+from foveal.training.engine import CHECKPOINT_FILE
 from foveal.training.journal import read_metrics
 from foveal.training.progress import TrainingDiverged, TrainingStopped
 from tests.conftest import StopAt
@@ -114,8 +115,10 @@ def test_the_weights_that_earned_the_most_are_kept(
     assert not torch.equal(then[4], then[5])
     # Games are begun anew by a resumed run, and need not go as they went before a kill.
     for step, worse in ((2, -1.0), (6, math.nan)):
-        trainer.step = step
-        trainer._keep_if_best({"validation_return": worse})
+        found = {"validation_return": worse}
+        keep_if_best(
+            tmp_path, trainer.agent, step, found, "validation_return", lower_is_better=False
+        )
         assert read_tensors(tmp_path / BEST_FILE)[1]["step"] == 4
 
 

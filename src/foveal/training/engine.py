@@ -25,6 +25,7 @@ from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
 from foveal.io.models import CHECKPOINT_FILE, load_state
 from foveal.names import IMPORTED
 from foveal.randomness import make_generator, rank, world_size
+from foveal.training.best import keep_if_best, load_best
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
@@ -39,7 +40,6 @@ from foveal.training.parallel import leave, lost_processes_explained, make_fabri
 from foveal.training.progress import Outcome, Progress, TrainingDiverged, TrainingStopped
 
 ILLUSTRATIONS = 10  # about so many in a run
-BEST_FILE = "best.safetensors"  # the weights of the best validation so far, where they are kept
 DRAWN_EVERY = 30.0  # seconds from one to the next at least: to draw one takes up to a second
 ASK_EVERY = 10  # steps between the processes' questions whether to stop
 Illustrator = Callable[[], NDArray[np.uint8] | None]
@@ -143,7 +143,10 @@ class Engine(ABC):
             alone = hold(self.directory) if self.writes else nullcontext()
             # The device's own failures first: to several processes all others are a lost one.
             with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
-                return self._with_kept_weights(self._run())
+                outcome = self._run()
+                if self.writes and self.optimization.keep == "best":
+                    return replace(outcome, validation=load_best(self.directory, self.model))
+                return outcome
         finally:
             del self.wrapped, self.stepped
             leave()
@@ -352,26 +355,10 @@ class Engine(ABC):
         """What the process that writes measures; the others wait for it."""
         found = self._validate() if self.writes else {}
         if found and self.optimization.keep == "best":
-            self._keep_if_best(found)
+            kept = self.directory, self.model, self.step
+            keep_if_best(*kept, found, self.COMPARED, lower_is_better=self.LOWER_IS_BETTER)
         result: dict[str, float] = self.fabric.broadcast(found)
         return result
-
-    def _keep_if_best(self, found: dict[str, float]) -> None:
-        """Of equally good ones the later, so that a step that is trained again is kept again."""
-        path = self.directory / BEST_FILE
-        if path.exists():
-            then = read_tensors(path)[1]["validation"][self.COMPARED]
-            gained = found[self.COMPARED] - then
-            if not (gained <= 0 if self.LOWER_IS_BETTER else gained >= 0):
-                return
-        write_tensors(path, self.model.state_dict(), {"step": self.step, "validation": found})
-
-    def _with_kept_weights(self, outcome: Outcome) -> Outcome:
-        if self.optimization.keep == "last" or not self.writes:
-            return outcome
-        tensors, about = read_tensors(self.directory / BEST_FILE)
-        load_state(self.model, tensors, self.directory / BEST_FILE)
-        return replace(outcome, validation=about["validation"])
 
     def _read_totals(self) -> dict[str, float]:
         """Means since the last reading: the one place where the host waits for the device."""
