@@ -294,8 +294,8 @@ def haystack(task: HaystackConfig) -> HaystackRun:
     thumbnails are soon known by heart (docs/haystacks.md).
     """
     side, seeks = task.canvas_size, task.question == "needle"
-    # The largest, or the topmost, is told by one digit of five; the others' errors do not cancel.
-    one = task.question in ("max", "top")
+    # Which of five digits is the topmost is told by their places, and one outweighs all others.
+    one = task.question == "top"
     context = ConvContextSettings(
         thumbnail_size=-(-side // (2 if seeks else 8)),
         map_stride=4 if seeks else 2,
