@@ -276,7 +276,7 @@ def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:
         ),
         (
             {"core": "lstmm"},
-            "unknown core 'lstmm'; .* rnn, lstm, sum, or one that foveal --import",
+            "unknown core 'lstmm'; .* rnn, lstm, sum, attention, or one that foveal --import",
         ),
         ({"location_std": 0.0}, "location_std must be a number above 0 and at most 1,000; got 0.0"),
     ],

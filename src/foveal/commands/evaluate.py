@@ -19,7 +19,7 @@ from foveal.commands.console import (
     working,
 )
 from foveal.commands.flags import check_suffix, choose_device, set_threads
-from foveal.commands.shown import images_shown, load_model, task_shown
+from foveal.commands.shown import check_same_answers, images_shown, load_model, task_shown
 from foveal.evaluation.classifier import answers, by_length, judged
 from foveal.evaluation.confusion import by_class, confusion_matrix
 from foveal.evaluation.stopping import (
@@ -130,6 +130,7 @@ def evaluate(
         pixels = network.count_pixels_read(looks)
     else:
         _check_whole_image(network, shown, num_glimpses, rollouts)
+    check_same_answers(saved, shown)
     if data is not None and not shown.size(split):
         split = "validation"  # where others have no test split
     shown.on_problem = partial(left_out, "evaluate")

@@ -12,7 +12,7 @@ import tyro
 
 from foveal.commands.console import complain, print_json, say, working
 from foveal.commands.flags import check_suffix, choose_device
-from foveal.commands.shown import load_model, task_shown
+from foveal.commands.shown import check_same_answers, load_model, task_shown
 from foveal.evaluation.classifier import (
     EVALUATION_SEED,
     check_answers,
@@ -142,6 +142,7 @@ def look(
     rule = rule_of(network, stop, threshold)
     if not image:
         data = task_shown(saved, torch_device, task=task, changes=changes)
+        check_same_answers(saved, data)
         last = data.size("test") - 1
         if not 0 <= index <= last:
             raise ValueError(f"--index must be 0 to {last}; got {index}.")

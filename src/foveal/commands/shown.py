@@ -61,7 +61,6 @@ def task_shown(
         raise ValueError(
             f"{saved.name} does not say what it was trained on. Pass --task, or --data."
         )
-    _check_answers(saved, shown)
     return shown
 
 
@@ -110,8 +109,8 @@ def _trained_on(saved: Saved) -> Listing | None:
         return None
 
 
-def _check_answers(saved: Saved, shown: Task) -> None:
-    """Refuse a task of other answers than the model gives."""
+def check_same_answers(saved: Saved, shown: Task) -> None:
+    """Refuse a task of other answers than the model gives, by `ValueError`."""
     config = saved.model.config
     gives = (config.max_answers, config.with_end)
     if gives != (wanted := (shown.max_answers, shown.with_end)):
