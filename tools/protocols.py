@@ -56,6 +56,7 @@ DISTANCES = (0, 6, 12, 20, 73)  # pixels between two digits' corners, across or 
 NEAR = 8  # pixels from a digit's middle, across and down, is a look at it
 LIT = 0.3  # more light than this is ink
 MET, CROWDED = 10, 16  # of a large canvas: a look at a digit, and a digit that lies on another
+ABOVE = (0, 30, 80, 200)  # pixels from the topmost digit down to the next
 Cells = Iterator[dict[str, Any]]
 
 
@@ -218,7 +219,8 @@ def clutter(model: RecurrentAttention, task: TaskConfig) -> Cells:
 def sought(model: RecurrentAttention, task: HaystackConfig) -> Cells:
     """Yield the share of digits sought that looks did not meet, and the error where they did.
 
-    Of needles also the error by whether another digit lies on the one sought.
+    Of needles also the error by whether another digit lies on the one sought, and of the topmost
+    of several by how far it is above the next.
     """
     data = HaystackTask(task)
     drawn, side = data.drawn("validation"), task.canvas_size
@@ -247,6 +249,15 @@ def sought(model: RecurrentAttention, task: HaystackConfig) -> Cells:
             "error where another digit lies on it": missed[there & crowded],
             "error where none does": missed[there & ~crowded],
             "error where there is none": missed[~there],
+        }
+    if task.question == "top":
+        heights = middles[..., 1].int().masked_fill(~marked, side).sort(1).values
+        above = heights[:, 1] - heights[:, 0]
+        groups |= {
+            f"error where it is {low} to {high - 1} pixels above the next": missed[
+                (above >= low) & (above < high)
+            ]
+            for low, high in itertools.pairwise((*ABOVE, side))
         }
     for name, some in {**groups, "error": missed}.items():
         share = evaluation_of(int(some.sum()), len(some))
