@@ -177,7 +177,9 @@ def _check(out: Path | None, maps: Path | None, count: int, images: Sequence[str
         raise ValueError(f"--out and --maps are two pictures; both are {out}. Name another.")
     for image in map(Path, images):
         if out is not None and out.exists() and image.exists() and out.samefile(image):
-            raise ValueError(f"{out} would be written over, and is to be looked at. Pass --out.")
+            raise ValueError(
+                f"{out} is to be looked at, and would be written over. Pass another --out."
+            )
     if not 1 <= count <= MOST_IMAGES:
         raise ValueError(f"--count must be 1 to {MOST_IMAGES}; got {count}.")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from foveal.envs import EnvConfig, Games
 from foveal.evaluation.agent import play
 from foveal.io.files import changed
 from foveal.model.attention import RecurrentAttention
-from foveal.model.core import State
 from foveal.names import Range, check_fields
 from foveal.randomness import world_size
 from foveal.training.control_objective import ControlObjective, control_loss, generalized_advantages
@@ -28,6 +26,7 @@ from foveal.training.engine import Engine, Illustrator
 from foveal.training.journal import GAZE, with_fit_and_spread
 from foveal.training.objective import gaze_moments
 from foveal.training.optimizers import COUNT, MOST_AT_ONCE, OptimizationConfig
+from foveal.training.played import Played
 from foveal.training.progress import Progress
 
 VALIDATION_SEED = 1406
@@ -74,50 +73,6 @@ class ControlConfig(OptimizationConfig):
                 f"decisions must be at least those of one update, num_envs x rollout_length = "
                 f"{self.num_envs * self.rollout_length:,}; got {self.decisions:,}."
             )
-
-
-class Played(NamedTuple):
-    """N decisions in each of B games, and all that learning from them takes.
-
-    Glimpses and not screens are kept: they are what the agent saw, and far smaller.
-
-    Attributes:
-        state: the core's, before the screen of the first decision was there; where a game then
-            begins, any.
-        fresh: ``(N, B)`` bool, whether a game began with this decision: nothing is remembered.
-        thumbnails: ``(N, B, C + 2, side, side)``, what the context read; None without one.
-        senses: ``(N, B, width)`` of each sense beside the image, by name.
-        glimpses: ``(N, B, S, C, G, G)``.
-        locations: ``(N, B, 2)``, where each was taken.
-        actions: ``(N, B)`` int64.
-        choices: ``(N, B, 2)``, the next locations before they were clamped.
-        log_probs: ``(N, B)`` of the actions.
-        location_log_probs: ``(N, B)`` of the choices.
-        baselines: ``(N + 1, B)``.
-        rewards: ``(N, B)``, what is learned from; clipped if the objective says so.
-        scores: ``(N, B)``, the game's own.
-        beyond: ``(N, B)``, what a game that was cut short, and begun anew at once, was worth still.
-        played: ``(N, B)`` bool, whether the action counted.
-        terminated, over: ``(N, B)`` bool; see `foveal.envs.Turn`.
-    """
-
-    state: State
-    thumbnails: Tensor | None
-    senses: dict[str, Tensor]
-    fresh: Tensor
-    glimpses: Tensor
-    locations: Tensor
-    actions: Tensor
-    choices: Tensor
-    log_probs: Tensor
-    location_log_probs: Tensor
-    baselines: Tensor
-    rewards: Tensor
-    scores: Tensor
-    beyond: Tensor
-    played: Tensor
-    terminated: Tensor
-    over: Tensor
 
 
 class ControlTrainer(Engine):

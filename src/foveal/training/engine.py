@@ -29,6 +29,7 @@ from foveal.training.best import keep_if_best, load_best
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
+from foveal.training.measures import Measures
 from foveal.training.older import earlier_identities, of_version_2
 from foveal.training.optimizers import (
     OptimizationConfig,
@@ -93,9 +94,7 @@ class Engine(ABC):
         self.fabric = make_fabric(self.device, config.precision, all_used=self._all_used())
         self.writes = rank() == 0  # one process of several keeps the run directory
         self.generator = make_generator(self.device, config.seed)
-        self.totals = torch.zeros(len(self.MEASURES), device=self.device)
-        self.counted = 0  # steps in the totals
-        self.known = len(self.MEASURES)  # of the measures, how many all those steps have
+        self.measures = Measures(self.MEASURES, self.device)
         self.optimizers = make_optimizers(
             learner.to(self.device),
             config.optimizer,
@@ -159,8 +158,7 @@ class Engine(ABC):
         keeping = Journal(self.directory, self.step) if self.writes else nullcontext()
         with keeping as journal, stop_on_signal() as signalled:
             while self.step < self.total_steps:
-                self.totals += self._kept_if_it_fails()
-                self.counted += 1
+                self.measures.add(self._kept_if_it_fails())
                 self.step += 1
                 ended = self.step == self.total_steps
                 self._count_time()
@@ -226,21 +224,21 @@ class Engine(ABC):
         tensors = dict(self.learner.state_dict())
         tensors |= state_tensors(self.optimizers)
         tensors["generator"] = self.generator.get_state()
-        tensors["totals"] = self.totals[: self.known].contiguous()
+        tensors["totals"] = self.measures.saved()
         about = {
             "identity": fingerprint(self._identity),
             "step": self.step,
             "total_steps": self.total_steps,
             "seconds": self.seconds,
             "processor_seconds": self.processor_seconds,
-            "counted": self.counted,
+            "counted": self.measures.counted,
             "validation": self.validation,
         }
         write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
 
     def _finite(self) -> bool:
         """Whether all weights, and the loss, are numbers."""
-        numbers = (*self.learner.state_dict().values(), self.totals)
+        numbers = (*self.learner.state_dict().values(), self.measures.totals)
         return bool(torch.stack([torch.isfinite(value).all() for value in numbers]).all())
 
     def _check_finite(self) -> None:
@@ -287,15 +285,10 @@ class Engine(ABC):
                 f"Go on where the run was: pass --device {other}."
             )
         self.generator.set_state(tensors["generator"])
-        # A checkpoint from before a measure was added goes on with those that it has; the others
-        # begin with the next reading.
-        totals = tensors["totals"].to(self.device)
-        self.known = min(len(totals), len(self.MEASURES))
-        self.totals.zero_()[: self.known] = totals[: self.known]
-        self.step, self.counted = about["step"], about["counted"]
+        self.measures.resume(tensors["totals"], about["counted"])
+        self.step = about["step"]
         self.seconds, self.validation = about["seconds"], about["validation"]
-        # Older checkpoints do not say it.
-        self.processor_seconds = about.get("processor_seconds", self.seconds)
+        self.processor_seconds = about.get("processor_seconds", self.seconds)  # older have none
 
     def _rate(self) -> float:
         """The learning rate at this step of the run."""
@@ -361,14 +354,10 @@ class Engine(ABC):
         return result
 
     def _read_totals(self) -> dict[str, float]:
-        """Means since the last reading: the one place where the host waits for the device."""
-        values = (mean_of_all(self.totals) / max(self.counted, 1)).tolist()
-        if not all(math.isfinite(value) for value in values):
+        """Means since the last reading."""
+        means = self.measures.read()
+        if means is None:
             raise self._diverged()
-        self.totals.zero_()
-        self.counted = 0
-        means = dict(zip(self.MEASURES[: self.known], values, strict=False))
-        self.known = len(self.MEASURES)
         return self._summarize(means)
 
     def _report(self, journal: Journal | None, rate: float, measures: dict[str, float]) -> None:

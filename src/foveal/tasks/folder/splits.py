@@ -21,9 +21,8 @@ def split_images(listing: Listing, held_out: float, seed: int, name: str | None 
     Where the data has no splits, each class gives the share ``held_out`` of its images to
     validation and as many to the test split; of sequences all images do together, but for one of
     each class and of each length. Where it lacks one of the two, that comes out of its training
-    images. Messages call the data set by ``name``,
-    or by its root. Raises `ValueError` if there is one class only, or a class has too few images to
-    be in each split.
+    images. Messages call the data set by ``name``, or by its root. Raises `ValueError` if there is
+    one class only, or a class has too few images to be in each split.
     """
     name = name or str(listing.root)
     classes = listing.classes[:-1] if listing.with_end else listing.classes
@@ -81,7 +80,8 @@ def _needed_last(order: list[int], names: list[list[str]]) -> list[int]:
         if new := {*names[place], len(names[place])} - seen:
             needed.append(place)
             seen |= new
-    return [place for place in order if place not in set(needed)] + needed[::-1]
+    kept = set(needed)
+    return [place for place in order if place not in kept] + needed[::-1]
 
 
 def _too_few(listing: Listing, words: str) -> ValueError:
