@@ -90,12 +90,16 @@ SETS = {
     "atari": Games(
         {
             # The likeliest action may never serve the next ball, so that games are long.
-            name: f"control --env ale_py:ALE/{name}-v5 --glimpse-network conv --lr 5e-4 "
-            "--entropy-weight 0.02 --validate-every 200 --validation-episodes 16 --test-episodes 16"
+            name: f"control --env ale_py:ALE/{name}-v5 --glimpse-network conv --glimpse-gain 2 "
+            "--lr 1e-3 --num-envs 32 --rollout-length 128 --num-minibatches 8 "
+            "--validate-every 100 --validation-episodes 16 --test-episodes 16"
             for name in ("Breakout", "Pong")
         },
         {
-            "looks": ("20 x 20 pixels in three scales", "--glimpse-size 20 --num-scales 3"),
+            "looks": (
+                "20 x 20 pixels in three scales",
+                "--glimpse-size 20 --num-scales 3 --scale-gain 2.5",
+            ),
             "whole": ("the whole screen", f"{WHOLE} 84 --glimpse-filters 8"),
         },
         1_000_000,
