@@ -81,6 +81,20 @@ def foveal(
     return Foveal(capsys)
 
 
+def test_the_best_is_what_is_said_of_the_weights_that_were_kept(
+    foveal: Foveal, train: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what the metrics have, which a run that was killed may have gone on without."""
+    lost = [{"step": 7, "validation_error": 0.0, "seconds": 1.0}]
+    monkeypatch.setattr("foveal.runs.run.read_metrics", lambda _: lost)
+    assert foveal(f"{train} --epochs 3 --keep best --out run")[0] == 0
+    result = json.loads(Path("run/result.json").read_text())
+    kept = read_tensors(Path("run/best.safetensors"))[1]
+    assert result["best_step"] == kept["step"]
+    assert result["best_validation_error"] == kept["validation"]["validation_error"]
+    assert result["validation_error"] == result["best_validation_error"] > 0
+
+
 def test_train_evaluate_and_look(foveal: Foveal, train: str) -> None:
     code, out, err = foveal(f"{train} --epochs 20 --out run --lr 0.01")
     assert (code, err) == (0, "")
@@ -365,6 +379,9 @@ def test_an_agent_trains_and_plays(foveal: Foveal) -> None:
     assert (code, json.loads(out)["episodes"]) == (0, 2), "a film is of a few games"
     with Image.open("play.gif") as movie:
         assert movie.n_frames == 2 * 4, "of the four decisions of each"
+    assert foveal("play run --episodes 2 --num-envs 2 --gif few.gif --gif-episodes 5")[0] == 0
+    with Image.open("few.gif") as movie:
+        assert movie.n_frames == 2 * 4, "no game that was cut off"
     code, out, _ = foveal("play run --episodes 20 --env-options size=9")
     assert code == 0
     assert "20 games of foveal/Catch-v0: success" in out
@@ -449,6 +466,8 @@ def test_runs_are_listed_and_compared(foveal: Foveal, train: str) -> None:
     points = json.loads(out)["curves"]["runs/first"]
     assert [value for _, value in points] == curve
     assert foveal("compare runs/first runs/second --pool")[1].startswith("1 curve of")
+    twice = json.loads(foveal(f"compare runs/first {Path('runs/first').resolve()} --json")[1])
+    assert len(twice["curves"]) == 1, "two names of one run"
     assert foveal("compare runs/first --time --out time.png")[0] == 0
     for name in ("compare.png", "time.png"):
         with Image.open(name) as picture:

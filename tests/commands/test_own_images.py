@@ -163,6 +163,7 @@ def test_files_come_from_names_folders_patterns_and_standard_input(
         "standing/01.png",
         "standing/02.png",
     ]
+    assert len(files(f"'{bars}/**'")) == 80, "a directory that matches, and what is in it"
     text = f"{bars}/lying/03.png\n\n{bars}/standing/04.png\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert files("-") == ["lying/03.png", "standing/04.png"]

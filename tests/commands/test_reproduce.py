@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from foveal import cli
 from foveal.commands import reproduce
@@ -325,7 +326,29 @@ def test_what_is_not_the_rows_is_not_written_over(
     err = capsys.readouterr().err
     assert "mine has the result of small-conv at its full length, which --quick would" in err
     assert report.read_row(small / "mine", "small-conv") == json.loads(json.dumps(whole))
+    (small / "file").write_text("mine")
+    for place in ("file", "file/results"):
+        assert cli.main([*line[:-1], place]) == 2
+        assert "file is no directory that can be written" in capsys.readouterr().err
     assert not (small / "runs").exists(), "said before anything is trained"
+
+
+def test_of_two_runs_that_end_together_none_is_lost(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process reads or writes results between what one reads of a row and what it adds."""
+    held = []
+
+    def read(*given: Any, **named: Any) -> list[dict[str, Any]]:
+        with pytest.raises(Timeout), FileLock(small / "results/.lock", timeout=0):
+            pass
+        held.append(True)
+        return report.kept_runs(*given, **named)
+
+    monkeypatch.setattr(reproduce, "kept_runs", read)
+    (small / "results").mkdir()
+    assert cli.main(["reproduce", "small-conv", "--quick", "--out", "results"]) == 0
+    assert held
 
 
 @pytest.mark.parametrize(

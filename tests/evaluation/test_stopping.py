@@ -178,6 +178,14 @@ def test_the_curve_and_the_threshold_by_hand() -> None:
     assert torch.equal(told.confidence, confidence), "nothing is changed by asking"
 
 
+def test_where_every_threshold_costs_errors_nothing_stops() -> None:
+    """Beliefs that are rounded to 1, and wrong at the first look."""
+    told = Beliefs(torch.ones(4, 3), torch.tensor([[False, False, True]] * 4))
+    assert told.at(THRESHOLDS[-1]).error == 100
+    assert told.calibrated() == ALL_LOOKS
+    assert told.at(told.calibrated()).error == 0
+
+
 @pytest.mark.parametrize(("stop", "threshold"), [("confident", 0.9), ("learned", 0.5)])
 def test_a_split_is_judged_as_the_curve_says(stop: Kind, threshold: float) -> None:
     model, task = hesitant(stop=True), Halves()

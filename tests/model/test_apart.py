@@ -204,6 +204,10 @@ def test_attention_is_a_softmax_over_looks_and_what_was_there_before_in_any_orde
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="apart must be a number from 0 to 1,000; got -1"):
         MapSettings(apart=-1)
+    whole = ConvContextSettings(thumbnail_size=14, map_light=2)
+    light = ConvContext(3, (8,), whole).light
+    assert light is not None
+    assert light.dtype == torch.float32
     with pytest.raises(ValueError, match="map_light must be a number from 0 to 1,000,000; got -2"):
         ConvContextSettings(map_light=-2)
 

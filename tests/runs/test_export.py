@@ -17,6 +17,7 @@ from foveal import RAMConfig, RecurrentAttention, cli, geometry
 from foveal.evaluation.stopping import look_until_sure
 from foveal.io.files import config_from_dict
 from foveal.model.context import CONTEXTS, Context, ConvContextSettings
+from foveal.model.core import CORES, RNNCore, State
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
 from foveal.runs.graphs import Exportable, OneGlimpse
@@ -239,6 +240,33 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
     assert all(value.doc_string for value in (*file.graph.input, *file.graph.output))
 
 
+def test_a_core_that_does_not_begin_with_zeros_says_with_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Warm(RNNCore):
+        def __init__(self, input_size: int, hidden_size: int) -> None:
+            super().__init__(input_size, hidden_size)
+            self.start = torch.nn.Parameter(torch.rand(hidden_size))
+
+        def initial(self, batch_size: int) -> State:
+            return (self.start.expand(batch_size, -1),)
+
+    monkeypatch.setitem(CORES, "warm", Warm)
+    model = RecurrentAttention(dataclasses.replace(SMALL, core="warm")).eval()
+    place, images = tmp_path / "step.onnx", torch.rand(1, 1, 47, 90)
+    export_model(model, place, one_step=True)
+    file = onnx.load(place)
+    told = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    (said,) = (each.doc_string for each in file.graph.input if each.name == "hidden")
+    assert "what first_state says at first" in said
+    hidden = np.array([told["first_state"]["hidden"]], np.float32)
+    where = torch.zeros(1, 2)
+    fed = {"images": images.numpy(), "location": where.numpy(), "hidden": hidden}
+    with torch.no_grad():
+        wanted = model.step(images, where, model.initial_state(1)).logits
+    np.testing.assert_allclose(session(place).run(None, fed)[0], wanted.numpy(), atol=1e-4)
+
+
 def test_a_program_is_loaded_by_pytorch_alone(tmp_path: Path) -> None:
     model = RecurrentAttention(dataclasses.replace(SMALL, core="lstm", num_channels=3)).eval()
     export_model(model, tmp_path / "model.pt2", num_glimpses=3)
@@ -378,7 +406,7 @@ def _saved(module: Exportable) -> bytes:
 
 WRONG = {
     "mnist-28 --out model.pb": r"must be a .onnx file \(ONNX\) or a .pt2 file .* got 'model.pb'",
-    "mnist-28 --out taken.onnx": "taken.onnx cannot be written: is a directory",
+    "mnist-28 --out taken.onnx": "taken.onnx cannot be written: it is a directory",
     "mnist-28 --out file/model.onnx": "file is no directory that can be written",
     "mnist-28 --out /proc/model.onnx": "/proc is no directory that can be written",
     "row-3 --out model.onnx --num-glimpses 500": "from 1 to 333; got 500",

@@ -393,6 +393,7 @@ def test_the_weights_of_the_best_validation_are_kept(
     trainer.restore()
     outcome = trainer.run()
     assert outcome.validation == {"validation_error": 10.0}
+    assert outcome.kept == 40
     for name, value in weights(trainer).items():
         assert torch.equal(value, then[40][name]), name
     assert not torch.equal(then[40]["action_head.bias"], then[50]["action_head.bias"])

@@ -36,7 +36,7 @@ def compare(
         )
     curves, measures, axes, games = {}, set(), set(), set()
     alike: dict[str, list[str]] = {}  # the runs of one curve
-    for directory in dict.fromkeys(runs):
+    for directory in {run.resolve(): run for run in runs}.values():
         run = load(directory).run
         if run is None:
             raise ValueError(f"{directory} has no validation yet. Let it train on.")

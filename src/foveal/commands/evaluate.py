@@ -203,10 +203,10 @@ def evaluate(
         )
         if stop != "none":
             passed = "a belief" if stop == "confident" else "the probability of stopping"
-            say(
-                f"It stopped after {told['looks']:.2f} looks on average, where {passed} passed "
-                f"{told['threshold']:.4g}."
-            )
+            where = f"where {passed} passed {told['threshold']:.6g}"
+            if told["threshold"] == ALL_LOOKS:
+                where = "all of them: each threshold costs errors on the validation split"
+            say(f"It stopped after {told['looks']:.2f} looks on average, {where}.")
         if looks_curve is not None:
             say(f"{looks_curve}: the error against the mean number of looks")
         if several:

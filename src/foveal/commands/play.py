@@ -44,7 +44,7 @@ def play(
             of the game; as in training if not given.
         gif: write an animation of a few games, a .gif or an .mp4: screen, squares of every scale,
             glimpses.
-        gif_episodes: games in the animation.
+        gif_episodes: games in the animation, or all that are played, if these are fewer.
         num_envs: games played at once.
         seed: of the games, the first looks and sampled actions.
         sample: draw actions by how likely they are, as in training, in place of the likeliest.
@@ -65,7 +65,7 @@ def play(
     torch_device = choose_device(device)
     saved = load_model(model, torch_device, "play", plays=True)
     agent, games = saved.looking, _games(saved, env, env_options)
-    film = None if gif is None else Film(agent, gif_episodes)
+    film = None if gif is None else Film(agent, min(gif_episodes, episodes))
     with counting("playing", quiet=json or episodes < 2) as count:
         result = play_games(
             agent,

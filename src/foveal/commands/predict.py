@@ -1,6 +1,7 @@
 """``foveal predict``: what a model answers on image files, and where it looked."""
 
 import glob
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -126,8 +127,11 @@ def _files(name: str) -> Iterator[Path]:
     if glob.has_magic(name) and not os.path.lexists(name):
         found = glob.glob(name, recursive=True)  # noqa: PTH207 (absolute patterns too)
         matches = sorted(found) or [name]
-    for match in map(Path, matches):
-        yield from (list(find_pictures(match)) or [match]) if match.is_dir() else [match]
+    files = (
+        (list(find_pictures(match)) or [match]) if match.is_dir() else [match]
+        for match in map(Path, matches)
+    )
+    yield from dict.fromkeys(itertools.chain(*files))  # "**" matches a directory and what is in it
 
 
 def _print(answer: Prediction, json: bool, several: bool) -> None:

@@ -35,6 +35,7 @@ from foveal.runs.paper.report import (
     read_row,
     row_result,
     write_row,
+    writing,
 )
 from foveal.runs.paper.rows import ROWS, Row
 from foveal.runs.run import check_same, train_run
@@ -228,27 +229,28 @@ def _collect(plan: _Plan, row: Row) -> None:
     """
     part = QUICK if plan.quick else 1
     trained = replace(row, config=row.config.shortened(row.config.training.seed, part))
-    results = {run["seed"]: run for run in kept_runs(plan.out, trained, quick=plan.quick)}
-    for directory in plan.directory(row, 0).parent.glob("seed-*"):
-        number = re.fullmatch(r"seed-(0|[1-9]\d*)", directory.name)
-        if number is None or not (directory / RESULT_FILE).exists():
-            continue
-        seed = int(number[1])
-        results.pop(seed, None)
-        try:
-            check_same(row.config.shortened(seed, part), directory)
-            results[seed] = read_result(directory / RESULT_FILE, row)
-        except (OSError, ValueError) as problem:
-            left_out("reproduce", str(problem))
-    if not results:
-        raise ValueError(f"no result of {row.name} is left to make a row of.")
-    results = dict(sorted(results.items()))
-    if len(results) == 1:
-        command = next(iter(results.values()))["command"]
-    else:
-        command = replace(plan, seeds=tuple(results)).command(row)
-    found = list(results.values())
-    write_row(plan.out, row_result(trained, command, found, quick=plan.quick))
+    with writing(plan.out):
+        results = {run["seed"]: run for run in kept_runs(plan.out, trained, quick=plan.quick)}
+        for directory in plan.directory(row, 0).parent.glob("seed-*"):
+            number = re.fullmatch(r"seed-(0|[1-9]\d*)", directory.name)
+            if number is None or not (directory / RESULT_FILE).exists():
+                continue
+            seed = int(number[1])
+            results.pop(seed, None)
+            try:
+                check_same(row.config.shortened(seed, part), directory)
+                results[seed] = read_result(directory / RESULT_FILE, row)
+            except (OSError, ValueError) as problem:
+                left_out("reproduce", str(problem))
+        if not results:
+            raise ValueError(f"no result of {row.name} is left to make a row of.")
+        results = dict(sorted(results.items()))
+        if len(results) == 1:
+            command = next(iter(results.values()))["command"]
+        else:
+            command = replace(plan, seeds=tuple(results)).command(row)
+        found = list(results.values())
+        write_row(plan.out, row_result(trained, command, found, quick=plan.quick))
 
 
 def _train_apart(plan: _Plan, waiting: list[tuple[Row, int]], json: bool) -> list[str]:

@@ -86,10 +86,13 @@ class Beliefs:
         return [self.at(each) for each in sorted({*low, *THRESHOLDS})]
 
     def calibrated(self) -> float:
-        """The lowest threshold from which on stopping makes no more errors than all looks do."""
+        """The lowest threshold from which on stopping makes no more errors than all looks do.
+
+        `ALL_LOOKS` where there is none, as of beliefs that are rounded to 1.
+        """
         whole = self.at(ALL_LOOKS).error
         worse = [point.threshold for point in self.curve if point.error > whole]
-        return next((t for t in THRESHOLDS if not worse or t > worse[-1]), THRESHOLDS[-1])
+        return next((t for t in THRESHOLDS if not worse or t > worse[-1]), ALL_LOOKS)
 
 
 def check_stop(model: RecurrentAttention, stop: Kind, threshold: float | None = None) -> None:

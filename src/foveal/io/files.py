@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,19 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse, by `OSError`, a file that has no place, before minutes are spent on what is in it."""
+    above = next(place for place in path.absolute().parents if place.exists())
+    taken = "it is a directory" if path.is_dir() else ""
+    try:
+        with tempfile.TemporaryFile(dir=above):  # rights alone do not tell: /proc has them
+            pass
+    except OSError:
+        taken = f"{above} is no directory that can be written"
+    if taken:
+        raise OSError(f"{path} cannot be written: {taken}. Choose another --out.")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -178,7 +178,7 @@ class ConvContext(Context):
         gains = (settings.map_light, settings.map_strength, settings.map_pasted)
         self.map_prior = any(gains)
         self.light, self.strength, self.pasted = (
-            nn.Parameter(torch.tensor(gain)) if gain else None for gain in gains
+            nn.Parameter(torch.tensor(float(gain))) if gain else None for gain in gains
         )
         self.finds_pasted = self.pasted is not None
         self.finder = nn.Conv2d(width, 1, 1) if self.finds_pasted else None

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import tempfile
 import time
 import timeit
 import warnings
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveal.io.files import write_file
+from foveal.io.files import check_writable, write_file
 from foveal.model.attention import RecurrentAttention
 from foveal.model.config import check_looks
 from foveal.runs.graphs import MEANINGS, OPEN_SIZES, Exportable, OneGlimpse, UnrolledGlimpses
@@ -123,15 +122,7 @@ def check_place(out: Path) -> None:
         raise ValueError(
             f"--out must be a .onnx file (ONNX) or a .pt2 file (torch.export); got {str(out)!r}."
         )
-    above = next(place for place in out.absolute().parents if place.exists())
-    taken = "is a directory" if out.is_dir() else ""
-    try:
-        with tempfile.TemporaryFile(dir=above):  # rights alone do not tell: /proc has them
-            pass
-    except OSError:
-        taken = f"{above} is no directory that can be written"
-    if taken:
-        raise OSError(f"{out} cannot be written: {taken}. Choose another --out.")
+    check_writable(out)
 
 
 def _compare(module: Exportable, run: Runner, out: Path) -> tuple[float, float]:
@@ -209,9 +200,9 @@ def _onnx_file(module: Exportable, about: dict[str, Any]) -> bytes:
         meaning = meanings.get(value.name) or meanings.get(value.name.removeprefix("next_"))
         if value.name in module.sensed:
             meaning = "what is known beside the image: its numbers, a class as one-hot"
-        value.doc_string = (
-            meaning or f"the core's state: first that of its start, then next_{value.name}"
-        )
+        part = value.name.removeprefix("next_")
+        first = "what first_state says" if part in module.first_state else "zeros"
+        value.doc_string = meaning or f"the core's state: {first} at first, then next_{part}"
     for key, said in (module.about() | about).items():
         file.metadata_props.add(key=key, value=json.dumps(said))
     onnx.checker.check_model(file)

@@ -6,8 +6,9 @@ randomness: it takes the policy's mean, and its first location is an input. Each
 image is one more input, ``sense_NAME``, last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,8 +27,6 @@ MEANINGS = {
     "next_location said; of a model that zooms also the scale, from -1, the finest, to +1",
     "fresh": "whether a game or stream begins with this image: its state is then of no account, "
     "nor is location, if the model chooses the first look",
-    "hidden": "the core's state: zeros at first, then next_hidden",
-    "cell": "the core's state: zeros at first, then next_cell",
     "logits": "after the last glimpse; of a sequence, of each answer, one after another",
     "probabilities": "of the classes, after each glimpse",
     "locations": "(x, y) looked at, or (x, y, zoom)",
@@ -43,6 +42,7 @@ class Exportable(nn.Module):
     outputs: tuple[str, ...]
     num_glimpses = 1
     state: tuple[str, ...] = ()  # names of its parts among the inputs
+    first_state: Mapping[str, list[float]] = MappingProxyType({})  # of parts that are not zeros
 
     def __init__(self, model: RecurrentAttention, prepare: Preparation) -> None:
         super().__init__()
@@ -145,6 +145,8 @@ class OneGlimpse(Exportable):
         if len(state) != len(model.state_sizes):
             state = ("hidden", *(f"state_{i}" for i in range(1, len(model.state_sizes))))
         self.state = state
+        first = {name: part[0] for name, part in zip(state, model.core.initial(1), strict=True)}
+        self.first_state = {name: part.tolist() for name, part in first.items() if part.any()}
         self.begins = () if model.context is None else ("fresh",)
         self.inputs = ("images", "location", *self.begins, *state, *self.sensed)
         self.outputs = ("logits", "probabilities", "next_location", *(f"next_{s}" for s in state))
@@ -173,6 +175,10 @@ class OneGlimpse(Exportable):
         step = self.model.step(images, location, state, senses=senses)
         given = (step.logits, step.logits.softmax(-1), step.next_location, *step.state[:count])
         return given if step.stop is None else (*given, step.stop)
+
+    def about(self) -> dict[str, Any]:
+        """See `Exportable.about`: what the core's state begins with, where that is not zeros."""
+        return super().about() | ({"first_state": self.first_state} if self.first_state else {})
 
     def expected(self, inputs: Sequence[Tensor], _got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs."""

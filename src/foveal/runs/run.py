@@ -235,10 +235,12 @@ def train_run(
         return {}
     save_model(directory, trainer.model, content)
     validations = [line for line in read_metrics(directory) if config.compared in line]
-    choose, last = min if config.lower_is_better else max, {"step": outcome.steps}
-    known = validations or [last | outcome.validation]
-    # Of equals the last, whose weights are those that are kept where the best are.
-    best = choose(reversed(known), key=lambda line: line[config.compared])
+    best: dict[str, Any] = {"step": outcome.kept or outcome.steps} | outcome.validation
+    # Weights that are kept say theirs: a run that was killed may have lost that line, and gone on
+    # otherwise. Of equals the last.
+    if validations and outcome.kept is None:
+        choose = min if config.lower_is_better else max
+        best = choose(reversed(validations), key=lambda line: line[config.compared])
     result = {
         "task": about["name"],
         "recipe": about["recipe"],

@@ -31,9 +31,8 @@ def keep_if_best(
     write_tensors(path, model.state_dict(), {"step": step, "validation": found})
 
 
-def load_best(directory: Path, model: nn.Module) -> dict[str, float]:
-    """Give the model the weights that were kept; their validation."""
+def load_best(directory: Path, model: nn.Module) -> tuple[int, dict[str, float]]:
+    """Give the model the weights that were kept; their step, and their validation."""
     tensors, about = read_tensors(directory / BEST_FILE)
     load_state(model, tensors, directory / BEST_FILE)
-    validation: dict[str, float] = about["validation"]
-    return validation
+    return about["step"], about["validation"]

@@ -144,7 +144,8 @@ class Engine(ABC):
             with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
                 outcome = self._run()
                 if self.writes and self.optimization.keep == "best":
-                    return replace(outcome, validation=load_best(self.directory, self.model))
+                    step, validation = load_best(self.directory, self.model)
+                    return replace(outcome, validation=validation, kept=step)
                 return outcome
         finally:
             del self.wrapped, self.stepped

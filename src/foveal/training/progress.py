@@ -47,7 +47,8 @@ class Outcome:
         seen: images, or decisions in an environment.
         seconds: of all the processes that it took one after another.
         processor_seconds: that they computed, on all cores; of several at once the first one's.
-        validation: what the last validation measured, by name.
+        validation: what the last validation measured, or that of the weights kept, by name.
+        kept: the step whose weights were kept as the best; None if the last are.
     """
 
     steps: int
@@ -55,3 +56,4 @@ class Outcome:
     seconds: float
     processor_seconds: float
     validation: dict[str, float]
+    kept: int | None = None

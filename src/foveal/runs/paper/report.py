@@ -1,13 +1,14 @@
 """Results of rows as files: ``<row>.json``, and the table of all of them, ``README.md``."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from foveal.evaluation.classifier import share_of
-from foveal.io.files import read_json, write_file, write_json
+from foveal.io.files import check_writable, read_json, write_file, write_json
 from foveal.io.models import upgraded
 from foveal.runs.agent_recipes import AGENT_TASKS
 from foveal.runs.paper.rows import ROWS, Row
@@ -97,8 +98,13 @@ def _check(path: Path, content: dict[str, Any], measure: str, **kinds: Any) -> N
 
 
 def check_place(directory: Path, rows: Sequence[str], *, quick: bool) -> None:
-    """Refuse, by `ValueError`, to write rows where they would replace what is not theirs."""
+    """Refuse to write rows where they would replace what is not theirs, or cannot be written.
+
+    Raises:
+        ValueError, OSError: saying why.
+    """
     page = directory / TABLE_FILE
+    check_writable(page)
     if rows and page.exists() and not page.read_bytes().startswith(TITLE.encode()):
         raise ValueError(f"{page} is no table of results. Choose another directory: --out results.")
     # All are read, as for the table: what is damaged is said before anything is trained.
@@ -125,18 +131,24 @@ def kept_runs(directory: Path, row: Row, *, quick: bool) -> list[dict[str, Any]]
 
 
 def write_row(directory: Path, result: dict[str, Any]) -> None:
-    """Write a row's file and the table anew, each in one step.
+    """Write a row's file and the table anew, each in one step, within `writing`.
 
-    Two processes may do so at once: the table is made from the files while a lock is held, so that
-    the last one made has all rows. Raises `ValueError` if another row's file is damaged.
+    Raises `ValueError` if another row's file is damaged.
     """
+    write_json(directory / f"{result['row']}.json", result)
+    results = {name: read_row(directory, name) for name in ROWS}
+    known = {name: content for name, content in results.items() if content is not None}
+    write_file(directory / TABLE_FILE, table(known).encode())
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Hold a directory of results, so that what one process adds no other writes over."""
     from filelock import FileLock  # noqa: PLC0415 (only here)
 
-    write_json(directory / f"{result['row']}.json", result)
+    directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / ".lock"):
-        results = {name: read_row(directory, name) for name in ROWS}
-        known = {name: content for name, content in results.items() if content is not None}
-        write_file(directory / TABLE_FILE, table(known).encode())
+        yield
 
 
 TITLE = "# Results\n"
