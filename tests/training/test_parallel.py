@@ -77,8 +77,8 @@ def test_two_processes_compute_what_one_does() -> None:
 
 
 def test_another_number_of_processes_goes_on_with_a_run() -> None:
-    output(f"train {SMALL} --epochs 20 --out whole")
-    processes = two(f"{SMALL} --epochs 20 --checkpoint-minutes 0 --out parts")
+    output(f"train {SMALL} --epochs 8 --out whole")
+    processes = two(f"{SMALL} --epochs 8 --checkpoint-minutes 0 --out parts")
     processes[0].wait_for(Path("parts/checkpoint/last.safetensors").exists)
     for process in processes:
         process.send_signal(signal.SIGTERM)
