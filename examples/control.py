@@ -15,7 +15,7 @@ from foveal import RecurrentAttention
 from foveal.evaluation.agent import play
 from foveal.runs.agent_recipes import agent_recipe
 from foveal.training.agent import ControlTrainer
-from foveal.training.progress import Progress
+from foveal.training.progress import Progress, TrainingStopped
 
 
 def show(progress: Progress) -> None:
@@ -37,7 +37,11 @@ def main(out: Path, games: int, quick: bool) -> None:
     torch.manual_seed(0)
     agent = RecurrentAttention(recipe.model)
     trainer = ControlTrainer(agent, recipe.env, training, recipe.objective, out, listener=show)
-    trainer.run()
+    trainer.restore()  # what was learned before, if it was stopped
+    try:
+        trainer.run()
+    except TrainingStopped as stopped:
+        raise SystemExit(f"{stopped}; run it again to go on") from None
     agent.save_pretrained(out / "model")
     pretrained = RecurrentAttention.from_pretrained("catch")
     for name, player in (("this agent", agent), ("the pretrained one", pretrained)):

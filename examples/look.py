@@ -37,5 +37,5 @@ def main(out: Path, index: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("look-example.png"))
-    parser.add_argument("--index", type=int, default=0, help="which of 299 test canvases")
+    parser.add_argument("--index", type=int, default=0, choices=range(299), metavar="0-298")
     main(**vars(parser.parse_args()))

@@ -15,7 +15,7 @@ from foveal.evaluation.classifier import evaluate
 from foveal.tasks import CanvasTask, TaskConfig
 from foveal.training.classifier import TrainConfig, Trainer
 from foveal.training.objective import ObjectiveConfig
-from foveal.training.progress import Progress
+from foveal.training.progress import Progress, TrainingStopped
 
 
 def show(progress: Progress) -> None:
@@ -44,7 +44,12 @@ def main(out: Path, quick: bool) -> None:
         validate_every=1 if quick else 5,
     )
     objective = ObjectiveConfig(reward="log_likelihood", credit_decay=0.9)
-    Trainer(model, task, training, objective, out, listener=show).run()
+    trainer = Trainer(model, task, training, objective, out, listener=show)
+    trainer.restore()  # what was learned before, if it was stopped
+    try:
+        trainer.run()
+    except TrainingStopped as stopped:
+        raise SystemExit(f"{stopped}; run it again to go on") from None
     model.save_pretrained(out / "model")
     test = evaluate(model, task, "test")
     low, high = test.interval

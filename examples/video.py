@@ -21,14 +21,16 @@ from foveal.scene.files import ArraySource
 @torch.inference_mode()
 def watch(model: RecurrentAttention, frames: Iterable[np.ndarray]) -> Iterator[dict]:
     """After each frame, (H, W) or (H, W, 3) bytes: where it looked, and what it believes."""
-    location = torch.zeros(1, 2)  # the centre
+    location = torch.zeros(1, model.location_size)  # the centre
     for number, frame in enumerate(frames):
-        if number % model.config.num_glimpses == 0:
-            state = model.initial_state(1)
         source = ArraySource(frame, model.config.num_channels)  # only the glimpse is read of it
+        if number % model.config.num_glimpses == 0:
+            _, state = model.begin([source], location=location)
+        else:  # a context is told of the new frame
+            _, state = model.begin_where(torch.tensor([False]), [source], location, state)
         out = model.step([source], location, state)
         yield {
-            "pixels": to_pixels(location, source.height, source.width)[0].tolist(),
+            "pixels": to_pixels(location[:, :2], source.height, source.width)[0].tolist(),
             "probabilities": out.logits.softmax(-1)[0].tolist(),
             "answers": (number + 1) % model.config.num_glimpses == 0,
         }
@@ -39,9 +41,7 @@ def drifting_digit(count: int = 48, height: int = 72, width: int = 96) -> Iterat
     """A 3 of 24 x 24 pixels that drifts from the left to the right."""
     digit = np.kron(load_digits().images[3] * 15, np.ones((3, 3))).astype(np.uint8)
     for left in np.linspace(0, width - 24, count).astype(int):
-        frame = np.zeros((height, width), np.uint8)
-        frame[24:48, left : left + 24] = digit
-        yield frame
+        yield np.pad(digit, ((24, height - 48), (left, width - 24 - left)))
 
 
 def frames_of(path: str) -> Iterator[np.ndarray]:
@@ -53,7 +53,7 @@ def frames_of(path: str) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
-    model = RecurrentAttention.from_pretrained(sys.argv[1] if len(sys.argv) > 1 else "cluttered-60")
+    model = RecurrentAttention.from_pretrained(*(sys.argv[1:2] or ["cluttered-60"]))
     for look in watch(model, frames_of(sys.argv[2]) if sys.argv[2:] else drifting_digit()):
-        answer = f"  answer {np.argmax(look['probabilities'])}" if look["answers"] else ""
+        answer = f"  answer {np.argmax(look['probabilities'])}" * look["answers"]
         print(f"looked at {look['pixels']}{answer}")

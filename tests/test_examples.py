@@ -32,7 +32,7 @@ TINY = {
 }
 NEEDS = {"stable_baselines": "stable_baselines3"}  # extras
 # Lines; trainers are whole.
-LONGER = {"dram": 100, "encoder": 80, "ppo": 125, "stable_baselines": 125}
+LONGER = {"train": 64, "dram": 100, "encoder": 80, "ppo": 125, "stable_baselines": 125}
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -49,6 +49,20 @@ def test_an_example_runs(
     if name == "look":
         with Image.open("look.png") as picture:
             assert min(picture.size) > 200
+
+
+def test_an_example_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As its docstring says: run once more, what has ended is not trained again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *TINY["train"][0].split()])
+    said = []
+    for _ in range(2):
+        runpy.run_path(str(EXAMPLES / "train.py"), run_name="__main__")
+        said.append(capsys.readouterr().out)
+    assert "% wrong" in said[0]
+    assert said[1] == said[0][said[0].index("test error") :]
 
 
 def test_every_command_looks_through_an_encoder_of_ones_own(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ WRONG = {
     "narrow": ({**senses(2), "heading": torch.zeros(2, 3)}, r"'heading' must be .* got \(2, 3\)"),
     "of another batch": ({**senses(3), "heading": torch.zeros(2, 4)}, r"'speed' must .* \(3, 2\)"),
     "too high": ({**senses(2), "heading": torch.tensor([0, 4])}, "whole numbers from 0 to 3"),
+    "a number": ({**senses(2), "heading": torch.tensor(1)}, r"'heading' must be .* got \(\) of"),
     "nan": ({**senses(2), "speed": torch.full((2, 2), torch.nan)}, "'speed' must be finite"),
 }
 

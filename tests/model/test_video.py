@@ -43,6 +43,12 @@ def test_one_glimpse_a_frame_is_a_rollout_on_a_still_scene(video: ModuleType) ->
     assert [look["answers"] for look in looks] == [False, False, True] * 2
 
 
+def test_a_context_is_told_of_each_frame(video: ModuleType) -> None:
+    model = RecurrentAttention.from_pretrained("cluttered-60-best")
+    looks = list(video.watch(model, video.drifting_digit(4)))
+    assert [look["answers"] for look in looks] == [False, True] * 2
+
+
 def test_frames_come_from_a_video_file(video: ModuleType, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     frames = list(video.drifting_digit(5))

@@ -20,7 +20,7 @@ from foveal.model.context import CONTEXTS, Context, ConvContextSettings
 from foveal.model.core import CORES, RNNCore, State
 from foveal.runs import export
 from foveal.runs.export import ExportMismatch, export_model
-from foveal.runs.graphs import Exportable, OneGlimpse
+from foveal.runs.graphs import Exportable, OneGlimpse, UnrolledGlimpses
 from foveal.scene.preparation import Preparation
 from tests.conftest import TINY
 from tests.model.test_rollout import SEVERAL, model_of
@@ -370,6 +370,22 @@ def test_a_step_begins_where_the_context_says_or_else_where_it_is_told(
         logits = OneGlimpse(model, Preparation())(images, told, fresh, state)[0]
         step = model.step(images, wanted, (torch.full((3, 16), 0.3),))
     torch.testing.assert_close(logits, step.logits)
+    # All looks at once begin there as well, and only otherwise where they are told to.
+    with torch.no_grad():
+        unrolled = UnrolledGlimpses(model, Preparation(), 2)
+        assert ("first_location" in unrolled.inputs) == (place is None)
+        locations = unrolled(images, *((told,) if place is None else ()))[2]
+    torch.testing.assert_close(locations[:, 0], told if place is None else wanted[[0, 0, 0]])
+
+
+def test_a_program_that_looks_at_the_centre_takes_any_batch(tmp_path: Path) -> None:
+    model = RecurrentAttention(dataclasses.replace(SMALL, policy="center")).eval()
+    export_model(model, tmp_path / "model.pt2")
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    images = torch.rand(5, 1, 20, 30)
+    with torch.no_grad():
+        logits, *_ = program(images, torch.zeros(5, 2))
+        torch.testing.assert_close(logits, model(images).logits, rtol=1e-4, atol=1e-5)
 
 
 def test_what_differs_from_pytorch_is_not_written(

@@ -371,6 +371,24 @@ def test_validation_comes_early_in_a_long_run(tmp_path: Path) -> None:
         assert torch.equal(value, weights(trainer)[name])
 
 
+def test_what_another_run_learned_is_neither_lost_nor_taken(tmp_path: Path) -> None:
+    """Of a directory that was used: a run is gone on with, or it is refused."""
+    config = dataclasses.replace(BRIEF, keep="best")
+    make_trainer(tmp_path, config).run()
+    learned = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    another = dataclasses.replace(config, lr=1e-6, epochs=1)
+    with pytest.raises(ValueError, match="has a checkpoint, which would be lost. Call `restore`"):
+        make_trainer(tmp_path, another).run()
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == learned
+    # One that was killed before its first checkpoint leaves better weights, and half a file.
+    (tmp_path / CHECKPOINT_FILE).unlink()
+    half = tmp_path / CHECKPOINT_FILE.parent / ".last.safetensors.123.partial"
+    half.write_bytes(learned[:100])
+    outcome = make_trainer(tmp_path, another).run()
+    assert outcome.kept == outcome.steps == 10
+    assert not half.exists()
+
+
 @pytest.mark.parametrize("stops", [(), (13, 25)])
 def test_the_weights_of_the_best_validation_are_kept(
     stops: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

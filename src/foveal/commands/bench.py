@@ -45,6 +45,8 @@ def bench(
         json: print one JSON object.
     """
     check_value("rounds", rounds, int, Range(1, 10_000))
+    if not parts or not batch_sizes:
+        raise ValueError("there is nothing to measure: name some --parts and --batch-sizes.")
     check_value("batch_sizes", batch_sizes, tuple[int, ...], Range(1, 2**20))
     set_threads(threads)
     torch_device = choose_device(device)

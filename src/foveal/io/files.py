@@ -21,13 +21,15 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+PARTIAL = ".partial"  # how the hidden name of a file ends that is being written
+
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file in one step: a crash or a full disk leaves the old one as it was.
 
     Raises `OSError` if the directory cannot be written or the disk is full; says which file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -45,6 +47,12 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(directory: Path) -> None:
+    """Remove files that a killed process left half written, where nobody else may write."""
+    for path in directory.rglob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -164,7 +164,7 @@ class Parts(Pretrained):
 
     def _given_first(self, part: str, location: Tensor, state: State) -> Tensor:
         """A first location that a part of the model gives, brought into the image."""
-        sizes = self.location_size, len(state[0])
+        sizes = self.location_size, state[0].shape[0]
         return check_given(self.config, part, "the first location", location, *sizes).clamp(-1, 1)
 
     def initial_state(self, batch_size: int) -> State:

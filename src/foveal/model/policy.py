@@ -127,7 +127,7 @@ class LocationPolicy(Policy):
     def first(self, state: State, generator: torch.Generator | None) -> Tensor:
         """See `Policy.first`."""
         if self.settings.first_look == "center":
-            return state[0].new_zeros((len(state[0]), 2), dtype=torch.float32)
+            return state[0].new_zeros((state[0].shape[0], 2), dtype=torch.float32)
         return super().first(state, generator)
 
     def forward(
@@ -173,7 +173,7 @@ class CenterPolicy(RandomPolicy):
 
     def first(self, state: State, _generator: torch.Generator | None) -> Tensor:
         """The centre; see `Policy.first`."""
-        return state[0].new_zeros((len(state[0]), 2), dtype=torch.float32)
+        return state[0].new_zeros((state[0].shape[0], 2), dtype=torch.float32)
 
     def forward(
         self, hidden: Tensor, _std: float | Tensor, generator: torch.Generator | None

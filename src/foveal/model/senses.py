@@ -70,7 +70,7 @@ def _numbers(name: str, given: Tensor, width: int, batch: int) -> Tensor:
     if torch.compiler.is_exporting():  # a graph looks at no values
         return given.float()
     whole = given.ndim == 1 and not given.is_floating_point()
-    if len(given) == batch and whole and bool(((given >= 0) & (given < width)).all()):
+    if whole and len(given) == batch and bool(((given >= 0) & (given < width)).all()):
         return nn.functional.one_hot(given.long(), width).float()
     on_cpu = given.device.type == "cpu"  # elsewhere a look at the values would stop the device
     if given.shape != (batch, width) or (on_cpu and not given.isfinite().all()):

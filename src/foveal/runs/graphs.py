@@ -50,6 +50,16 @@ class Exportable(nn.Module):
         self.widths = model.senses.widths  # of each sense
         self.sensed = tuple(f"sense_{name}" for name in self.widths)  # their inputs
 
+    @torch.no_grad()
+    def _chooses_first(self) -> bool:
+        """Whether the policy or the context says where to look first."""
+        model = self.model
+        side = 1 if model.context is None else model.context.side
+        weight = model.action_head.weight
+        thumbnail = model.thumbnail(weight.new_zeros(1, model.config.num_channels, side, side))
+        given = model.first_state(1, thumbnail)[1]
+        return model.location_policy.chooses_first or given is not None
+
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs of an exported model, which answered ``got``."""
         raise NotImplementedError
@@ -91,7 +101,7 @@ class UnrolledGlimpses(Exportable):
     def __init__(self, model: RecurrentAttention, prepare: Preparation, num_glimpses: int) -> None:
         super().__init__(model, prepare)
         self.num_glimpses = num_glimpses
-        first = () if model.location_policy.chooses_first else ("first_location",)
+        first = () if self._chooses_first() else ("first_location",)
         self.inputs = ("images", *first, *self.sensed)
         if model.stop_head is not None:
             self.outputs += ("stop",)

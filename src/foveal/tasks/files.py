@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from foveal.io.files import write_file
+from foveal.io.files import check_writable, write_file
 from foveal.names import Range, check_value
 from foveal.tasks import pyramids
 from foveal.tasks.task import Task
@@ -55,6 +55,7 @@ def write_dataset(
         raise FileExistsError(
             f"{directory} must be a new or empty directory; it is not. Choose another --out."
         )
+    check_writable(directory / MANIFEST)
     # A link, a mounted disk, or where a shell stands, cannot be replaced by another directory.
     hidden = f".{directory.name}.{os.getpid()}.partial"
     partial = directory / hidden if there else directory.with_name(hidden)

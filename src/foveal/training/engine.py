@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
+from foveal.io.files import changed, fingerprint, read_tensors, remove_partial, write_tensors
 from foveal.io.models import CHECKPOINT_FILE, load_state
 from foveal.names import IMPORTED
 from foveal.randomness import make_generator, rank, world_size
-from foveal.training.best import keep_if_best, load_best
+from foveal.training.best import BEST_FILE, keep_if_best, load_best
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
@@ -91,6 +91,7 @@ class Engine(ABC):
         self.step = 0
         self.seconds = self.processor_seconds = 0.0  # see `Outcome`
         self.validation: dict[str, float] = {}
+        self._owns = False  # whether the directory's checkpoint is this run's
         self.fabric = make_fabric(self.device, config.precision, all_used=self._all_used())
         self.writes = rank() == 0  # one process of several keeps the run directory
         self.generator = make_generator(self.device, config.seed)
@@ -133,6 +134,7 @@ class Engine(ABC):
             TrainingDiverged: if the loss is not finite; the last checkpoint is kept.
             ProcessLost: if another of several processes ended; the last checkpoint is kept.
             DeviceFailed: if the device ran out of memory or was lost; the last checkpoint is kept.
+            ValueError: if the directory has the checkpoint of a run that was not restored.
             OSError: if the run directory cannot be written, or another process trains in it.
         """
         # Fabric's wrapper casts what goes into `forward`; the optimizers stay our own.
@@ -142,6 +144,8 @@ class Engine(ABC):
             alone = hold(self.directory) if self.writes else nullcontext()
             # The device's own failures first: to several processes all others are a lost one.
             with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
+                if self.writes:
+                    self._clear()
                 outcome = self._run()
                 if self.writes and self.optimization.keep == "best":
                     step, validation = load_best(self.directory, self.model)
@@ -150,6 +154,17 @@ class Engine(ABC):
         finally:
             del self.wrapped, self.stepped
             leave()
+
+    def _clear(self) -> None:
+        """Make way for this run, which is what the directory is of; what another learned stays."""
+        if not self._owns and (self.directory / CHECKPOINT_FILE).exists():
+            raise ValueError(
+                f"{self.directory} has a checkpoint, which would be lost. Call `restore` first to "
+                "go on with that run, or choose another directory."
+            )
+        remove_partial(self.directory)
+        if not self.step:  # weights of a run that ended before its first checkpoint
+            (self.directory / BEST_FILE).unlink(missing_ok=True)
 
     def _run(self) -> Outcome:
         config = self.optimization
@@ -236,6 +251,7 @@ class Engine(ABC):
             "validation": self.validation,
         }
         write_tensors(self.directory / CHECKPOINT_FILE, tensors, about)
+        self._owns = True
 
     def _finite(self) -> bool:
         """Whether all weights, and the loss, are numbers."""
@@ -271,6 +287,7 @@ class Engine(ABC):
             raise ValueError(
                 f"{path} is damaged ({problem!r}). Restore it from a copy, or start a new run."
             ) from None
+        self._owns = True
         return True
 
     def _resume(self, tensors: dict[str, Tensor], about: dict[str, Any], path: Path) -> None:
