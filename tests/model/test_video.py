@@ -47,6 +47,15 @@ def test_a_context_is_told_of_each_frame(video: ModuleType) -> None:
     model = RecurrentAttention.from_pretrained("cluttered-60-best")
     looks = list(video.watch(model, video.drifting_digit(4)))
     assert [look["answers"] for look in looks] == [False, True] * 2
+    # The second frame differs where only a thumbnail sees it, far from both looks.
+    first, second = list(video.drifting_digit(4))[:2]
+    changed = second.copy()
+    far = max(60, looks[1]["pixels"][0] + 20)
+    assert far < changed.shape[1]
+    changed[:, far:] = 255
+    here, there = (list(video.watch(model, [first, last]))[1] for last in (second, changed))
+    assert here["pixels"] == there["pixels"]
+    assert here["probabilities"] != there["probabilities"]
 
 
 def test_frames_come_from_a_video_file(video: ModuleType, tmp_path: Path) -> None:

@@ -384,9 +384,12 @@ def test_what_another_run_learned_is_neither_lost_nor_taken(tmp_path: Path) -> N
     (tmp_path / CHECKPOINT_FILE).unlink()
     half = tmp_path / CHECKPOINT_FILE.parent / ".last.safetensors.123.partial"
     half.write_bytes(learned[:100])
+    others = tmp_path / ".notes.123.partial"
+    others.touch()
     outcome = make_trainer(tmp_path, another).run()
     assert outcome.kept == outcome.steps == 10
     assert not half.exists()
+    assert others.exists(), "what the run does not write is left alone"
 
 
 @pytest.mark.parametrize("stops", [(), (13, 25)])

@@ -49,10 +49,10 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def remove_partial(directory: Path) -> None:
-    """Remove files that a killed process left half written, where nobody else may write."""
-    for path in directory.rglob(f".*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes left half written of a file that nobody else may write now."""
+    for left in path.parent.glob(f".{path.name}.[0-9]*{PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -50,16 +50,6 @@ class Exportable(nn.Module):
         self.widths = model.senses.widths  # of each sense
         self.sensed = tuple(f"sense_{name}" for name in self.widths)  # their inputs
 
-    @torch.no_grad()
-    def _chooses_first(self) -> bool:
-        """Whether the policy or the context says where to look first."""
-        model = self.model
-        side = 1 if model.context is None else model.context.side
-        weight = model.action_head.weight
-        thumbnail = model.thumbnail(weight.new_zeros(1, model.config.num_channels, side, side))
-        given = model.first_state(1, thumbnail)[1]
-        return model.location_policy.chooses_first or given is not None
-
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of the inputs of an exported model, which answered ``got``."""
         raise NotImplementedError
@@ -119,6 +109,16 @@ class UnrolledGlimpses(Exportable):
     def expected(self, inputs: Sequence[Tensor], got: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What PyTorch makes of each look that an exported model took: no rounding adds up."""
         return self._look(inputs[0], inputs[1:], got[2])
+
+    @torch.no_grad()
+    def _chooses_first(self) -> bool:
+        """Whether the policy or the context says where to look first."""
+        model = self.model
+        side = 1 if model.context is None else model.context.side
+        weight = model.action_head.weight
+        thumbnail = model.thumbnail(weight.new_zeros(1, model.config.num_channels, side, side))
+        given = model.first_state(1, thumbnail)[1]
+        return model.location_policy.chooses_first or given is not None
 
     def _look(
         self, images: Tensor, others: Sequence[Tensor], path: Tensor | None

@@ -21,11 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveal.io.files import changed, fingerprint, read_tensors, remove_partial, write_tensors
+from foveal.io.files import changed, fingerprint, read_tensors, write_tensors
 from foveal.io.models import CHECKPOINT_FILE, load_state
 from foveal.names import IMPORTED
 from foveal.randomness import make_generator, rank, world_size
-from foveal.training.best import BEST_FILE, keep_if_best, load_best
+from foveal.training.best import keep_if_best, load_best, make_way
 from foveal.training.critic import Learner
 from foveal.training.journal import Journal
 from foveal.training.machine import device_failures_explained, fast_products, hold, stop_on_signal
@@ -145,7 +145,7 @@ class Engine(ABC):
             # The device's own failures first: to several processes all others are a lost one.
             with alone, lost_processes_explained(), device_failures_explained(self.batch), precise:
                 if self.writes:
-                    self._clear()
+                    make_way(self.directory, owned=self._owns, begins=not self.step)
                 outcome = self._run()
                 if self.writes and self.optimization.keep == "best":
                     step, validation = load_best(self.directory, self.model)
@@ -154,17 +154,6 @@ class Engine(ABC):
         finally:
             del self.wrapped, self.stepped
             leave()
-
-    def _clear(self) -> None:
-        """Make way for this run, which is what the directory is of; what another learned stays."""
-        if not self._owns and (self.directory / CHECKPOINT_FILE).exists():
-            raise ValueError(
-                f"{self.directory} has a checkpoint, which would be lost. Call `restore` first to "
-                "go on with that run, or choose another directory."
-            )
-        remove_partial(self.directory)
-        if not self.step:  # weights of a run that ended before its first checkpoint
-            (self.directory / BEST_FILE).unlink(missing_ok=True)
 
     def _run(self) -> Outcome:
         config = self.optimization
